@@ -1,0 +1,248 @@
+// Package nbd serves one read-only export over the Network Block Device protocol.
+//
+// It speaks the fixed newstyle handshake and the transmission phase of the NBD project's doc/proto.md, without TLS
+// and without extended headers: reads as simple or structured replies, with holes sent as holes; block status in the
+// context base:allocation; cache requests; several requests in flight, answered in any order; several connections.
+// Whatever would write is refused with EPERM.
+//
+// Clients are untrusted. What one connection can make the server do is bounded: goroutines (one, and one for each of
+// 16 requests in flight), bytes held for answers (32 MiB, and [Server.MaxMemory] over all connections), the number
+// and length of the options it may send, and the time it may take over its handshake or over accepting an answer.
+// A connection that breaks the protocol is closed and no other one notices.
+package nbd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/bits"
+	"net"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+)
+
+// Export is the disk served.
+type Export struct {
+	// Name is what clients ask for. The empty name, the protocol's default export, finds the export as well.
+	Name string
+	// Description is a line for people; may be empty. Both strings are cut at the protocol's 4096 bytes.
+	Description string
+	// Size is the disk's length in bytes.
+	Size int64
+	// ReaderAt is the disk's content. Calls run concurrently, and always lie within Size.
+	ReaderAt io.ReaderAt
+	// Status gives the extent that holds off: its end, and whether it is a hole, which reads as zeros. It is
+	// called concurrently and for every read, so it must be quick. If nil, all is data.
+	Status func(off int64) (end int64, hole bool)
+	// BlockSize is the length of aligned reads that serve the disk best, announced as the preferred block size.
+	// It is rounded up to a power of two from 4096 to 32 MiB.
+	BlockSize int
+}
+
+// Server serves one export. Its fields must not change while Serve runs; several calls of Serve may run at once, on
+// different listeners.
+type Server struct {
+	Export
+
+	// MaxConns is how many clients are served at once, 16 if zero. Connections beyond it are closed at once, so
+	// that a client fails instead of waiting.
+	MaxConns int
+	// MaxMemory is how many bytes one call of Serve may hold in buffers for answers, 256 MiB if zero, and never
+	// less than 64 MiB. Requests wait for their share; none may hold more than 32 MiB.
+	MaxMemory int64
+	// ErrorLog, if set, is told why a connection was closed other than by the client's wish, and what failed when
+	// the disk was read. It is called concurrently.
+	ErrorLog func(error)
+
+	limits limits
+}
+
+// limits are times a client may take. Tests shorten them.
+type limits struct {
+	handshake time.Duration // from the connection to the first request
+	write     time.Duration // for the client to take each writePiece of an answer
+	grace     time.Duration // for answers in flight, once Serve is to end
+}
+
+const (
+	defaultConns  = 16
+	defaultMemory = 256 << 20
+	leastMemory   = 2 * maxRequest
+
+	handshakeTime = 30 * time.Second
+	writeTime     = 30 * time.Second
+	graceTime     = 5 * time.Second
+)
+
+// session is the state of one call of Serve.
+type session struct {
+	*Server
+	ctx    context.Context // done: no request is begun any more
+	cancel context.CancelFunc
+	memory *semaphore.Weighted
+	pool   pool
+	wg     sync.WaitGroup // of the connections
+
+	mu struct {
+		sync.Mutex
+		conns map[*conn]struct{}
+		ended bool // no connection is added any more
+	}
+}
+
+// Serve accepts connections on l and serves them until ctx is done, when it returns nil, or until l fails, when it
+// returns l's error. In both cases it first closes l, answers the requests it has begun, for at most five seconds,
+// and closes every connection; no goroutine is left. It cannot interrupt calls of the Export's methods: it returns
+// after them.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	se := s.newSession(ctx)
+	accepted := make(chan struct{})
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		select {
+		case <-ctx.Done():
+		case <-accepted:
+		}
+		l.Close()
+	}()
+	err := se.accept(l)
+	close(accepted)
+	<-closed
+	se.end()
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// newSession fills in what the server's fields leave to us.
+func (s *Server) newSession(ctx context.Context) *session {
+	filled := *s
+	if filled.MaxConns <= 0 {
+		filled.MaxConns = defaultConns
+	}
+	if filled.MaxMemory == 0 {
+		filled.MaxMemory = defaultMemory
+	}
+	filled.MaxMemory = max(filled.MaxMemory, leastMemory)
+	filled.Name = cutString(filled.Name, maxString)
+	filled.Description = cutString(filled.Description, maxString)
+	filled.BlockSize = preferredSize(filled.BlockSize)
+	orElse := func(d *time.Duration, def time.Duration) {
+		if *d == 0 {
+			*d = def
+		}
+	}
+	orElse(&filled.limits.handshake, handshakeTime)
+	orElse(&filled.limits.write, writeTime)
+	orElse(&filled.limits.grace, graceTime)
+	se := &session{Server: &filled, memory: semaphore.NewWeighted(filled.MaxMemory)}
+	se.ctx, se.cancel = context.WithCancel(ctx)
+	se.mu.conns = make(map[*conn]struct{})
+	return se
+}
+
+// preferredSize rounds a block size up to what may be announced: a power of two no longer than a request.
+func preferredSize(n int) int {
+	n = min(max(n, minPreferred), maxRequest)
+	return 1 << bits.Len(uint(n-1))
+}
+
+// accept starts a goroutine for each connection until the listener fails or the context is done.
+func (se *session) accept(l net.Listener) error {
+	var wait time.Duration
+	for {
+		nc, err := l.Accept()
+		if err == nil {
+			wait = 0
+			se.start(nc)
+			continue
+		}
+		// A process out of file descriptors gets them back when a connection ends: not a reason to end.
+		var t interface{ Temporary() bool }
+		if !errors.As(err, &t) || !t.Temporary() {
+			return err
+		}
+		wait = min(max(2*wait, 5*time.Millisecond), time.Second)
+		select {
+		case <-se.ctx.Done():
+			return err
+		case <-time.After(wait):
+		}
+	}
+}
+
+// start serves a connection in the background, or closes it if there are too many.
+func (se *session) start(nc net.Conn) {
+	c := se.newConn(nc)
+	if !se.add(c) {
+		c.hangUp(errFull)
+		se.report(fmt.Errorf("nbd: %v: %w", nc.RemoteAddr(), errFull))
+		return
+	}
+	go func() {
+		defer se.wg.Done()
+		defer se.remove(c)
+		c.serve()
+	}()
+}
+
+// add counts a connection in.
+func (se *session) add(c *conn) bool {
+	se.mu.Lock()
+	defer se.mu.Unlock()
+	if se.mu.ended || len(se.mu.conns) >= se.MaxConns {
+		return false
+	}
+	se.mu.conns[c] = struct{}{}
+	se.wg.Add(1)
+	return true
+}
+
+func (se *session) remove(c *conn) {
+	se.mu.Lock()
+	defer se.mu.Unlock()
+	delete(se.mu.conns, c)
+}
+
+// each calls f for every connection there is, and keeps new ones out.
+func (se *session) each(f func(*conn)) {
+	se.mu.Lock()
+	defer se.mu.Unlock()
+	se.mu.ended = true
+	for c := range se.mu.conns {
+		f(c)
+	}
+}
+
+// end stops every connection from reading further requests, waits for the answers in flight, closes what has not
+// finished when the grace is over, and returns when all goroutines have ended.
+func (se *session) end() {
+	se.cancel() // before stopReading: see conn.readUntil
+	se.each((*conn).stopReading)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		se.wg.Wait()
+	}()
+	grace := time.NewTimer(se.limits.grace)
+	defer grace.Stop()
+	select {
+	case <-done:
+		return
+	case <-grace.C:
+	}
+	se.each(func(c *conn) { c.hangUp(errGrace) })
+	<-done
+}
+
+// report tells the error log, if there is one.
+func (se *session) report(err error) {
+	if se.ErrorLog != nil {
+		se.ErrorLog(err)
+	}
+}
