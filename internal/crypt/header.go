@@ -1,0 +1,230 @@
+package crypt
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+)
+
+// Apple's numbers for algorithms, from the CDSA interface it published.
+const (
+	algTripleDES = 17
+	algRSA       = 42
+	algHMACSHA1  = 91
+	algPBKDF2    = 103
+	algAES       = 0x80000001
+
+	modeCBC    = 4
+	modeCBCIV  = 5
+	modeCBCPad = 6
+
+	padPKCS7 = 7
+	padPKCS1 = 10
+)
+
+const (
+	headerLen  = 0x4C // version 2, up to the table of keys
+	entryLen   = 20   // of that table
+	trailerLen = 1276 // version 1, whole
+
+	// maxKeys bounds the work on a table. Images have one to three.
+	maxKeys = 64
+
+	// Blocks of 512 and 4096 bytes are known. A reader works for any size, but
+	// its smallest step is one AES block of one of them.
+	minBlock = 512
+	maxBlock = 1 << 20
+
+	hmacKeyLen = 20
+	ivLen      = 16
+)
+
+// header is what both versions say: how the data is encrypted, where it is, and
+// records that hold its keys.
+type header struct {
+	blockSize  int64
+	keyLen     int // of AES, bytes
+	dataOffset int64
+	dataSize   int64
+	dataEnd    int64 // no data from here on, -1: the end of the file
+	records    []record
+}
+
+// record is one way to the keys. Those that this package can't use are kept for
+// what they say when nothing else fits.
+type record interface {
+	// open returns the AES key and the HMAC key. Its error is ErrPassword's,
+	// ErrUnsupported's or a *FormatError. budget is how many iterations may
+	// still be spent.
+	open(keys Keys, budget *int) (aesKey, hmacKey []byte, err error)
+}
+
+func parse(r io.ReaderAt, size int64) (*header, error) {
+	v, err := Detect(r, size)
+	switch {
+	case err != nil:
+		return nil, err
+	case v == V2:
+		return parseV2(r, size)
+	case v == V1:
+		return parseV1(r, size)
+	}
+	return nil, &FormatError{0, "not an encrypted image"}
+}
+
+// parseV2 reads the header in front: its fields, then a table that says where in
+// the file the key records are.
+func parseV2(r io.ReaderAt, size int64) (*header, error) {
+	if size < headerLen {
+		return nil, &FormatError{size, "short header"}
+	}
+	var b [headerLen]byte
+	if err := readFull(r, b[:], 0); err != nil {
+		return nil, err
+	}
+	h := &header{dataEnd: -1}
+	if err := h.algorithms(b[:]); err != nil {
+		return nil, err
+	}
+	dataSize, dataOffset := be64(b[0x38:]), be64(b[0x40:])
+	if dataSize < 0 || dataOffset < 0 {
+		return nil, &FormatError{0x38, "negative size or offset"}
+	}
+	h.dataSize, h.dataOffset = dataSize, dataOffset
+	n := be32(b[0x48:])
+	if n > maxKeys {
+		return nil, fmt.Errorf("%w: %d keys (limit %d)", ErrUnsupported, n, maxKeys)
+	}
+	if size < headerLen+int64(n)*entryLen {
+		return nil, &FormatError{0x48, "more keys than data"}
+	}
+	return h, h.readRecords(r, size, int(n))
+}
+
+// algorithms checks the fields that say how the data is encrypted.
+func (h *header) algorithms(b []byte) error {
+	fields := []struct {
+		at   int
+		name string
+		want uint32
+	}{
+		{0x08, "header version", 2},
+		{0x0C, "IV size", ivLen},
+		{0x10, "cipher mode", modeCBCIV},
+		{0x14, "cipher", algAES},
+		{0x1C, "IV algorithm", algHMACSHA1},
+		{0x20, "IV key bits", hmacKeyLen * 8},
+	}
+	for _, f := range fields {
+		if got := be32(b[f.at:]); got != f.want {
+			return fmt.Errorf("%w: %s %d", ErrUnsupported, f.name, got)
+		}
+	}
+	if err := h.setKeyBits(be32(b[0x18:])); err != nil {
+		return err
+	}
+	return h.setBlockSize(be32(b[0x34:]), 0x34)
+}
+
+func (h *header) setKeyBits(bits uint32) error {
+	if bits != 128 && bits != 256 {
+		return fmt.Errorf("%w: AES key of %d bits", ErrUnsupported, bits)
+	}
+	h.keyLen = int(bits / 8)
+	return nil
+}
+
+func (h *header) setBlockSize(n uint32, at int64) error {
+	if n < minBlock || n > maxBlock || n%minBlock != 0 {
+		return &FormatError{at, fmt.Sprintf("block size %d", n)}
+	}
+	h.blockSize = int64(n)
+	return nil
+}
+
+// readRecords follows the table. A record that can't be right fails only itself:
+// another key may open the image.
+func (h *header) readRecords(r io.ReaderAt, size int64, n int) error {
+	if n == 0 {
+		return &FormatError{0x48, "no keys"}
+	}
+	for i := range n {
+		at := headerLen + int64(i)*entryLen
+		var e [entryLen]byte
+		if err := readFull(r, e[:], at); err != nil {
+			return err
+		}
+		off, length := be64(e[4:]), be64(e[12:])
+		if off < 0 || length < 0 || off > size || length > size-off {
+			h.records = append(h.records, badRecord{&FormatError{at, "a key past the end of the file"}})
+			continue
+		}
+		body := make([]byte, min(length, maxRecord))
+		if err := readFull(r, body, off); err != nil {
+			return err
+		}
+		h.records = append(h.records, parseRecord(be32(e[:]), body, off, h.keyLen))
+	}
+	return nil
+}
+
+// parseV1 reads the trailer, which is also what a version 1 token is.
+func parseV1(r io.ReaderAt, size int64) (*header, error) {
+	var b [trailerLen]byte
+	at := size - trailerLen
+	if err := readFull(r, b[:], at); err != nil {
+		return nil, err
+	}
+	fields := []struct {
+		at   int
+		name string
+		want uint32
+	}{
+		{0x4F0, "trailer version", 1},
+		{0x58, "IV size", ivLen},
+		{0x5C, "cipher mode", modeCBCIV},
+		{v1DataKey, "cipher", algAES},
+		{v1HMACKey, "IV algorithm", algHMACSHA1},
+		{v1HMACKey + 4, "IV key bits", hmacKeyLen * 8},
+	}
+	for _, f := range fields {
+		if got := be32(b[f.at:]); got != f.want {
+			return nil, fmt.Errorf("%w: %s %d", ErrUnsupported, f.name, got)
+		}
+	}
+	h := &header{dataSize: be64(b[0x4E8:]), dataEnd: at}
+	if h.dataSize < 0 {
+		return nil, &FormatError{at + 0x4E8, "negative size"}
+	}
+	if err := h.setKeyBits(be32(b[v1DataKey+4:])); err != nil {
+		return nil, err
+	}
+	if err := h.setBlockSize(be32(b[0x10:]), at+0x10); err != nil {
+		return nil, err
+	}
+	h.records = []record{&trailerRecord{b: b, at: at, keyLen: h.keyLen}}
+	return h, nil
+}
+
+// checkData compares the place of the data with the file. The data ends with a
+// whole AES block, in writers known with a whole block of the image.
+func (h *header) checkData(size int64) error {
+	end := h.dataEnd
+	if end < 0 {
+		end = size
+	}
+	// Widened: the size rounded up may not fit.
+	if h.dataOffset > end || (uint64(h.dataSize)+aesBlock-1)&^(aesBlock-1) > uint64(end-h.dataOffset) {
+		return &FormatError{end, fmt.Sprintf("%d bytes of data at %d don't fit the file", h.dataSize, h.dataOffset)}
+	}
+	// Block numbers have 32 bits; what a writer does beyond isn't known.
+	if h.dataSize>>32 >= h.blockSize {
+		return fmt.Errorf("%w: %d bytes in blocks of %d", ErrUnsupported, h.dataSize, h.blockSize)
+	}
+	return nil
+}
+
+func be32(b []byte) uint32 { return binary.BigEndian.Uint32(b) }
+
+// be64 returns a size or an offset, negative where it doesn't fit.
+func be64(b []byte) int64 { return int64(binary.BigEndian.Uint64(b)) }
