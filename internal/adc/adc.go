@@ -1,0 +1,141 @@
+// Package adc decodes Apple Data Compression, the compression of UDCO disk
+// images.
+//
+// A stream is a row of codes and nothing else, no header, sizes or checksum:
+//
+//	1NNNNNNN            N+1 literals follow
+//	00NNNNDD DDDDDDDD   copy N+3 bytes from D+1 back
+//	01NNNNNN D… D…      copy N+4 bytes from D+1 back, D of 16 bits, high byte first
+//
+// A copy may overlap itself. It can't reach back more than 64 KiB, so a
+// [Reader]'s memory is fixed. A stream has no end mark either: it ends where
+// its input does, and one cut between two codes can't be told from a whole one.
+package adc
+
+import (
+	"fmt"
+	"io"
+)
+
+const (
+	// MaxDecode is the most bytes one call of [Reader.Decode] returns.
+	MaxDecode = 64 << 10
+
+	// Memory is what one [Reader] holds from its first Reset on, in bytes.
+	Memory int64 = outputSize + inputSize
+
+	windowSize = 64 << 10
+
+	// outputSize leaves room after the window for what one call returns, for
+	// the longest code, and to move the window to the front less often.
+	outputSize = windowSize + MaxDecode + 128<<10 + outputSlack
+
+	// outputSlack is kept free behind the place where decoding stops: a code
+	// gives up to 128 bytes, and wide copies write copyOver bytes.
+	outputSlack = maxLiterals + copyOver
+
+	maxLiterals = 128
+	copyOver    = 32
+)
+
+// A CorruptError reports a stream that no encoder writes.
+type CorruptError struct {
+	Offset int64 // of the faulty code in the compressed stream, bytes
+	Msg    string
+}
+
+func (e *CorruptError) Error() string {
+	return fmt.Sprintf("adc: %s at offset %d", e.Msg, e.Offset)
+}
+
+// A Reader decodes one stream after another. Its buffers are allocated by the
+// first Reset and used again by the next. It must not be used by several
+// goroutines at once.
+type Reader struct {
+	mem *memory
+	in  input
+
+	// mem.out[:wr] is decoded, mem.out[rd:wr] not yet returned. Everything
+	// before wr is real output, so wr is also how far a copy may reach back.
+	rd, wr int
+
+	err error // what follows mem.out[rd:wr], or nil: not known yet
+}
+
+// memory is what a Reader allocates.
+type memory struct {
+	out [outputSize]byte
+	in  [inputSize]byte
+}
+
+// Reset makes z read a new stream from r. What z held of the last one is
+// forgotten, the slice that Decode returned last included. The Reader fetches
+// up to 64 KiB beyond what it decodes.
+func (z *Reader) Reset(r io.Reader) {
+	if z.mem == nil {
+		z.mem = new(memory)
+	}
+	z.in = input{r: r, buf: &z.mem.in}
+	z.rd, z.wr = 0, 0
+	z.err = nil
+}
+
+// Decode returns the next bytes of the decoded stream: max of them, or all that
+// are left if the stream has fewer. A max outside 1…MaxDecode means MaxDecode.
+// The slice is part of z's window: it is valid until the next call and must not
+// be written to.
+//
+// Either the slice has bytes in it or the error is set, never both. The error
+// is io.EOF if the input ends between two codes, io.ErrUnexpectedEOF if it ends
+// within one, a [*CorruptError], io.ErrNoProgress if the source keeps returning
+// nothing, or the source's own error, unchanged. All bytes before the error are
+// returned first, and further calls repeat it.
+func (z *Reader) Decode(max int) ([]byte, error) {
+	if max <= 0 || max > MaxDecode {
+		max = MaxDecode
+	}
+	if z.wr-z.rd < max && z.err == nil {
+		z.produce(max)
+	}
+	n := min(max, z.wr-z.rd)
+	if n == 0 {
+		return nil, z.err
+	}
+	p := z.mem.out[z.rd : z.rd+n : z.rd+n]
+	z.rd += n
+	return p, nil
+}
+
+// Read implements io.Reader over Decode.
+func (z *Reader) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	b, err := z.Decode(min(len(p), MaxDecode))
+	return copy(p, b), err
+}
+
+// produce decodes until n bytes are ready to be returned or an error follows.
+func (z *Reader) produce(n int) {
+	if z.mem == nil {
+		z.err = io.EOF // never Reset: no input
+		return
+	}
+	if z.rd+n+outputSlack > outputSize {
+		z.slide()
+	}
+	for limit := z.rd + n; z.wr < limit && z.err == nil; {
+		z.err = z.step(limit)
+	}
+}
+
+// slide moves the window, and what has not been returned, to the buffer's start.
+func (z *Reader) slide() {
+	from := min(z.rd, z.wr-windowSize)
+	if from <= 0 {
+		return
+	}
+	copy(z.mem.out[:], z.mem.out[from:z.wr])
+	z.rd -= from
+	z.wr -= from
+}

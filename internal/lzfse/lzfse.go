@@ -1,0 +1,162 @@
+// Package lzfse decodes LZFSE streams, the compression of ULFO disk images.
+//
+// Apple publishes no specification of the format, only a reference
+// implementation; docs/FORMAT.md says what is known and how it was checked. A
+// stream is a row of blocks, each introduced by four bytes of magic:
+//
+//	bvx-  stored bytes
+//	bvxn  LZVN: byte codes of literals and matches (small inputs)
+//	bvx1  LZ with finite state entropy coding, frequency tables as 16-bit words
+//	bvx2  the same, frequency tables in a prefix code (everything else)
+//	bvx$  the end of the stream
+//
+// A match may reach back 262,139 bytes, into earlier blocks as well. That
+// distance, not the size of a block or of the stream, decides what a [Reader]
+// has to keep: its memory is fixed, whatever the stream declares.
+//
+// The package is stricter than the reference implementation where that costs
+// nothing: bits left over in a payload, frequencies that don't add up and sizes
+// that disagree are errors here. All known encoders pass.
+package lzfse
+
+import (
+	"fmt"
+	"io"
+)
+
+const (
+	// MaxDecode is the most bytes one call of [Reader.Decode] returns.
+	MaxDecode = 64 << 10
+
+	// Memory is what one [Reader] holds from its first Reset on, in bytes.
+	Memory int64 = outputSize + inputSize + literalSize + tableSize
+
+	// windowSize is how far back a match may reach, rounded up: the largest
+	// distance a bvx2 block can spell is 262,139.
+	windowSize = 256 << 10
+
+	// outputSize leaves room after the window for what one call returns, and
+	// enough more that moving the window to the front stays a rare event.
+	outputSize = windowSize + MaxDecode + 192<<10
+
+	// outputSlack is kept free behind the place where decoding stops: the last
+	// triple or code may produce maxTriple bytes more, and the wide copies
+	// write up to copyOver bytes beyond that.
+	outputSlack = maxTriple + copyOver
+
+	copyOver = 32
+)
+
+// A CorruptError reports a stream that no encoder writes.
+type CorruptError struct {
+	Offset int64 // in the compressed stream, bytes: where the faulty part starts
+	Msg    string
+}
+
+func (e *CorruptError) Error() string {
+	return fmt.Sprintf("lzfse: %s at offset %d", e.Msg, e.Offset)
+}
+
+// A Reader decodes one stream after another. Its buffers are allocated by the
+// first Reset and used again by the next. It must not be used by several
+// goroutines at once.
+type Reader struct {
+	mem *memory
+	in  input
+
+	// mem.out[:wr] is decoded, mem.out[rd:wr] not yet returned. Everything
+	// before wr is real output, so wr is also how far a match may reach back.
+	rd, wr int
+
+	err error // what follows mem.out[rd:wr], or nil: not known yet
+	blk block
+}
+
+// memory is what a Reader allocates. Its arrays have constant sizes so that the
+// compiler can drop bounds checks.
+type memory struct {
+	out      [outputSize]byte
+	in       [inputSize]byte
+	literals [literalSize]byte
+	tables   tables
+}
+
+// Reset makes z read a new stream from r. What z held of the last one is
+// forgotten, the slice that Decode returned last included.
+//
+// The Reader fetches up to 64 KiB beyond what it decodes; it does not give
+// bytes after the stream's end back to r.
+func (z *Reader) Reset(r io.Reader) {
+	if z.mem == nil {
+		z.mem = new(memory)
+	}
+	z.in = input{r: r, buf: &z.mem.in, rd: inputPad, wr: inputPad}
+	z.rd, z.wr = 0, 0
+	z.err = nil
+	z.blk = block{}
+}
+
+// Decode returns the next bytes of the decoded stream: max of them, or all that
+// are left if the stream has fewer. A max outside 1…MaxDecode means MaxDecode.
+// The slice is part of z's window: it is valid until the next call and must not
+// be written to.
+//
+// Either the slice has bytes in it or the error is set, never both. The error
+// is io.EOF at the end of the stream, io.ErrUnexpectedEOF if the input ends
+// before it, a [*CorruptError], io.ErrNoProgress if the source keeps returning
+// nothing, or the source's own error, unchanged. All bytes before the error are
+// returned first, and further calls repeat it.
+func (z *Reader) Decode(max int) ([]byte, error) {
+	if max <= 0 || max > MaxDecode {
+		max = MaxDecode
+	}
+	if z.wr-z.rd < max && z.err == nil {
+		z.produce(max)
+	}
+	n := min(max, z.wr-z.rd)
+	if n == 0 {
+		return nil, z.err
+	}
+	p := z.mem.out[z.rd : z.rd+n : z.rd+n]
+	z.rd += n
+	return p, nil
+}
+
+// Read implements io.Reader over Decode.
+func (z *Reader) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	b, err := z.Decode(min(len(p), MaxDecode))
+	return copy(p, b), err
+}
+
+// produce decodes until n bytes are ready to be returned or an error follows.
+func (z *Reader) produce(n int) {
+	if z.mem == nil {
+		z.err = io.ErrUnexpectedEOF // never Reset: no input
+		return
+	}
+	if z.rd+n+outputSlack > outputSize {
+		z.slide()
+	}
+	for limit := z.rd + n; z.wr < limit && z.err == nil; {
+		z.err = z.step(limit)
+	}
+}
+
+// slide moves the window, and what has not been returned, to the buffer's start.
+func (z *Reader) slide() {
+	from := min(z.rd, z.wr-windowSize)
+	if from <= 0 {
+		return
+	}
+	copy(z.mem.out[:], z.mem.out[from:z.wr])
+	z.rd -= from
+	z.wr -= from
+}
+
+// corrupt describes a fault in the part of the stream that is read next.
+func (z *Reader) corrupt(msg string) error {
+	return &CorruptError{Offset: z.in.offset(), Msg: msg}
+}
