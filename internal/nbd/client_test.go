@@ -393,4 +393,3 @@ func checkGoroutines(t *testing.T) {
 		t.Errorf("goroutines left:\n%s", stacks)
 	})
 }
-
