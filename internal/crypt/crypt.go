@@ -87,7 +87,7 @@ func Detect(r io.ReaderAt, size int64) (Version, error) {
 	if size < int64(len(magic)) {
 		return None, nil
 	}
-	if err := readFull(r, magic[:], 0); err != nil {
+	if _, err := readFull(r, magic[:], 0); err != nil {
 		return None, err
 	}
 	if string(magic[:]) == magicV2 {
@@ -96,7 +96,7 @@ func Detect(r io.ReaderAt, size int64) (Version, error) {
 	if size < trailerLen {
 		return None, nil
 	}
-	if err := readFull(r, magic[:], size-int64(len(magic))); err != nil {
+	if _, err := readFull(r, magic[:], size-int64(len(magic))); err != nil {
 		return None, err
 	}
 	if string(magic[:]) == magicV1 {
@@ -116,7 +116,7 @@ func Open(r io.ReaderAt, size int64, keys Keys) (*Reader, error) {
 	if err := h.checkData(size); err != nil {
 		return nil, err
 	}
-	c, err := h.unlock(keys)
+	c, err := h.unlock(keys, maxIterations)
 	if err != nil {
 		return nil, err
 	}
@@ -131,18 +131,24 @@ func Unlock(token io.ReaderAt, size int64, keys Keys) (*Cipher, error) {
 	if err != nil {
 		return nil, err
 	}
-	return h.unlock(keys)
+	return h.unlock(keys, maxIterations)
 }
 
-// readFull fills p or fails. An early end is io.ErrUnexpectedEOF: the callers ask
-// for what the size they were told includes.
-func readFull(r io.ReaderAt, p []byte, off int64) error {
-	n, err := r.ReadAt(p, off)
-	if n == len(p) {
-		return nil
+// readFull fills p or fails, and returns how much it read. An early end is
+// io.ErrUnexpectedEOF: the callers ask for what the size they were told includes.
+// Sources that return less without an error are asked again.
+func readFull(r io.ReaderAt, p []byte, off int64) (int, error) {
+	n := 0
+	for n < len(p) {
+		m, err := r.ReadAt(p[n:], off+int64(n))
+		n += m
+		switch {
+		case n == len(p):
+		case err == io.EOF || err == nil && m == 0:
+			return n, io.ErrUnexpectedEOF
+		case err != nil:
+			return n, err
+		}
 	}
-	if err == nil || err == io.EOF {
-		return io.ErrUnexpectedEOF
-	}
-	return err
+	return n, nil
 }

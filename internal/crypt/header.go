@@ -79,7 +79,7 @@ func parseV2(r io.ReaderAt, size int64) (*header, error) {
 		return nil, &FormatError{size, "short header"}
 	}
 	var b [headerLen]byte
-	if err := readFull(r, b[:], 0); err != nil {
+	if _, err := readFull(r, b[:], 0); err != nil {
 		return nil, err
 	}
 	h := &header{dataEnd: -1}
@@ -151,7 +151,7 @@ func (h *header) readRecords(r io.ReaderAt, size int64, n int) error {
 	for i := range n {
 		at := headerLen + int64(i)*entryLen
 		var e [entryLen]byte
-		if err := readFull(r, e[:], at); err != nil {
+		if _, err := readFull(r, e[:], at); err != nil {
 			return err
 		}
 		off, length := be64(e[4:]), be64(e[12:])
@@ -160,7 +160,7 @@ func (h *header) readRecords(r io.ReaderAt, size int64, n int) error {
 			continue
 		}
 		body := make([]byte, min(length, maxRecord))
-		if err := readFull(r, body, off); err != nil {
+		if _, err := readFull(r, body, off); err != nil {
 			return err
 		}
 		h.records = append(h.records, parseRecord(be32(e[:]), body, off, h.keyLen))
@@ -172,7 +172,7 @@ func (h *header) readRecords(r io.ReaderAt, size int64, n int) error {
 func parseV1(r io.ReaderAt, size int64) (*header, error) {
 	var b [trailerLen]byte
 	at := size - trailerLen
-	if err := readFull(r, b[:], at); err != nil {
+	if _, err := readFull(r, b[:], at); err != nil {
 		return nil, err
 	}
 	fields := []struct {

@@ -39,8 +39,9 @@ const (
 // unlock tries every record until one opens. What it returns otherwise is the
 // error a user can do most about: a password or key to give comes before what
 // isn't supported, that before a record that is broken.
-func (h *header) unlock(keys Keys) (*Cipher, error) {
-	budget := maxIterations
+//
+// budget is how many iterations of key derivation may be spent.
+func (h *header) unlock(keys Keys, budget int) (*Cipher, error) {
 	var best error
 	for _, rec := range h.records {
 		aesKey, hmacKey, err := rec.open(keys, &budget)

@@ -83,13 +83,13 @@ func (r *Reader) Size() int64 { return r.size }
 func (r *Reader) BlockSize() int64 { return r.c.blockSize }
 
 // Format keeps keys out of whatever is printed.
-func (r *Reader) Format(f fmt.State, _ rune) { io.WriteString(f, r.String()) }
+func (r Reader) Format(f fmt.State, _ rune) { io.WriteString(f, r.String()) }
 
 // String keeps keys out of whatever is printed.
-func (*Reader) String() string { return "crypt.Reader{…}" }
+func (Reader) String() string { return "crypt.Reader{…}" }
 
 // GoString keeps keys out of whatever is printed.
-func (r *Reader) GoString() string { return r.String() }
+func (r Reader) GoString() string { return r.String() }
 
 // ReadAt implements io.ReaderAt. It reads from the source what it decrypts and at
 // most 46 bytes more, and decrypts whole AES blocks only. A source that ends early
@@ -205,7 +205,7 @@ func (w *worker) read(r *Reader, p []byte, off int64) (int, error) {
 
 // direct reads ciphertext into p, whole AES blocks, and decrypts it there.
 func (w *worker) direct(r *Reader, p []byte, pos int64) (int, error) {
-	got, err := r.fetch(p, pos)
+	got, err := readFull(r.src, p, r.base+pos)
 	got &^= aesBlock - 1
 	for done := 0; done < got; done += step {
 		part := p[done:min(done+step, got)]
@@ -225,7 +225,7 @@ func (w *worker) buffered(r *Reader, p []byte, off int64, chained bool) (int, er
 		lead = aesBlock
 	}
 	want := min(lead+(skip+len(p)+aesBlock-1)&^(aesBlock-1), bufLen)
-	got, err := r.fetch(w.buf[:want], pos-int64(lead))
+	got, err := readFull(r.src, w.buf[:want], r.base+pos-int64(lead))
 	src := w.buf[:got&^(aesBlock-1)]
 	if len(src) <= lead {
 		return 0, err
@@ -252,18 +252,6 @@ func (w *worker) emit(p, src []byte, pos int64, skip int) int {
 		done += copy(p[done:], w.one[:])
 	}
 	return done
-}
-
-// fetch reads ciphertext at pos of the data. An early end is no end of the data.
-func (r *Reader) fetch(p []byte, pos int64) (int, error) {
-	n, err := r.src.ReadAt(p, r.base+pos)
-	if n == len(p) {
-		return n, nil
-	}
-	if err == nil || err == io.EOF {
-		err = io.ErrUnexpectedEOF
-	}
-	return n, err
 }
 
 // decrypt turns src, whole AES blocks from pos on, into dst, which must not
