@@ -1,0 +1,478 @@
+package dmg
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"strings"
+	"unicode/utf8"
+
+	"howett.net/plist"
+
+	"github.com/go-dmg/dmg/internal/plistguard"
+)
+
+// Lengths and limits of UDIF's structures. Apple publishes no specification:
+// the fields are those that independent readers agree on, checked against
+// images that hdiutil wrote (docs/FORMAT.md).
+const (
+	kolyLen     = 512
+	kolyVersion = 4
+	mishLen     = 204
+	mishVersion = 1
+	entryLen    = 40
+
+	// The metadata of the largest images is a few megabytes: 40 bytes a chunk,
+	// in base64 where it is XML.
+	maxXMLLen  = 32 << 20
+	maxForkLen = 32 << 20
+)
+
+// readBuf reads big-endian fields off a slice whose length has been checked.
+type readBuf []byte
+
+func (b *readBuf) uint16() uint16 {
+	v := binary.BigEndian.Uint16(*b)
+	*b = (*b)[2:]
+	return v
+}
+
+func (b *readBuf) uint32() uint32 {
+	v := binary.BigEndian.Uint32(*b)
+	*b = (*b)[4:]
+	return v
+}
+
+func (b *readBuf) uint64() uint64 {
+	v := binary.BigEndian.Uint64(*b)
+	*b = (*b)[8:]
+	return v
+}
+
+func (b *readBuf) sub(n int) []byte {
+	v := (*b)[:n]
+	*b = (*b)[n:]
+	return v
+}
+
+// extent is a range of bytes as a header claims it.
+type extent struct{ off, length uint64 }
+
+// within reports whether e lies in the first size bytes of something.
+func (e extent) within(size int64) bool {
+	return e.off <= uint64(size) && e.length <= uint64(size)-e.off
+}
+
+// koly is the trailer that makes a file a UDIF image.
+type koly struct {
+	runningOffset uint64 // of this segment's data in the joined data fork
+	data          extent // the data fork
+	rsrc          extent // the resource fork
+	segment       uint32 // from 1; 0 in images that are not segmented
+	segments      uint32
+	segmentSet    [16]byte
+	dataSum       checksum // over the data fork's stored bytes
+	xml           extent
+	masterSum     checksum // over the tables' checksums
+	sectors       uint64   // of the disk
+}
+
+// findKoly returns the trailer of the image in the size bytes of r. It is the
+// last 512 bytes, but files that were padded have up to 511 bytes after it
+// (QEMU looks there too), and Disk Copy 6.5 and DiscRecording write it at
+// offset 0. A nil koly without an error means that there is none.
+func findKoly(r io.ReaderAt, size int64) (*koly, error) {
+	tail := make([]byte, min(size, 2*kolyLen-1))
+	if err := readFull(r, tail, size-int64(len(tail))); err != nil {
+		return nil, err
+	}
+	for i := len(tail) - kolyLen; i >= 0; i-- {
+		if isKoly(tail[i:]) {
+			return parseKoly(tail[i:]), nil
+		}
+	}
+	head := make([]byte, min(size, kolyLen))
+	if err := readFull(r, head, 0); err != nil {
+		return nil, err
+	}
+	if isKoly(head) {
+		return parseKoly(head), nil
+	}
+	return nil, nil
+}
+
+// isKoly asks for the version and the length besides the magic, because the
+// four letters may turn up anywhere in the last kilobyte.
+func isKoly(b []byte) bool {
+	return len(b) >= kolyLen && string(b[:4]) == "koly" &&
+		binary.BigEndian.Uint32(b[4:]) == kolyVersion && binary.BigEndian.Uint32(b[8:]) == kolyLen
+}
+
+// parseKoly reads the fields of a trailer that isKoly accepted.
+func parseKoly(data []byte) *koly {
+	b := readBuf(data[0x10:kolyLen])
+	k := new(koly)
+	k.runningOffset = b.uint64()
+	k.data = extent{b.uint64(), b.uint64()}
+	k.rsrc = extent{b.uint64(), b.uint64()}
+	k.segment = b.uint32()
+	k.segments = b.uint32()
+	copy(k.segmentSet[:], b.sub(16))
+	k.dataSum = parseChecksum(b.sub(checksumLen))
+	k.xml = extent{b.uint64(), b.uint64()}
+	b.sub(120) // reserved; the code signature's place
+	k.masterSum = parseChecksum(b.sub(checksumLen))
+	b.sub(4) // variant: device or partition
+	k.sectors = b.uint64()
+	return k
+}
+
+// checksumLen is the size of a checksum with its type in koly and mish.
+const checksumLen = 136
+
+// checksum is a checksum as the image stores it.
+type checksum struct {
+	kind uint32
+	sum  []byte // nil if the stated size is senseless
+}
+
+func parseChecksum(b readBuf) checksum {
+	c := checksum{kind: b.uint32()}
+	if bits := b.uint32(); bits%8 == 0 && uint64(bits/8) <= uint64(len(b)) {
+		c.sum = bytes.Clone(b[:bits/8])
+	}
+	return c
+}
+
+// resource is one block table as the metadata holds it.
+type resource struct {
+	name string
+	data []byte
+}
+
+// blockTables returns the image's block tables, from the XML property list or,
+// where there is none or it is damaged, from the resource fork. Images that
+// have both say the same in both.
+func (k *koly) blockTables(r io.ReaderAt, size int64) ([]resource, error) {
+	var xmlErr error
+	if k.xml.length > 0 {
+		var tables []resource
+		if tables, xmlErr = k.plistTables(r, size); xmlErr == nil {
+			return tables, nil
+		}
+	}
+	if k.rsrc.length > 0 {
+		tables, err := k.forkTables(r, size)
+		if err == nil || xmlErr == nil {
+			return tables, err
+		}
+	}
+	if xmlErr == nil {
+		xmlErr = &FormatError{Section: "koly", Offset: 0xD8, Msg: "neither a property list nor a resource fork"}
+	}
+	return nil, xmlErr
+}
+
+// plistTables reads the block tables from the XML property list.
+func (k *koly) plistTables(r io.ReaderAt, size int64) ([]resource, error) {
+	if !k.xml.within(size) {
+		return nil, &FormatError{Section: "koly", Offset: 0xD8, Msg: "property list outside the file"}
+	}
+	if k.xml.length > maxXMLLen {
+		return nil, &FormatError{Section: "koly", Offset: 0xE0, Msg: fmt.Sprintf("property list of %d bytes, more than %d", k.xml.length, maxXMLLen)}
+	}
+	xml := make([]byte, k.xml.length)
+	if err := readFull(r, xml, int64(k.xml.off)); err != nil {
+		return nil, err
+	}
+	return parsePlist(xml)
+}
+
+// parsePlist decodes the block tables of an XML property list. Only what it
+// asks for is decoded: resources of other types come in shapes of their own
+// and must not fail the image.
+func parsePlist(xml []byte) ([]resource, error) {
+	if err := plistguard.Check(xml); err != nil {
+		e := &FormatError{Section: "plist", Msg: err.Error()}
+		var at *plistguard.Error
+		if errors.As(err, &at) {
+			e.Offset, e.Msg = at.Offset, at.Msg
+		}
+		return nil, e
+	}
+	replaceIllegal(xml)
+	var doc struct {
+		Fork struct {
+			Blkx []struct {
+				CFName string
+				Name   string
+				Data   []byte
+			} `plist:"blkx"`
+		} `plist:"resource-fork"`
+	}
+	if _, err := plist.Unmarshal(xml, &doc); err != nil {
+		return nil, &FormatError{Section: "plist", Msg: err.Error()}
+	}
+	tables := make([]resource, len(doc.Fork.Blkx))
+	for i, b := range doc.Fork.Blkx {
+		tables[i] = resource{b.Name, b.Data}
+		if b.Name == "" {
+			tables[i].name = b.CFName
+		}
+	}
+	return tables, nil
+}
+
+// replaceIllegal overwrites the bytes that XML does not allow, such as the
+// ill-formed UTF-8 found in partition names, with question marks: they would
+// fail the whole document.
+func replaceIllegal(xml []byte) {
+	for i := 0; i < len(xml); {
+		c := xml[i]
+		if c < utf8.RuneSelf {
+			if c < ' ' && c != '\t' && c != '\n' && c != '\r' {
+				xml[i] = '?'
+			}
+			i++
+			continue
+		}
+		r, n := utf8.DecodeRune(xml[i:])
+		if r == utf8.RuneError && n == 1 || r == 0xFFFE || r == 0xFFFF {
+			for j := range n {
+				xml[i+j] = '?'
+			}
+		}
+		i += n
+	}
+}
+
+// forkTables reads the block tables from a resource fork through its map.
+func (k *koly) forkTables(r io.ReaderAt, size int64) ([]resource, error) {
+	if !k.rsrc.within(size) {
+		return nil, &FormatError{Section: "koly", Offset: 0x28, Msg: "resource fork outside the file"}
+	}
+	if k.rsrc.length > maxForkLen {
+		return nil, &FormatError{Section: "koly", Offset: 0x30, Msg: fmt.Sprintf("resource fork of %d bytes, more than %d", k.rsrc.length, maxForkLen)}
+	}
+	fork := make([]byte, k.rsrc.length)
+	if err := readFull(r, fork, int64(k.rsrc.off)); err != nil {
+		return nil, err
+	}
+	return parseFork(fork)
+}
+
+// parseFork returns the resources of type blkx. The layout is that of Inside
+// Macintosh: More Macintosh Toolbox, "Resource Fork Format".
+func parseFork(fork []byte) ([]resource, error) {
+	bad := func(at int, msg string) ([]resource, error) {
+		return nil, &FormatError{Section: "resource fork", Offset: int64(at), Msg: msg}
+	}
+	const headLen = 16
+	if len(fork) < headLen {
+		return bad(0, "short header")
+	}
+	b := readBuf(fork)
+	data, dmap := extent{off: uint64(b.uint32())}, extent{off: uint64(b.uint32())}
+	data.length, dmap.length = uint64(b.uint32()), uint64(b.uint32())
+	if !data.within(int64(len(fork))) || !dmap.within(int64(len(fork))) {
+		return bad(0, "data or map outside the fork")
+	}
+	m := forkMap{
+		at:   int(dmap.off),
+		data: fork[data.off : data.off+data.length],
+		b:    fork[dmap.off : dmap.off+dmap.length],
+	}
+	return m.tables()
+}
+
+// forkMap is the index of a resource fork.
+type forkMap struct {
+	at   int    // of the map in the fork, for errors
+	b    []byte // the map
+	data []byte // what the map points into
+}
+
+func (m *forkMap) bad(at int, msg string) error {
+	return &FormatError{Section: "resource map", Offset: int64(m.at + at), Msg: msg}
+}
+
+// tables finds the blkx type and reads its references.
+func (m *forkMap) tables() ([]resource, error) {
+	const listsAt = 24
+	if len(m.b) < listsAt+4 {
+		return nil, m.bad(0, "short map")
+	}
+	b := readBuf(m.b[listsAt:])
+	types, names := int(b.uint16()), int(b.uint16())
+	if types+2 > len(m.b) {
+		return nil, m.bad(listsAt, "type list outside the map")
+	}
+	b = readBuf(m.b[types:])
+	// Counts are stored less one; 0xFFFF stands for none.
+	for range int(b.uint16() + 1) {
+		if len(b) < 8 {
+			return nil, m.bad(types, "short type list")
+		}
+		kind, count, refs := string(b.sub(4)), int(b.uint16())+1, int(b.uint16())
+		if kind == "blkx" {
+			return m.references(types+refs, count, names)
+		}
+	}
+	return nil, m.bad(types, "no blkx resources")
+}
+
+// references reads count resources whose list starts at byte at of the map.
+func (m *forkMap) references(at, count, names int) ([]resource, error) {
+	const refLen = 12
+	if at > len(m.b) || count*refLen > len(m.b)-at {
+		return nil, m.bad(at, "reference list outside the map")
+	}
+	b := readBuf(m.b[at:])
+	tables := make([]resource, count)
+	for i := range tables {
+		b.sub(2) // id
+		name := int(int16(b.uint16()))
+		off := int(b.uint32() & 0xFFFFFF) // below the attributes
+		b.sub(4)                          // room for a handle in memory
+		if off > len(m.data)-4 {
+			return nil, m.bad(at+i*refLen, "resource outside the data")
+		}
+		d := m.data[off:]
+		n := uint64(binary.BigEndian.Uint32(d))
+		if n > uint64(len(d)-4) {
+			return nil, m.bad(at+i*refLen, "resource longer than the data")
+		}
+		tables[i] = resource{m.name(names + name), d[4 : 4+n]}
+	}
+	return tables, nil
+}
+
+// name returns the counted string at byte at of the map, "" if it isn't there.
+func (m *forkMap) name(at int) string {
+	if at < 0 || at >= len(m.b) || int(m.b[at]) > len(m.b)-at-1 {
+		return ""
+	}
+	return strings.ToValidUTF8(string(m.b[at+1:at+1+int(m.b[at])]), "?")
+}
+
+// table is what a block table says about its part of the disk, in sectors.
+type table struct {
+	name         string
+	first, count uint64
+	sum          checksum // over the decoded sectors
+}
+
+// A tableParser gathers the chunks of all tables.
+type tableParser struct {
+	dataFork uint64 // offset of the data fork in the image
+	dataSize int64  // bytes in which chunk data may lie
+	chunks   []Chunk
+}
+
+// parse reads one block table: a 204-byte header, then its chunks, which it
+// appends with index as their partition.
+func (p *tableParser) parse(res resource, index int) (table, error) {
+	section := fmt.Sprintf("mish %d", index)
+	bad := func(at int, format string, args ...any) (table, error) {
+		return table{}, &FormatError{Section: section, Offset: int64(at), Msg: fmt.Sprintf(format, args...)}
+	}
+	if len(res.data) < mishLen {
+		return bad(len(res.data), "short header")
+	}
+	if string(res.data[:4]) != "mish" {
+		return bad(0, "bad magic %q", res.data[:4])
+	}
+	b := readBuf(res.data[4:])
+	if v := b.uint32(); v != mishVersion {
+		return bad(4, "version %d", v)
+	}
+	t := table{name: res.name, first: b.uint64(), count: b.uint64()}
+	base := b.uint64()
+	b.sub(8 + 24) // buffers needed, descriptor, reserved
+	t.sum = parseChecksum(b.sub(checksumLen))
+	n := b.uint32()
+	if t.first > maxSectors || t.count > maxSectors-t.first {
+		return bad(8, "sectors %d+%d are more than a disk can have", t.first, t.count)
+	}
+	if uint64(n)*entryLen > uint64(len(b)) {
+		return bad(0xC8, "%d chunks, room for %d", n, len(b)/entryLen)
+	}
+	if base > math.MaxUint64-p.dataFork {
+		return bad(0x18, "data offset wraps")
+	}
+	e := entryParser{tableParser: p, table: &t, index: index, base: p.dataFork + base}
+	for i := range int(n) {
+		end, msg := e.parse(b.sub(entryLen))
+		if msg != "" {
+			return bad(mishLen+i*entryLen, "chunk %d: %s", i, msg)
+		}
+		if end {
+			break
+		}
+	}
+	return t, nil
+}
+
+// maxSectors is the size of the largest disk whose bytes an int64 counts.
+const maxSectors = math.MaxInt64 / sectorSize
+
+// entryParser reads the entries of one table.
+type entryParser struct {
+	*tableParser
+	table *table
+	index int
+	base  uint64 // what chunk offsets are relative to
+}
+
+// parse reads one entry, checks it against the table and the file, and keeps it
+// if it stands for any bytes. It reports whether the entry ends the table.
+func (e *entryParser) parse(b readBuf) (end bool, msg string) {
+	method := Method(b.uint32())
+	b.sub(4) // comment
+	first, count := b.uint64(), b.uint64()
+	data := extent{b.uint64(), b.uint64()}
+	switch {
+	case method == entryEnd:
+		return true, ""
+	case method == entryComment || count == 0:
+		return false, ""
+	case first > e.table.count || count > e.table.count-first:
+		return false, fmt.Sprintf("sectors %d+%d of a table of %d", first, count, e.table.count)
+	}
+	c := Chunk{
+		Method:    method,
+		Offset:    int64(e.table.first+first) * sectorSize,
+		Length:    int64(count) * sectorSize,
+		Partition: e.index,
+	}
+	if !method.zeros() {
+		if data.off > math.MaxUint64-e.base {
+			return false, "data offset wraps"
+		}
+		data.off += e.base
+		if !data.within(e.dataSize) {
+			return false, fmt.Sprintf("data at %d+%d outside the file of %d bytes", data.off, data.length, e.dataSize)
+		}
+		c.DataOffset, c.DataLength = int64(data.off), int64(data.length)
+	}
+	e.chunks = append(e.chunks, c)
+	return false, ""
+}
+
+// readFull fills p from r at off. Unlike r.ReadAt it fails unless all of p was
+// read, with io.ErrUnexpectedEOF if the source ends before.
+func readFull(r io.ReaderAt, p []byte, off int64) error {
+	n, err := r.ReadAt(p, off)
+	switch {
+	case n == len(p):
+		return nil
+	case err == nil:
+		return io.ErrNoProgress // breaks io.ReaderAt's contract
+	case err == io.EOF:
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}

@@ -1,0 +1,229 @@
+package dmg
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/mikelolasagasti/xz"
+
+	"github.com/go-dmg/dmg/internal/adc"
+	"github.com/go-dmg/dmg/internal/lzfse"
+)
+
+// maxDecode is the most bytes that one call of a codec's decode returns.
+const maxDecode = 64 << 10
+
+// decoder decodes one chunk in order, for one reader at a time. Between reads
+// it is parked where it stands.
+type decoder struct {
+	codec  codec
+	fetch  fetcher
+	method Method
+	memory int64 // what it takes of the limit, in bytes
+	chunk  int   // index, -1 if it has no chunk to go on with
+	pos    int64 // offset in the chunk of the next byte
+	length int64 // of the chunk
+	count  *counters
+}
+
+// codec is a method of compression as decoders need it. An error that is not
+// the source's says that the chunk is damaged.
+type codec interface {
+	// start prepares to decode d's chunk from its nearest checkpoint at or
+	// before off, or from its first byte. It sets d.pos and places d.fetch.
+	start(d *decoder, off int64) error
+	// decode returns the following bytes, as many as there are up to max and
+	// maxDecode. They are valid until the next call. There are bytes or there
+	// is an error, never both.
+	decode(max int) ([]byte, error)
+	// reach returns where the codec could go on at or before off without
+	// starting anew, -1 if it can't; seek goes there.
+	reach(d *decoder, off int64) int64
+	seek(d *decoder, off int64)
+	// finish is called after the chunk's last byte. It checks what can only be
+	// checked then.
+	finish() error
+}
+
+// start places d in chunk c of that index, at or before off. need is the
+// offset up to which bytes of the chunk are wanted at once.
+func (d *decoder) start(src countingSource, c *Chunk, index int, off int64) error {
+	d.chunk, d.pos, d.length = index, 0, c.Length
+	d.fetch = fetcher{src: src, off: c.DataOffset, end: c.DataOffset + c.DataLength}
+	return d.failed(d.codec.start(d, off))
+}
+
+// decode returns the next bytes of the chunk, max at most.
+func (d *decoder) decode(max int64) ([]byte, error) {
+	b, err := d.codec.decode(int(min(max, maxDecode)))
+	d.pos += int64(len(b))
+	d.count.bytesDecoded.Add(int64(len(b)))
+	return b, d.failed(err)
+}
+
+// finish checks the chunk's checksum if the codec has seen all of it.
+func (d *decoder) finish() error {
+	return d.failed(d.codec.finish())
+}
+
+// failed sorts an error of the codec: the source's own is passed on, anything
+// else is damage.
+func (d *decoder) failed(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case d.fetch.err != nil:
+		return d.fetch.err
+	}
+	return damage(err)
+}
+
+// damage gives an error of a codec the class ErrFormat, unless it has one.
+func damage(err error) error {
+	switch {
+	case errors.Is(err, ErrFormat), errors.Is(err, ErrChecksum), errors.Is(err, ErrMemoryLimit), errors.Is(err, ErrUnsupported):
+		return err
+	case err == io.EOF:
+		return fmt.Errorf("%w: the data decodes to less than the chunk's sectors", ErrFormat)
+	}
+	return fmt.Errorf("%w: %w", ErrFormat, err)
+}
+
+// newCodec returns a codec for the method and the bytes that it and its
+// decoder hold.
+func (e *engine) newCodec(m Method, memory int64) codec {
+	switch m {
+	case ADC:
+		return &forward{z: new(adc.Reader)}
+	case LZFSE:
+		return &forward{z: new(lzfse.Reader)}
+	case LZMA:
+		return &forward{z: newXZReader(memory)}
+	case Bzip2:
+		return &forward{z: new(bzip2Reader)}
+	}
+	return newZlibCodec(e)
+}
+
+// decoderMemory returns how much of the limit a decoder of c takes.
+func decoderMemory(src io.ReaderAt, c *Chunk) (int64, error) {
+	switch c.Method {
+	case ADC:
+		return adc.Memory, nil
+	case LZFSE:
+		return lzfse.Memory, nil
+	case LZMA:
+		return xzMemory(src, c)
+	case Bzip2:
+		return bzip2Memory, nil
+	}
+	return zlibMemory, nil
+}
+
+// forward is a codec whose streams can only be decoded from their start on.
+type forward struct {
+	z interface {
+		Reset(io.Reader)
+		Decode(max int) ([]byte, error)
+	}
+}
+
+func (f *forward) start(d *decoder, off int64) error {
+	f.z.Reset(&d.fetch)
+	return nil
+}
+
+func (f *forward) decode(max int) ([]byte, error) { return f.z.Decode(max) }
+
+func (f *forward) reach(d *decoder, off int64) int64 {
+	if d.pos <= off {
+		return d.pos
+	}
+	return -1
+}
+
+func (f *forward) seek(*decoder, int64) {}
+func (f *forward) finish() error        { return nil }
+
+// xzFixed is what an xz.Reader takes besides its dictionary, with the output
+// buffer of its xzReader.
+const xzFixed = maxDecode + 64<<10
+
+// xzMemory returns the memory for c's decoder, from the dictionary size in the
+// header of its first block. It is the only decoder whose memory is up to the
+// image.
+func xzMemory(src io.ReaderAt, c *Chunk) (int64, error) {
+	const streamHeader, longest = 12, 64
+	head := make([]byte, min(c.DataLength, streamHeader+longest))
+	if _, err := src.ReadAt(head, c.DataOffset); err != nil {
+		return 0, err
+	}
+	// Where the header isn't understood the decoder will refuse it too.
+	bits := byte(0)
+	if len(head) > streamHeader {
+		bits = min(xzDictionary(head[streamHeader:]), 40)
+	}
+	return int64(2|bits&1)<<(bits/2+11) + xzFixed, nil
+}
+
+// xzDictionary returns the encoded dictionary size of the LZMA2 filter in a
+// block header, 0 if it isn't there (The .xz File Format 1.2, section 3.1).
+func xzDictionary(head []byte) byte {
+	if len(head) < 2 {
+		return 0
+	}
+	filters, sizes := int(head[1]&3)+1, int(head[1]>>6&1+head[1]>>7)
+	head = head[2:]
+	for range sizes {
+		_, n := binary.Uvarint(head)
+		head = head[max(0, n):]
+	}
+	const lzma2 = 0x21
+	for range filters {
+		id, n := binary.Uvarint(head)
+		head = head[max(0, n):]
+		size, n := binary.Uvarint(head)
+		head = head[max(0, n):]
+		if id == lzma2 && size == 1 && len(head) > 0 {
+			return head[0]
+		}
+		head = head[min(size, uint64(len(head))):]
+	}
+	return 0
+}
+
+// xzReader adapts an xz.Reader to forward.
+type xzReader struct {
+	z   *xz.Reader
+	err error
+	buf []byte
+}
+
+func newXZReader(memory int64) *xzReader {
+	// NewReader only fails for what it reads, and it reads nothing yet.
+	z, _ := xz.NewReader(nil, uint32(min(memory-xzFixed, 1<<32-1)))
+	return &xzReader{z: z, buf: make([]byte, maxDecode)}
+}
+
+func (x *xzReader) Reset(r io.Reader) {
+	// One stream: a chunk has no more, and millions of empty ones would cost
+	// time without giving bytes.
+	x.err = x.z.Reset(r)
+	x.z.Multistream(false)
+}
+
+func (x *xzReader) Decode(max int) ([]byte, error) {
+	if x.err != nil {
+		return nil, x.err
+	}
+	n, err := io.ReadFull(x.z, x.buf[:min(max, len(x.buf))])
+	switch {
+	case n > 0:
+		return x.buf[:n], nil
+	case err == xz.ErrMemlimit:
+		return nil, fmt.Errorf("%w: a later block of the .xz file has a larger dictionary than the first", ErrUnsupported)
+	}
+	return nil, err
+}

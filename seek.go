@@ -1,0 +1,428 @@
+package dmg
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+)
+
+// engine serves the bytes of a chunk map. Zero and raw chunks are read straight
+// into the caller's buffer. A read of a compressed chunk is made of steps; each
+// copies what the cache has, or takes a turn: it takes the decoder that is
+// parked nearest before the place, or starts one from the nearest checkpoint,
+// decodes to the end of what it needs, and parks it there.
+//
+// No lock is held while decoding or reading the source.
+type engine struct {
+	chunkMap
+	src   countingSource
+	count counters
+
+	mu struct {
+		sync.Mutex
+		account account
+		cache   cache
+		turns   map[int][]*turn // at work, by chunk
+		spare   []*turn         // for use again
+		parked  []*decoder      // least recently used first
+		points  checkpoints
+		waiting int       // readers that wait for memory
+		freed   sync.Cond // a decoder was parked
+	}
+}
+
+func (e *engine) init(r io.ReaderAt, m chunkMap, limit int64) {
+	e.chunkMap = m
+	e.src = countingSource{r, &e.count}
+	e.mu.account.limit = limit
+	e.mu.cache.init(&e.mu.account)
+	e.mu.turns = make(map[int][]*turn)
+	e.mu.points.init(&e.mu.account)
+	e.mu.freed.L = &e.mu
+}
+
+// Stats are counters of an Image since it was opened. Bytes are counted as
+// stored or decoded, whoever they were for.
+type Stats struct {
+	BytesRead       int64 // returned by reads
+	BytesDecoded    int64 // made by decoders
+	SourceBytes     int64 // read from the source
+	SourceReads     int64 // calls of the source's ReadAt
+	CacheHits       int64 // times that a read found decoded data
+	CheckpointBytes int64 // memory that checkpoints take now
+	CacheBytes      int64 // memory that decoded data takes now
+}
+
+// Stats returns the counters so far.
+func (e *engine) Stats() Stats {
+	e.mu.Lock()
+	used := e.mu.account.used
+	e.mu.Unlock()
+	return Stats{
+		BytesRead:       e.count.bytesRead.Load(),
+		BytesDecoded:    e.count.bytesDecoded.Load(),
+		SourceBytes:     e.count.sourceBytes.Load(),
+		SourceReads:     e.count.sourceReads.Load(),
+		CacheHits:       e.count.cacheHits.Load(),
+		CheckpointBytes: used[useCheckpoints],
+		CacheBytes:      used[useCache],
+	}
+}
+
+// ReadAt reads len(p) bytes of the disk from byte off on, as io.ReaderAt says.
+// The error is a *ChunkError if a chunk in the range is damaged or unsupported;
+// the bytes before it are right. Errors of the source are passed on, and the
+// next read tries again. It may be called concurrently; reads of the same place
+// decode it once.
+func (e *engine) ReadAt(p []byte, off int64) (n int, err error) {
+	if off < 0 {
+		return 0, fmt.Errorf("dmg: ReadAt: offset %d is negative", off)
+	}
+	if len(p) == 0 {
+		return 0, nil
+	}
+	if off >= e.size {
+		return 0, io.EOF
+	}
+	atEnd := int64(len(p)) > e.size-off
+	if atEnd {
+		p = p[:e.size-off]
+	}
+	for i := e.find(off); n < len(p) && err == nil; i++ {
+		var k int
+		if i == len(e.chunks) || off+int64(n) < e.chunks[i].Offset {
+			hole := e.gap(off+int64(n), i)
+			k = int(min(hole.Length, int64(len(p)-n)))
+			clear(p[n : n+k])
+			i-- // the chunk behind the hole is next
+		} else {
+			c := &e.chunks[i]
+			k = int(min(c.end()-off-int64(n), int64(len(p)-n)))
+			k, err = e.readChunk(i, p[n:n+k], off+int64(n)-c.Offset)
+		}
+		n += k
+	}
+	e.count.bytesRead.Add(int64(n))
+	if err == nil && atEnd {
+		err = io.EOF
+	}
+	return n, err
+}
+
+// readChunk fills p with the bytes of chunk i from byte off of the chunk on.
+func (e *engine) readChunk(i int, p []byte, off int64) (n int, err error) {
+	c := &e.chunks[i]
+	switch {
+	case c.Method.zeros():
+		clear(p)
+		return len(p), nil
+	case c.Method == Raw:
+		return e.readRaw(c, p, off)
+	case !c.Method.compressed():
+		return 0, &ChunkError{*c, fmt.Errorf("%w: %v compression", ErrUnsupported, c.Method)}
+	}
+	for n < len(p) && err == nil {
+		var k int
+		k, err = e.step(i, p[n:], off+int64(n))
+		n += k
+	}
+	return n, err
+}
+
+// readRaw reads from a raw chunk. One whose data is short of its sectors can be
+// read as far as it goes.
+func (e *engine) readRaw(c *Chunk, p []byte, off int64) (int, error) {
+	have := max(0, min(int64(len(p)), c.DataLength-off))
+	n, err := e.src.ReadAt(p[:have], c.DataOffset+off)
+	if err == nil && n < len(p) {
+		err = &ChunkError{*c, damage(io.EOF)}
+	}
+	return n, err
+}
+
+// A turn is one reader's decoding of a part of a chunk. Others that need what
+// it is about to decode wait for it.
+type turn struct {
+	pos     int64 // decoded, and cached if there was room, up to here
+	end     int64 // where it will stop
+	waiting int   // readers that wait
+	moved   sync.Cond
+}
+
+// step reads some of what p asks for: what is cached at off, or as much as one
+// turn decodes.
+func (e *engine) step(i int, p []byte, off int64) (int, error) {
+	e.mu.Lock()
+	for {
+		if pg := e.mu.cache.find(i, off); pg != nil {
+			return e.copyPage(pg, p, off), nil
+		}
+		t := e.inTheWay(i, off)
+		if t == nil {
+			break
+		}
+		t.waiting++
+		t.moved.Wait()
+		t.waiting--
+	}
+	t := e.beginTurn(i, off, off+int64(len(p)))
+	d, sequential, err := e.acquire(i, off, t)
+	e.mu.Unlock()
+	if sequential {
+		// A reader that goes on where it stopped will want the page's rest.
+		t.end = min(d.length, roundUp(t.end, pageSize))
+	}
+
+	var n int
+	if err == nil {
+		n, err = e.decode(d, t, p, off)
+	}
+
+	e.mu.Lock()
+	e.endTurn(i, t)
+	if d != nil {
+		e.park(d, err)
+	}
+	e.mu.Unlock()
+	return n, err
+}
+
+// roundUp returns the next multiple of unit, a power of two, from n on.
+func roundUp(n, unit int64) int64 { return (n + unit - 1) &^ (unit - 1) }
+
+// copyPage copies from a cached page, which find has pinned. It is called with
+// the lock and returns without.
+func (e *engine) copyPage(pg *page, p []byte, off int64) int {
+	hi := pg.hi
+	e.mu.Unlock()
+	n := copy(p, pg.buf[off%pageSize:hi])
+	e.mu.Lock()
+	e.mu.cache.unpin(pg)
+	e.mu.Unlock()
+	e.count.cacheHits.Add(1)
+	return n
+}
+
+// beginTurn enters a turn that will decode chunk i up to end. It has yet to be
+// said from where.
+func (e *engine) beginTurn(i int, off, end int64) *turn {
+	var t *turn
+	if n := len(e.mu.spare); n > 0 {
+		t = e.mu.spare[n-1]
+		e.mu.spare = e.mu.spare[:n-1]
+	} else {
+		t = new(turn)
+		t.moved.L = &e.mu
+	}
+	t.pos, t.end = off, end
+	e.mu.turns[i] = append(e.mu.turns[i], t)
+	return t
+}
+
+// endTurn removes t. Readers that wait for it look again.
+func (e *engine) endTurn(i int, t *turn) {
+	turns := e.mu.turns[i]
+	last := len(turns) - 1
+	turns[slices.Index(turns, t)] = turns[last]
+	e.mu.turns[i] = turns[:last]
+	if last == 0 {
+		delete(e.mu.turns, i)
+	}
+	if t.waiting > 0 {
+		t.moved.Broadcast()
+	} else {
+		e.mu.spare = append(e.mu.spare, t)
+	}
+}
+
+// inTheWay returns the turn that a reader of byte off should wait for: one that
+// has decoded less far than off, but no less far than where the reader itself
+// would begin.
+func (e *engine) inTheWay(i int, off int64) *turn {
+	turns := e.mu.turns[i]
+	if len(turns) == 0 {
+		return nil
+	}
+	from := max(e.mu.points.nearest(i, off), e.nearestParked(i, off).reach)
+	for _, t := range turns {
+		if from <= t.pos && t.pos <= off {
+			return t
+		}
+	}
+	return nil
+}
+
+// acquire returns a decoder that stands at or before off in chunk i, and
+// whether a reader left it right there. It may wait for memory, and it gives up
+// the lock while it starts a decoder.
+func (e *engine) acquire(i int, off int64, t *turn) (d *decoder, sequential bool, err error) {
+	near := e.nearestParked(i, off)
+	from := e.mu.points.nearest(i, off)
+	if near.index >= 0 && near.reach >= from {
+		d := e.unpark(near.index)
+		d.codec.seek(d, off)
+		t.pos = d.pos
+		return d, d.pos == off, nil
+	}
+	t.pos = from
+	c := &e.chunks[i]
+	if d, err = e.blank(c); err != nil {
+		return nil, false, err
+	}
+	e.mu.Unlock()
+	if err = d.start(e.src, c, i, off); err != nil {
+		err = e.chunkError(d, c, err)
+	}
+	e.mu.Lock()
+	return d, false, err
+}
+
+// decode runs a decoder from where it stands to the turn's end, through p,
+// which begins at byte off of the chunk. What it decodes goes to the cache, and
+// to p.
+func (e *engine) decode(d *decoder, t *turn, p []byte, off int64) (n int, err error) {
+	var pg *page
+	for err == nil && d.pos < t.end {
+		pg = e.turnPage(d, t, pg, t.end-d.pos)
+		for stop := min(t.end, roundUp(d.pos+1, pageSize)); err == nil && d.pos < stop; {
+			at := d.pos
+			var b []byte
+			b, err = d.decode(stop - at)
+			if pg != nil {
+				copy(pg.buf[at%pageSize:], b)
+			}
+			if skip := max(0, off-at); skip < int64(len(b)) {
+				n += copy(p[n:], b[skip:])
+			}
+		}
+	}
+	e.turnPage(d, t, pg, 0)
+	if err == nil && d.pos == d.length {
+		err = d.finish()
+	}
+	if err != nil {
+		err = e.chunkError(d, &e.chunks[d.chunk], err)
+	}
+	return n, err
+}
+
+// turnPage ends a page where the decoder stands and begins the next, if more
+// bytes are to come. It returns nil where they are not to be cached: on the way
+// to a place far off, or in a read so large that it would push out everything
+// else.
+func (e *engine) turnPage(d *decoder, t *turn, pg *page, more int64) *page {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if pg != nil {
+		e.mu.cache.close(pg, int(d.pos-pg.key.n*pageSize))
+	}
+	if t.pos = d.pos; t.waiting > 0 {
+		t.moved.Broadcast()
+	}
+	if more <= 0 || more > e.mu.account.limit/4 {
+		return nil
+	}
+	return e.mu.cache.open(d.chunk, d.pos)
+}
+
+// chunkError names the chunk in an error that is not the source's own. What was
+// decoded of a chunk whose checksum is wrong is forgotten: it can't be told
+// which of it is right.
+func (e *engine) chunkError(d *decoder, c *Chunk, err error) error {
+	if errors.Is(err, d.fetch.err) {
+		return err
+	}
+	if errors.Is(err, ErrChecksum) {
+		e.mu.Lock()
+		e.mu.cache.forget(d.chunk)
+		e.mu.Unlock()
+	}
+	return &ChunkError{*c, err}
+}
+
+// near is the parked decoder from which a read would go on.
+type near struct {
+	index int   // among the parked ones, -1 if there is none
+	reach int64 // the place before the read where it can be, -1
+}
+
+// nearestParked finds the decoder of chunk i that can go on nearest before off.
+func (e *engine) nearestParked(i int, off int64) near {
+	best := near{-1, -1}
+	for k, d := range e.mu.parked {
+		if d.chunk != i {
+			continue
+		}
+		if reach := d.codec.reach(d, off); reach > best.reach {
+			best = near{k, reach}
+		}
+	}
+	return best
+}
+
+// unpark takes the decoder at index k of the parked ones.
+func (e *engine) unpark(k int) *decoder {
+	d := e.mu.parked[k]
+	e.mu.parked = slices.Delete(e.mu.parked, k, k+1)
+	return d
+}
+
+// park keeps a decoder for the read that goes on where it stands. If it failed
+// or is at the chunk's end only its memory is of use.
+func (e *engine) park(d *decoder, err error) {
+	if err != nil || d.pos == d.length {
+		d.chunk = -1
+	}
+	e.mu.parked = append(e.mu.parked, d)
+	if e.mu.waiting > 0 {
+		e.mu.freed.Broadcast()
+	}
+}
+
+// blank returns a decoder for c that stands nowhere: a new one, or a parked one
+// whose place is given up. Decoders may fill a quarter of the limit before
+// parked ones are reused, which is enough for many sequential readers. A reader
+// that can't have one yet waits.
+func (e *engine) blank(c *Chunk) (*decoder, error) {
+	e.mu.Unlock()
+	memory, err := decoderMemory(e.src, c) // may read the source
+	e.mu.Lock()
+	if err != nil {
+		return nil, err
+	}
+	a := &e.mu.account
+	for {
+		old := slices.IndexFunc(e.mu.parked, func(d *decoder) bool { return d.method == c.Method && d.memory >= memory })
+		few := a.used[useDecoders]+memory <= a.limit/4
+		if old >= 0 && (!few || e.mu.parked[old].chunk < 0) {
+			return e.unpark(old), nil
+		}
+		if a.take(useDecoders, memory) {
+			return &decoder{codec: e.newCodec(c.Method, memory), method: c.Method, memory: memory, count: &e.count}, nil
+		}
+		if e.makeRoom() {
+			continue
+		}
+		if a.used[useDecoders] == 0 {
+			return nil, &ChunkError{*c, fmt.Errorf("%w: its decoder takes %d bytes of %d", ErrMemoryLimit, memory, a.limit)}
+		}
+		e.mu.waiting++
+		e.mu.freed.Wait()
+		e.mu.waiting--
+	}
+}
+
+// makeRoom gives back the memory of a parked decoder, or of a cached page.
+func (e *engine) makeRoom() bool {
+	if e.mu.cache.shrink() {
+		return true
+	}
+	if len(e.mu.parked) == 0 {
+		return false
+	}
+	d := e.unpark(0)
+	e.mu.account.release(useDecoders, d.memory)
+	return true
+}
