@@ -2,11 +2,13 @@ package dmg
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"math"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -193,16 +195,19 @@ func (k *koly) plistTables(r io.ReaderAt, size int64) ([]resource, error) {
 
 // parsePlist decodes the block tables of an XML property list. Only what it
 // asks for is decoded: resources of other types come in shapes of their own
-// and must not fail the image.
+// and must not fail the image. It writes to xml.
 func parsePlist(xml []byte) ([]resource, error) {
+	bad := func(at int64, msg string) ([]resource, error) {
+		return nil, &FormatError{Section: "plist", Offset: at, Msg: msg}
+	}
 	if err := plistguard.Check(xml); err != nil {
-		e := &FormatError{Section: "plist", Msg: err.Error()}
 		var at *plistguard.Error
 		if errors.As(err, &at) {
-			e.Offset, e.Msg = at.Offset, at.Msg
+			return bad(at.Offset, at.Msg)
 		}
-		return nil, e
+		return bad(0, err.Error())
 	}
+	xml, lifted := liftData(xml)
 	replaceIllegal(xml)
 	var doc struct {
 		Fork struct {
@@ -214,16 +219,80 @@ func parsePlist(xml []byte) ([]resource, error) {
 		} `plist:"resource-fork"`
 	}
 	if _, err := plist.Unmarshal(xml, &doc); err != nil {
-		return nil, &FormatError{Section: "plist", Msg: err.Error()}
+		return bad(0, err.Error())
 	}
 	tables := make([]resource, len(doc.Fork.Blkx))
 	for i, b := range doc.Fork.Blkx {
-		tables[i] = resource{b.Name, b.Data}
-		if b.Name == "" {
-			tables[i].name = b.CFName
+		name := b.Name
+		if name == "" {
+			name = b.CFName
 		}
+		data, err := lifted.data(b.Data)
+		if err != nil {
+			return bad(0, fmt.Sprintf("table %d: %v", i, err))
+		}
+		tables[i] = resource{name, data}
 	}
 	return tables, nil
+}
+
+// liftedData is the content of a property list's data elements, in base64.
+type liftedData [][]byte
+
+// liftMark begins what stands in the document for lifted data, before its
+// index. An image that forges one gets at data of its own.
+const liftMark = "lifted "
+
+// liftData moves the content of all data elements out of the document and puts
+// their index in its place. The block tables are nearly all of a large property
+// list, and the decoder takes four times their size in memory and 50 ns a byte
+// for what it would otherwise do to them. Nor can a damaged element that nobody
+// asks for fail the document then.
+func liftData(xml []byte) ([]byte, liftedData) {
+	open, end := []byte("<data>"), []byte("</data>")
+	var doc []byte
+	var lifted liftedData
+	for {
+		before, rest, ok := bytes.Cut(xml, open)
+		content, after, ended := bytes.Cut(rest, end)
+		if !ok || !ended {
+			return append(doc, xml...), lifted
+		}
+		doc = append(append(doc, before...), open...)
+		// Text that is no plain base64, such as a CDATA section, is the
+		// decoder's business.
+		if bytes.IndexByte(content, '<') >= 0 || bytes.IndexByte(content, '&') >= 0 {
+			xml = rest
+			continue
+		}
+		mark := fmt.Appendf(nil, "%s%d", liftMark, len(lifted))
+		doc = base64.StdEncoding.AppendEncode(doc, mark)
+		doc = append(doc, end...)
+		lifted = append(lifted, content)
+		xml = after
+	}
+}
+
+// data returns the bytes of a data element that was decoded to v.
+func (l liftedData) data(v []byte) ([]byte, error) {
+	index, ok := bytes.CutPrefix(v, []byte(liftMark))
+	if !ok {
+		return v, nil
+	}
+	i, err := strconv.Atoi(string(index))
+	if err != nil || i < 0 || i >= len(l) {
+		return v, nil
+	}
+	packed := l[i][:0]
+	for _, c := range l[i] {
+		if c > ' ' {
+			packed = append(packed, c)
+		}
+	}
+	l[i] = packed
+	data := make([]byte, base64.StdEncoding.DecodedLen(len(packed)))
+	n, err := base64.StdEncoding.Decode(data, packed)
+	return data[:n], err
 }
 
 // replaceIllegal overwrites the bytes that XML does not allow, such as the
