@@ -12,30 +12,29 @@ func (d *Decoder) fast(target int) error {
 	d.unread()
 	b, n, ip, o := d.bits, d.nbits, uint(d.ipos), uint(d.opos)
 	ilim, olim := uint(d.iend-16), uint(target-fastOut)
-	low := uint(d.low)
 	var msg string
 	for ip < ilim && o < olim {
 		b |= binary.LittleEndian.Uint64(d.in[ip&(inLen-1):]) << (n & 63)
 		ip += 7 - n>>3&7
 		n |= 56
 		e := d.lit[b&(1<<litBits-1)]
-		if e&entryLits != 0 {
-			binary.LittleEndian.PutUint32(d.buf[o&(bufLen-1):], e>>8)
-			o += uint(e >> 6 & 3)
-			b >>= e & 63
-			n -= uint(e & 63)
+		if e >= entryLit {
+			binary.LittleEndian.PutUint32(d.buf[o&(bufLen-1):], e)
+			o += uint(e >> entryCount)
+			b >>= e >> entryDrop & 63
+			n -= uint(e >> entryDrop)
 			e = d.lit[b&(1<<litBits-1)]
-			if e&entryLits != 0 {
-				binary.LittleEndian.PutUint32(d.buf[o&(bufLen-1):], e>>8)
-				o += uint(e >> 6 & 3)
-				b >>= e & 63
-				n -= uint(e & 63)
+			if e >= entryLit {
+				binary.LittleEndian.PutUint32(d.buf[o&(bufLen-1):], e)
+				o += uint(e >> entryCount)
+				b >>= e >> entryDrop & 63
+				n -= uint(e >> entryDrop)
 				e = d.lit[b&(1<<litBits-1)]
-				if e&entryLits != 0 {
-					binary.LittleEndian.PutUint32(d.buf[o&(bufLen-1):], e>>8)
-					o += uint(e >> 6 & 3)
-					b >>= e & 63
-					n -= uint(e & 63)
+				if e >= entryLit {
+					binary.LittleEndian.PutUint32(d.buf[o&(bufLen-1):], e)
+					o += uint(e >> entryCount)
+					b >>= e >> entryDrop & 63
+					n -= uint(e >> entryDrop)
 					continue
 				}
 			}
@@ -47,12 +46,12 @@ func (d *Decoder) fast(target int) error {
 			if e&entrySub != 0 {
 				b >>= litBits
 				n -= litBits
-				e = d.lit[(uint64(e>>entryBase)+b&(1<<(e>>entryExtra&15)-1))&(litSize-1)]
-				if e&entryLits != 0 {
-					d.buf[o&(bufLen-1)] = byte(e >> 8)
+				e = d.lit[(uint64(e&entryBase)+b&(1<<(e>>entryExtra&15)-1))&(litSize-1)]
+				if e >= entryLit {
+					d.buf[o&(bufLen-1)] = byte(e)
 					o++
-					b >>= e & 63
-					n -= uint(e & 63)
+					b >>= e >> entryDrop & 63
+					n -= uint(e >> entryDrop)
 					continue
 				}
 			}
@@ -61,32 +60,33 @@ func (d *Decoder) fast(target int) error {
 					msg = "invalid literal/length symbol"
 					break
 				}
-				b >>= e & 63
-				n -= uint(e & 63)
+				b >>= e >> entryDrop & 63
+				n -= uint(e >> entryDrop)
 				d.end()
 				break
 			}
 		}
-		length := uint(e>>entryBase) + uint(b&(1<<(e&63)-1)>>(e>>entryExtra&15))
-		b >>= e & 63
-		n -= uint(e & 63)
+		length := uint(e&entryBase) + uint(b&(1<<(e>>entryDrop&63)-1)>>(e>>entryExtra&63))
+		b >>= e >> entryDrop & 63
+		n -= uint(e >> entryDrop)
 		e = d.dist[b&(1<<distBits-1)]
 		if e&entryOdd != 0 {
 			if e&entrySub != 0 {
 				b >>= distBits
 				n -= distBits
-				e = d.dist[(uint64(e>>entryBase)+b&(1<<(e>>entryExtra&15)-1))&(distSize-1)]
+				e = d.dist[(uint64(e&entryBase)+b&(1<<(e>>entryExtra&15)-1))&(distSize-1)]
 			}
 			if e&entryOdd != 0 {
 				msg = "invalid distance symbol"
 				break
 			}
 		}
-		dist := uint(e>>entryBase) + uint(b&(1<<(e&63)-1)>>(e>>entryExtra&15))
-		b >>= e & 63
-		n -= uint(e & 63)
+		dist := uint(e&entryBase) + uint(b&(1<<(e>>entryDrop&63)-1)>>(e>>entryExtra&63))
+		b >>= e >> entryDrop & 63
+		n -= uint(e >> entryDrop)
 		src := o - dist
-		if int(src) < int(low) {
+		d.mdist = int(dist)
+		if int(src) < d.low {
 			if int(src) < 0 {
 				msg = "distance too far back"
 				break
@@ -103,19 +103,33 @@ func (d *Decoder) fast(target int) error {
 					break
 				}
 			}
+		} else if dist >= 8 {
+			for {
+				copy(d.buf[o&(bufLen-1):][:8], d.buf[src&(bufLen-1):][:8])
+				o += 8
+				src += 8
+				if o >= end {
+					break
+				}
+			}
 		} else {
-			for o < end {
-				d.buf[o&(bufLen-1)] = d.buf[src&(bufLen-1)]
-				o++
-				src++
+			v := binary.LittleEndian.Uint64(d.buf[src&(bufLen-1):]) & (1<<(dist*8&63) - 1) * patterns[dist&7]
+			step := uint(steps[dist&7])
+			for {
+				binary.LittleEndian.PutUint64(d.buf[o&(bufLen-1):], v)
+				binary.LittleEndian.PutUint64(d.buf[(o+step)&(bufLen-1):], v)
+				o += step * 2
+				if o >= end {
+					break
+				}
 			}
 		}
 		o = end
-		if o > uint(target) {
-			d.mlen, d.mdist = int(o)-target, int(dist)
-			o = uint(target)
-			break
-		}
+	}
+	d.mlen = 0
+	if o > uint(target) {
+		d.mlen = int(o) - target
+		o = uint(target)
 	}
 	d.bits, d.nbits, d.ipos, d.opos = b, n&63, int(ip), int(o)
 	d.unread()
@@ -124,3 +138,8 @@ func (d *Decoder) fast(target int) error {
 	}
 	return nil
 }
+
+// For a distance d < 8: the factor that repeats d bytes over 8, and the
+// largest multiple of d that is at most 8.
+var patterns = [8]uint64{0, 0x0101010101010101, 0x0001000100010001, 0x0001000001000001, 0x0000000100000001, 0x0000010000000001, 0x0001000000000001, 0x0100000000000001}
+var steps = [8]uint8{8, 8, 8, 6, 8, 5, 6, 7}

@@ -4,25 +4,29 @@ import "math/bits"
 
 // A table entry is one word, read once for each symbol:
 //
-//	bits 0-5    bits to drop, extra bits included (in a subtable: after the
+//	bits 0-23   literals: the bytes, the first one lowest
+//	bits 0-15   else: the base length or distance, or the subtable's index
+//	bits 16-19  else: the code's own length, where its extra bits begin; of a
+//	            subtable: its bits
+//	bits 20-23  else: what kind of exception it is, 0 for a length or distance
+//	bits 24-29  bits to drop, extra bits included (in a subtable: after the
 //	            main table's bits)
-//	bits 6-7    how many literals the entry holds; 0: it is something else
-//	bits 8-31   literals: the bytes, the first one lowest
-//	bits 8-11   else: where the extra bits begin (the code's own length)
-//	bit  12-15  else: what kind of exception it is, 0 for a length or distance
-//	bits 16-31  else: the base length or distance, or the subtable's index
+//	bits 30-31  how many literals the entry holds; 0: it is something else
+//
+// So the word as it is can be stored as output, and a comparison tells
+// literals from the rest.
 const (
-	entryBits  = 63
-	entryCount = 6
-	entryBytes = 8
-	entryExtra = 8
-	entryBase  = 16
+	entryExtra = 16
+	entryDrop  = 24
+	entryCount = 30
 
-	entryLits = 3 << entryCount
-	entryBad  = 1 << 12 // no symbol has this code
-	entryEnd  = 1 << 13 // end of block
-	entrySub  = 1 << 14 // go on in a subtable; its bits are where the extra bits' place is
-	entryOdd  = 1 << 15 // any of these three
+	entryBase = 0xFFFF
+	entryLit  = 1 << entryCount // this and more: literals
+
+	entryBad = 1 << 20 // no symbol has this code
+	entryEnd = 1 << 21 // end of block
+	entrySub = 1 << 22 // go on in a subtable
+	entryOdd = 1 << 23 // any of these three
 )
 
 // Table sizes: the main table's bits, and room for the main table and the
@@ -50,16 +54,16 @@ func makeLitSymbols() (t [maxLit]uint32) {
 	for i := range t {
 		switch {
 		case i < 256:
-			t[i] = 1<<entryCount | uint32(i)<<entryBytes
+			t[i] = entryLit | uint32(i)
 		case i == 256:
 			t[i] = entryOdd | entryEnd
 		case i < 265:
-			t[i] = uint32(i-254) << entryBase
+			t[i] = uint32(i - 254)
 		case i < 285:
 			extra := uint32(i-261) / 4
-			t[i] = extra | (3+uint32(4+(i-261)%4)<<extra)<<entryBase
+			t[i] = extra<<entryDrop | (3 + uint32(4+(i-261)%4)<<extra)
 		case i == 285:
-			t[i] = 258 << entryBase
+			t[i] = maxMatch
 		default:
 			t[i] = entryOdd | entryBad
 		}
@@ -71,10 +75,10 @@ func makeDistSymbols() (t [maxDist]uint32) {
 	for i := range t {
 		switch {
 		case i < 4:
-			t[i] = uint32(i+1) << entryBase
+			t[i] = uint32(i + 1)
 		case i < 30:
 			extra := uint32(i-2) / 2
-			t[i] = extra | (1+uint32(2+i%2)<<extra)<<entryBase
+			t[i] = extra<<entryDrop | (1 + uint32(2+i%2)<<extra)
 		default:
 			t[i] = entryOdd | entryBad
 		}
@@ -84,7 +88,7 @@ func makeDistSymbols() (t [maxDist]uint32) {
 
 func makeClenSymbols() (t [maxClen]uint32) {
 	for i := range t {
-		t[i] = uint32(i) << entryBase
+		t[i] = uint32(i)
 	}
 	return t
 }
@@ -98,7 +102,7 @@ type builder struct {
 // withLength is a symbol's entry for a code of n bits. A literal has no extra
 // bits, and bytes where others keep the place of theirs.
 func withLength(sym uint32, n uint32) uint32 {
-	return sym + n + (n<<entryExtra)&(sym>>entryCount&1-1)
+	return sym + n<<entryDrop + (n<<entryExtra)&(sym>>entryCount-1)
 }
 
 // build makes the table for the canonical code with these lengths (RFC 1951,
@@ -180,7 +184,7 @@ func (w *builder) fill(table []uint32, main uint, count *[maxBits + 1]int, symbo
 				b := subtableBits(count, n, left, main)
 				prefix, next = p, end
 				end += 1 << b
-				table[p] = entryOdd | entrySub | uint32(main) | uint32(b)<<entryExtra | uint32(next)<<entryBase
+				table[p] = entryOdd | entrySub | uint32(main)<<entryDrop | uint32(b)<<entryExtra | uint32(next)
 			}
 			e := withLength(symbols[sorted[0]], uint32(n-main))
 			sorted = sorted[1:]
@@ -221,20 +225,20 @@ func pairLiterals(table *[litSize]uint32) {
 	// Downwards: an entry refers to lower ones, which are still single.
 	for i := uint32(1<<litBits - 1); i < 1<<litBits; i-- {
 		e := table[i]
-		if e&entryLits == 0 {
+		if e < entryLit {
 			continue
 		}
-		n := e & entryBits
+		n := e >> entryDrop & 63
 		f := table[i>>n&(litSize-1)]
-		fn := n + f&entryBits
-		if f&entryLits == 0 || fn > litBits {
+		fn := n + f>>entryDrop&63
+		if f < entryLit || fn > litBits {
 			continue
 		}
-		e = fn | 2<<entryCount | e&(0xFF<<entryBytes) | f&(0xFF<<entryBytes)<<8
+		e = 2<<entryCount | fn<<entryDrop | e&0xFF | f&0xFF<<8
 		g := table[i>>fn&(litSize-1)]
-		gn := fn + g&entryBits
-		if g&entryLits != 0 && gn <= litBits {
-			e = gn | 3<<entryCount | e&(0xFFFF<<entryBytes) | g&(0xFF<<entryBytes)<<16
+		gn := fn + g>>entryDrop&63
+		if g >= entryLit && gn <= litBits {
+			e = 3<<entryCount | gn<<entryDrop | e&0xFFFF | g&0xFF<<16
 		}
 		table[i] = e
 	}
