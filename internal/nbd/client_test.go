@@ -73,14 +73,14 @@ func (d *disk) export() Export {
 
 // running is a server started for a test.
 type running struct {
-	t    *testing.T
+	t    testing.TB
 	addr net.Addr
 	stop context.CancelFunc
 	done chan error
 }
 
 // serve starts s on network, unix or tcp, until the test's end.
-func serve(t *testing.T, s *Server, network string) *running {
+func serve(t testing.TB, s *Server, network string) *running {
 	t.Helper()
 	addr := "127.0.0.1:0"
 	if network == "unix" {
@@ -117,13 +117,13 @@ func (r *running) end() {
 
 // client is a bare NBD client. Its methods fail the test.
 type client struct {
-	t *testing.T
+	t testing.TB
 	net.Conn
 	structured bool
 }
 
 // dial connects and reads the greeting.
-func (r *running) dial(t *testing.T) *client {
+func (r *running) dial(t testing.TB) *client {
 	t.Helper()
 	c := r.dialRaw(t)
 	if g := c.take(18); be.Uint64(g) != magicInit || be.Uint64(g[8:]) != magicOption || be.Uint16(g[16:]) != 3 {
@@ -132,7 +132,7 @@ func (r *running) dial(t *testing.T) *client {
 	return c
 }
 
-func (r *running) dialRaw(t *testing.T) *client {
+func (r *running) dialRaw(t testing.TB) *client {
 	t.Helper()
 	nc, err := net.Dial(r.addr.Network(), r.addr.String())
 	if err != nil {
@@ -144,7 +144,7 @@ func (r *running) dialRaw(t *testing.T) *client {
 }
 
 // transmission connects and goes straight to the transmission phase, with structured replies and block status or not.
-func (r *running) transmission(t *testing.T, structured bool) *client {
+func (r *running) transmission(t testing.TB, structured bool) *client {
 	t.Helper()
 	c := r.dial(t)
 	c.put(flags(3))
@@ -377,7 +377,7 @@ func cat(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
 
 // checkGoroutines fails unless the goroutines of this package have ended by the test's end. It must be called before
 // the servers are started.
-func checkGoroutines(t *testing.T) {
+func checkGoroutines(t testing.TB) {
 	t.Helper()
 	t.Cleanup(func() {
 		var stacks string

@@ -123,6 +123,38 @@ func TestInfo(t *testing.T) {
 	}
 }
 
+// TestContextReplaced sees that a selection of contexts replaces the one before, even one that fails.
+func TestContextReplaced(t *testing.T) {
+	r := serve(t, &Server{Export: newDisk(4096).export()}, "unix")
+	set := metaData("", allocationContext)
+	for _, tt := range []struct {
+		name string
+		data []byte
+		want []uint32
+		err  errno
+	}{
+		{"again", set, []uint32{repMetaContext, repAck}, 0},
+		{"nothing", metaData(""), []uint32{repAck}, eInval},
+		{"malformed", set[:9], []uint32{repErrInvalid}, eInval},
+		{"other export", metaData("x", allocationContext), []uint32{repErrUnknown}, eInval},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := r.dial(t)
+			c.structured = true
+			c.put(cat(flags(3), opt(optStructuredReply, nil), opt(optSetMetaContext, set)))
+			c.wantReplies(optStructuredReply, repAck)
+			c.wantReplies(optSetMetaContext, repMetaContext, repAck)
+			c.put(opt(optSetMetaContext, tt.data))
+			c.wantReplies(optSetMetaContext, tt.want...)
+			c.put(opt(optGo, infoData("")))
+			c.wantReplies(optGo, repInfo, repInfo, repAck)
+			if a := c.ask(cmdBlockStatus, 0, 0, 4096); a.err != tt.err {
+				t.Errorf("block status: error %d, want %d", a.err, tt.err)
+			}
+		})
+	}
+}
+
 func TestList(t *testing.T) {
 	e := newDisk(512).export()
 	e.Name = strings.Repeat("é", 3000) // cut to 2048 letters

@@ -63,8 +63,7 @@ func (c *conn) fail(q *request, e errno, msg string) error {
 // error in any case.
 func (c *conn) failAt(q *request, err error, off int64) error {
 	b := appendError(make([]byte, structuredLen), eIO, err.Error())
-	// It must lie within the request.
-	b = be.AppendUint64(b, uint64(min(off, q.end()-1)))
+	b = be.AppendUint64(b, uint64(off)) // within the request, as it must: readAt failed before its end
 	putChunk(b, q.cookie, replyFlagDone, chunkErrorOffset)
 	if err := c.send(b); err != nil {
 		return err

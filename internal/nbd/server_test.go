@@ -69,18 +69,41 @@ func (c *client) wantAll(t *testing.T, d *disk, n int) {
 	t.Helper()
 	seen := make(map[uint64]bool)
 	for range n {
-		head, data := simpleLen, 8
+		head := simpleLen
 		if c.structured {
 			head = structuredLen + chunkOffset
 		}
-		h := c.take(head)
-		cookie := be.Uint64(h[data:])
+		cookie := be.Uint64(c.take(head)[8:]) // in both kinds of header it is there
 		if seen[cookie] || cookie >= uint64(n) {
 			t.Fatalf("second or unasked answer %d", cookie)
 		}
 		seen[cookie] = true
 		if got := c.take(4000); !bytes.Equal(got, d.data[cookie*1000:][:4000]) {
 			t.Fatalf("wrong data for %d", cookie)
+		}
+	}
+}
+
+// TestWholeMessages sees that long answers, which take many writes, are not mixed.
+func TestWholeMessages(t *testing.T) {
+	checkGoroutines(t)
+	const size, n = 3<<20 + 5, 8
+	d := newDisk(size + n)
+	for _, structured := range []bool{false, true} {
+		c := serve(t, &Server{Export: d.export()}, "unix").transmission(t, structured)
+		for i := range uint64(n) {
+			c.put(req(cmdRead, 0, i, i, size))
+		}
+		head := simpleLen
+		if structured {
+			head = structuredLen + chunkOffset
+		}
+		for range n {
+			cookie := be.Uint64(c.take(head)[8:])
+			time.Sleep(time.Millisecond) // time for others to write where they must not
+			if cookie >= n || !bytes.Equal(c.take(size), d.data[cookie:cookie+size]) {
+				t.Fatalf("structured %v: wrong answer for %#x", structured, cookie)
+			}
 		}
 	}
 }
