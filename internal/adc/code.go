@@ -56,8 +56,10 @@ func (z *Reader) codes(limit int) string {
 			fault = "copy reaches back before the start"
 			break
 		}
-		if dist >= 8 && n <= copyOver {
-			copy32((*[copyOver]byte)(out[wr:]), (*[copyOver]byte)(out[wr-dist:]))
+		if dist >= 16 && n <= copyOver {
+			// The second half may need what the first one writes.
+			*(*[16]byte)(out[wr:]) = [16]byte(out[wr-dist:])
+			*(*[16]byte)(out[wr+16:]) = [16]byte(out[wr-dist+16:])
 		} else {
 			copyMatch(out[:wr+n], wr, dist)
 		}
@@ -67,15 +69,6 @@ func (z *Reader) codes(limit int) string {
 	z.wr = wr
 	z.in.rd = z.in.wr - len(b)
 	return fault
-}
-
-// copy32 copies 32 bytes in order, eight at a time: right for a copy with a
-// distance of eight or more, even where it overlaps itself.
-func copy32(to, from *[copyOver]byte) {
-	binary.LittleEndian.PutUint64(to[0:], binary.LittleEndian.Uint64(from[0:]))
-	binary.LittleEndian.PutUint64(to[8:], binary.LittleEndian.Uint64(from[8:]))
-	binary.LittleEndian.PutUint64(to[16:], binary.LittleEndian.Uint64(from[16:]))
-	binary.LittleEndian.PutUint64(to[24:], binary.LittleEndian.Uint64(from[24:]))
 }
 
 // copyMatch fills out[at:] from dist bytes back. Where the copy overlaps

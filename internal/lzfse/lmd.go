@@ -112,17 +112,17 @@ func (z *Reader) lmd(limit int) error {
 		left--
 		raw -= l + m
 
-		to, from := (*[copyOver]byte)(out[wr:]), (*[copyOver]byte)(literals[lit:])
-		copy16(to, from)
+		*(*[16]byte)(out[wr:]) = [16]byte(literals[lit:])
 		if l > 16 {
 			copy(out[wr+16:wr+l], literals[lit+16:])
 		}
 		wr += l
 		lit += l
 
-		if dist >= 8 && m <= copyOver {
-			to, from = (*[copyOver]byte)(out[wr:]), (*[copyOver]byte)(out[wr-dist:])
-			copy32(to, from)
+		if dist >= 16 && m <= 32 {
+			// The second half may need what the first one writes.
+			*(*[16]byte)(out[wr:]) = [16]byte(out[wr-dist:])
+			*(*[16]byte)(out[wr+16:]) = [16]byte(out[wr-dist+16:])
 		} else {
 			copyMatch(out[:wr+m], wr, dist)
 		}
@@ -152,21 +152,6 @@ func (z *Reader) endLMD() error {
 	z.in.rd += z.blk.lmd.size
 	z.blk.kind = betweenBlocks
 	return nil
-}
-
-// copy16 copies sixteen bytes, in two steps of eight.
-func copy16(to, from *[copyOver]byte) {
-	binary.LittleEndian.PutUint64(to[0:], binary.LittleEndian.Uint64(from[0:]))
-	binary.LittleEndian.PutUint64(to[8:], binary.LittleEndian.Uint64(from[8:]))
-}
-
-// copy32 copies 32 bytes in order, eight at a time: right for a match with a
-// distance of eight or more, even where it overlaps itself.
-func copy32(to, from *[copyOver]byte) {
-	binary.LittleEndian.PutUint64(to[0:], binary.LittleEndian.Uint64(from[0:]))
-	binary.LittleEndian.PutUint64(to[8:], binary.LittleEndian.Uint64(from[8:]))
-	binary.LittleEndian.PutUint64(to[16:], binary.LittleEndian.Uint64(from[16:]))
-	binary.LittleEndian.PutUint64(to[24:], binary.LittleEndian.Uint64(from[24:]))
 }
 
 // copyMatch fills out[at:] from dist bytes back. Where the match overlaps

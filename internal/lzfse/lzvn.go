@@ -18,140 +18,163 @@ import "encoding/binary"
 // M > 2 are not used.
 
 const (
-	// maxCode is the longest code with its literals.
+	// maxCode is the longest code with its literals. Its output is shorter
+	// than maxTriple, so outputSlack covers it.
 	maxCode = 2 + 15 + 256
 
 	// endCodeLen is the length of the end code with its zeros.
 	endCodeLen = 8
 )
 
-// lzvnCode is one code. A size of 0 means that its bytes are incomplete.
+// codeKind tells codes apart by what is still to be read after the first byte.
+type codeKind uint8
+
+const (
+	unusedCode codeKind = iota
+	smallCode
+	mediumCode
+	largeCode
+	plainCode // nothing
+	longMatchCode
+	longLiteralsCode
+	endCode
+)
+
+// A lzvnCode is what the first byte of a code says: how long the code is without
+// its literals, and the lengths of literals and match as far as known.
 type lzvnCode struct {
-	size    int // without literals
-	l, m, d int // d 0: the distance before
-	end     bool
-	bad     bool
+	kind       codeKind
+	size, l, m uint8
 }
 
-// lzvn decodes codes until limit is reached or passed, or the block ends. A code
-// is decoded in one piece.
-func (z *Reader) lzvn(limit int) error {
-	for z.wr < limit {
-		// A failing source still leaves the codes that came before.
-		need := int(min(maxCode, z.blk.packLeft))
-		inputErr := z.in.fill(need)
-		b := z.in.bytes()
-		b = b[:min(int64(len(b)), z.blk.packLeft)]
-		c := parseCode(b)
-		switch {
-		case c.bad:
-			return z.corrupt("code that is not in use")
-		case c.size > 0 && c.size+c.l <= len(b):
-		case inputErr != nil:
-			return inputErr
-		default:
-			return z.corrupt("code runs past the end of its block")
-		}
-		if c.end {
-			return z.endLZVN(b)
-		}
-		if msg := z.lzvnCopy(c, b[c.size:c.size+c.l]); msg != "" {
-			return z.corrupt(msg)
-		}
-		z.in.rd += c.size + c.l
-		z.blk.packLeft -= int64(c.size + c.l)
+var lzvnCodes = makeLZVNCodes()
+
+func makeLZVNCodes() (t [256]lzvnCode) {
+	for op := range t {
+		t[op] = makeLZVNCode(op)
 	}
-	return nil
+	return t
 }
 
-// parseCode decodes the code that b starts with.
-func parseCode(b []byte) lzvnCode {
-	if len(b) == 0 {
-		return lzvnCode{}
-	}
-	op := int(b[0])
+func makeLZVNCode(op int) lzvnCode {
+	n := uint8(op & 15)
+	l, m := uint8(op>>6), uint8(op>>3&7+3)
 	switch {
-	case op >= 0xE0:
-		return parseRun(b)
+	case op == 0xF0:
+		return lzvnCode{kind: longMatchCode, size: 2}
+	case op > 0xF0:
+		return lzvnCode{kind: plainCode, size: 1, m: n}
+	case op == 0xE0:
+		return lzvnCode{kind: longLiteralsCode, size: 2}
+	case op > 0xE0:
+		return lzvnCode{kind: plainCode, size: 1, l: n}
 	case op>>4 == 0x7 || op>>4 == 0xD:
-		return lzvnCode{bad: true}
-	case op>>5 == 0b101:
-		if len(b) < 3 {
-			return lzvnCode{}
-		}
-		d := int(b[1]>>2) | int(b[2])<<6
-		return lzvnCode{size: 3, l: op >> 3 & 3, m: op&7<<2 | int(b[1]&3) + 3, d: d, bad: d == 0}
-	}
-	c := lzvnCode{size: 1, l: op >> 6, m: op>>3&7 + 3}
-	switch low := op & 7; {
-	case low == 6:
-		if c.l == 0 {
-			return parseSpecial(op, b)
-		}
-		return c
-	case low == 7 && len(b) >= 3:
-		c.size, c.d = 3, int(binary.LittleEndian.Uint16(b[1:]))
-	case low < 6 && len(b) >= 2:
-		c.size, c.d = 2, low<<8|int(b[1])
-	default:
 		return lzvnCode{}
+	case op>>5 == 0b101:
+		return lzvnCode{kind: mediumCode, size: 3, l: uint8(op >> 3 & 3), m: uint8(op&7<<2 + 3)}
+	case op == 0x06:
+		return lzvnCode{kind: endCode, size: endCodeLen}
+	case op == 0x0E || op == 0x16:
+		return lzvnCode{kind: plainCode, size: 1}
+	case op&7 == 6 && l == 0:
+		return lzvnCode{}
+	case op&7 == 6:
+		return lzvnCode{kind: plainCode, size: 1, l: l, m: m}
+	case op&7 == 7:
+		return lzvnCode{kind: largeCode, size: 3, l: l, m: m}
 	}
-	c.bad = c.d == 0
-	return c
+	return lzvnCode{kind: smallCode, size: 2, l: l, m: m}
 }
 
-// parseRun decodes 111xxxxx: literals or a match, not both.
-func parseRun(b []byte) lzvnCode {
-	size, n := 1, int(b[0]&15)
-	if n == 0 {
-		if len(b) < 2 {
-			return lzvnCode{}
+// lzvn fetches input if less than a code is buffered and decodes codes until
+// limit is reached or passed, they run out, or the block ends.
+func (z *Reader) lzvn(limit int) error {
+	// A failing source still leaves the codes that came before.
+	inputErr := z.in.fill(int(min(maxCode, z.blk.packLeft)))
+	b := z.in.bytes()
+	b = b[:min(int64(len(b)), z.blk.packLeft)]
+	used, end, fault := z.codes(b, limit)
+	z.in.rd += used
+	z.blk.packLeft -= int64(used)
+	switch {
+	case fault != "":
+		return z.corrupt(fault)
+	case end:
+		return z.endLZVN(b[used:])
+	case used > 0:
+		return nil
+	case inputErr != nil:
+		return inputErr
+	}
+	return z.corrupt("code runs past the end of its block")
+}
+
+// codes decodes the complete codes in b. It tells how many bytes they take,
+// whether the end code is next, and what is wrong with the next one, "" if
+// nothing is. A code is decoded in one piece.
+//
+// This is the hot loop of bvxn blocks; it copies like the one over the triples.
+func (z *Reader) codes(b []byte, limit int) (used int, end bool, fault string) {
+	rest, out := b, &z.mem.out
+	wr, dist, raw := z.wr, z.blk.prev, z.blk.rawLeft
+loop:
+	for len(rest) > 0 && wr < limit {
+		c := lzvnCodes[rest[0]]
+		size, l, m, d := int(c.size), int(c.l), int(c.m), dist
+		if len(rest) < size {
+			break
 		}
-		size, n = 2, int(b[1])+16
-	}
-	if b[0] >= 0xF0 {
-		return lzvnCode{size: size, m: n}
-	}
-	return lzvnCode{size: size, l: n}
-}
-
-// parseSpecial decodes 00MMM110, where no distance goes with no literals.
-func parseSpecial(op int, b []byte) lzvnCode {
-	switch op {
-	case 0x06:
-		if len(b) < endCodeLen {
-			return lzvnCode{}
+		switch c.kind {
+		case smallCode:
+			d = int(rest[0]&7)<<8 | int(rest[1])
+		case mediumCode:
+			m += int(rest[1] & 3)
+			d = int(rest[1]>>2) | int(rest[2])<<6
+		case largeCode:
+			d = int(rest[1]) | int(rest[2])<<8
+		case longMatchCode:
+			m = int(rest[1]) + 16
+		case longLiteralsCode:
+			l = int(rest[1]) + 16
+		case endCode:
+			end = true
+			break loop
+		case unusedCode:
+			fault = "code that is not in use"
+			break loop
 		}
-		return lzvnCode{size: endCodeLen, end: true}
-	case 0x0E, 0x16:
-		return lzvnCode{size: 1}
+		if len(rest) < size+l {
+			break
+		}
+		if int64(l+m) > raw {
+			fault = "block decodes to more than its size"
+			break
+		}
+		if m > 0 && uint(d-1) >= uint(wr+l) {
+			fault = "match reaches back before the start"
+			break
+		}
+		if l <= 16 && len(rest) >= size+16 {
+			*(*[16]byte)(out[wr:]) = [16]byte(rest[size:])
+		} else {
+			copy(out[wr:wr+l], rest[size:])
+		}
+		wr += l
+		if m <= 16 && d >= 16 {
+			*(*[16]byte)(out[wr:]) = [16]byte(out[wr-d:])
+		} else {
+			copyMatch(out[:wr+m], wr, d)
+		}
+		wr += m
+		raw -= int64(l + m)
+		dist = d
+		rest = rest[size+l:]
 	}
-	return lzvnCode{bad: true}
+	z.wr, z.blk.prev, z.blk.rawLeft = wr, dist, raw
+	return len(b) - len(rest), end, fault
 }
 
-// lzvnCopy carries a code out. It tells what is wrong with it, "" if nothing is.
-func (z *Reader) lzvnCopy(c lzvnCode, literals []byte) string {
-	if int64(c.l+c.m) > z.blk.rawLeft {
-		return "block decodes to more than its size"
-	}
-	if c.d != 0 {
-		z.blk.prev = c.d
-	}
-	dist := z.blk.prev
-	if c.m > 0 && uint(dist-1) >= uint(z.wr+c.l) {
-		return "match reaches back before the start"
-	}
-	out := z.mem.out[:z.wr+c.l+c.m]
-	copy(out[z.wr:], literals)
-	if c.m > 0 {
-		copyMatch(out, z.wr+c.l, dist)
-	}
-	z.wr = len(out)
-	z.blk.rawLeft -= int64(c.l + c.m)
-	return ""
-}
-
-// endLZVN checks the end code, at the start of b, and leaves the block.
+// endLZVN checks the end code, which b starts with, and leaves the block.
 func (z *Reader) endLZVN(b []byte) error {
 	switch {
 	case z.blk.rawLeft != 0:

@@ -1,0 +1,5 @@
+//go:build !race
+
+package lzfse
+
+const raceEnabled = false
