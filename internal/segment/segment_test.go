@@ -1,0 +1,348 @@
+package segment
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"testing/fstest"
+
+	"github.com/go-dmg/dmg/internal/dmgtest"
+)
+
+// part makes one part's file: junk before its data, a property list after it.
+func part(number, count uint32, set byte, running int, data []byte) []byte {
+	out := append(bytes.Repeat([]byte{'j'}, int(number)*3), data...)
+	out = append(out, "<plist/>"...)
+	koly := make([]byte, trailerLen)
+	copy(koly, "koly")
+	be := binary.BigEndian
+	be.PutUint64(koly[0x10:], uint64(running))
+	be.PutUint64(koly[0x18:], uint64(number)*3)
+	be.PutUint64(koly[0x20:], uint64(len(data)))
+	be.PutUint32(koly[0x38:], number)
+	be.PutUint32(koly[0x3C:], count)
+	koly[0x40] = set
+	be.PutUint64(koly[0x1EC:], 1000)
+	return append(out, koly...)
+}
+
+// split makes the parts of data, cut at the given places.
+func split(data []byte, cuts ...int) [][]byte {
+	var files [][]byte
+	from := 0
+	for i, to := range append(cuts, len(data)) {
+		files = append(files, part(uint32(i+1), uint32(len(cuts)+1), 9, from, data[from:to]))
+		from = to
+	}
+	return files
+}
+
+func parts(files [][]byte) []Part {
+	var all []Part
+	for i, f := range files {
+		all = append(all, Part{PartName("x.dmg", i+1), bytes.NewReader(f), int64(len(f))})
+	}
+	return all
+}
+
+var testData = dmgtest.Random(1, 100_000).Bytes()
+
+// cuts makes 12 segments, two of them empty.
+var cuts = []int{0, 1, 5000, 5000, 5001, 20_000, 33_333, 40_000, 77_777, 99_999, 100_000}
+
+func check(t *testing.T, r *Reader) {
+	t.Helper()
+	if r.Size() != int64(len(testData)) {
+		t.Fatalf("Size = %d", r.Size())
+	}
+	got, err := io.ReadAll(io.NewSectionReader(r, 0, 1<<62))
+	if err != nil || !bytes.Equal(got, testData) {
+		t.Fatalf("%d bytes that differ, %v", len(got), err)
+	}
+	var wg sync.WaitGroup
+	for g := range uint64(4) {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			rnd := rand.New(rand.NewPCG(g, 1))
+			for range 300 {
+				off, n := rnd.IntN(len(testData)+50), rnd.IntN(1<<rnd.IntN(17))
+				p := make([]byte, n)
+				got, err := r.ReadAt(p, int64(off))
+				want := min(n, max(len(testData)-off, 0))
+				if got != want || (err == nil) != (got == n) || err != nil && err != io.EOF || !bytes.Equal(p[:got], testData[min(off, len(testData)):][:got]) {
+					t.Errorf("ReadAt of %d at %d = %d, %v", n, off, got, err)
+					return
+				}
+			}
+		}()
+	}
+	wg.Wait()
+	if _, err := r.ReadAt(make([]byte, 1), -1); err == nil || err == io.EOF {
+		t.Errorf("ReadAt(-1): %v", err)
+	}
+}
+
+func TestJoin(t *testing.T) {
+	for _, c := range [][]int{cuts, {50_000}, {}} {
+		r, err := Join(parts(split(testData, c...)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Parts() != len(c)+1 {
+			t.Errorf("Parts = %d", r.Parts())
+		}
+		check(t, r)
+	}
+	whole := part(0, 0, 0, 0, testData)
+	r, err := Join([]Part{{"x.dmg", bytes.NewReader(whole), int64(len(whole))}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	check(t, r)
+}
+
+func put64(b []byte, fromEnd int, v uint64) []byte {
+	binary.BigEndian.PutUint64(b[len(b)-trailerLen+fromEnd:], v)
+	return b
+}
+
+func TestRefuse(t *testing.T) {
+	good := func() [][]byte { return split(testData, 30_000, 60_000) }
+	for _, tt := range []struct {
+		name  string
+		files func() [][]byte
+		part  string
+		err   error
+		msg   string
+	}{
+		{"none", func() [][]byte { return nil }, "", ErrMissing, ""},
+		{"last missing", func() [][]byte { return good()[:2] }, "x.003.dmgpart", ErrMissing, "number 3 of 3"},
+		{"middle missing", func() [][]byte { f := good(); return [][]byte{f[0], f[2]} }, "x.002.dmgpart", ErrOrder, "it is 3, not 2 of 3"},
+		{"swapped", func() [][]byte { f := good(); return [][]byte{f[0], f[2], f[1]} }, "x.002.dmgpart", ErrOrder, "it is 3"},
+		{"second alone", func() [][]byte { return good()[1:2] }, "x.dmg", ErrNotFirst, "2 of 3"},
+		{"one too many", func() [][]byte { f := good(); return append(f, f[2]) }, "x.004.dmgpart", ErrOrder, "not 4 of 3"},
+		{"other set", func() [][]byte {
+			f := good()
+			f[1] = part(2, 3, 8, 30_000, testData[30_000:60_000])
+			return f
+		}, "x.002.dmgpart", ErrForeign, ""},
+		{"other count", func() [][]byte {
+			f := good()
+			f[1] = part(2, 4, 9, 30_000, testData[30_000:60_000])
+			return f
+		}, "x.002.dmgpart", ErrForeign, "4 segments"},
+		{"other disk", func() [][]byte { f := good(); put64(f[2], 0x1EC, 999); return f }, "x.003.dmgpart", ErrForeign, "999 sectors"},
+		{"gap", func() [][]byte { f := good(); put64(f[1], 0x10, 30_001); return f }, "x.002.dmgpart", ErrOrder, "belongs at 30001"},
+		{"first part of later data", func() [][]byte { f := good(); put64(f[0], 0x10, 1); return f }, "x.dmg", ErrOrder, "belongs at 1"},
+		{"no trailer", func() [][]byte { f := good(); f[1] = f[1][:len(f[1])-1]; return f }, "x.002.dmgpart", ErrFormat, "no trailer"},
+		{"empty", func() [][]byte { f := good(); f[1] = nil; return f }, "x.002.dmgpart", ErrFormat, "shorter"},
+		{"data past the end", func() [][]byte { f := good(); put64(f[1], 0x20, 1<<40); return f }, "x.002.dmgpart", ErrFormat, "1099511627776 bytes"},
+		{"data at 2^63-1", func() [][]byte { f := good(); put64(f[1], 0x18, 1<<63-1); return f }, "x.002.dmgpart", ErrFormat, ""},
+		{"negative data", func() [][]byte { f := good(); put64(f[1], 0x20, 1<<63); return f }, "x.002.dmgpart", ErrFormat, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := Join(parts(tt.files()))
+			var e *PartError
+			if !errors.Is(err, tt.err) || tt.part != "" && (!errors.As(err, &e) || e.Name != tt.part) || !strings.Contains(fmt.Sprint(err), tt.msg) {
+				t.Errorf("%v, want %s: %v with %q", err, tt.part, tt.err, tt.msg)
+			}
+		})
+	}
+}
+
+func TestNames(t *testing.T) {
+	for _, tt := range []struct {
+		first string
+		n     int
+		name  string
+	}{
+		{"x.dmg", 1, "x.dmg"},
+		{"x.dmg", 2, "x.002.dmgpart"},
+		{"x.dmg", 10, "x.010.dmgpart"},
+		{"x.dmg", 1000, "x.1000.dmgpart"},
+		{"x.y.dmg", 2, "x.y.002.dmgpart"},
+		{"X.DMG", 2, "X.002.dmgpart"},
+		{"dir.d/x.dmg", 2, "dir.d/x.002.dmgpart"},
+		{"x.img", 2, "x.002.dmgpart"},
+		{"x", 2, "x.002.dmgpart"},
+	} {
+		if got := PartName(tt.first, tt.n); got != tt.name {
+			t.Errorf("PartName(%q, %d) = %q, want %q", tt.first, tt.n, got, tt.name)
+		}
+	}
+	for name, first := range map[string]string{
+		"x.dmg":              "x.dmg",
+		"x.002.dmgpart":      "x.dmg",
+		"a/x.y.1000.dmgpart": "a/x.y.dmg",
+		"X.002.DMGPART":      "X.DMG",
+		"x.001.dmgpart":      "x.001.dmgpart",
+		"x.abc.dmgpart":      "x.abc.dmgpart",
+		"x.dmgpart":          "x.dmgpart",
+		".dmgpart":           ".dmgpart",
+		"":                   "",
+	} {
+		if got := FirstName(name); got != first {
+			t.Errorf("FirstName(%q) = %q, want %q", name, got, first)
+		}
+	}
+}
+
+// files puts parts under the names that name gives them.
+func files(f [][]byte, name func(n int) string) fstest.MapFS {
+	fsys := fstest.MapFS{}
+	for i, data := range f {
+		fsys[name(i+1)] = &fstest.MapFile{Data: data}
+	}
+	return fsys
+}
+
+func TestOpen(t *testing.T) {
+	all := split(testData, cuts...)
+	for _, tt := range []struct {
+		first string
+		name  func(n int) string
+	}{
+		{"x.dmg", func(n int) string { return PartName("x.dmg", n) }},
+		{"d/x.dmg", func(n int) string { return PartName("d/x.dmg", n) }},
+		{"X.DMG", func(n int) string { return strings.ToUpper(PartName("X.DMG", n)) }},
+		{"x.img", func(n int) string {
+			if n == 1 {
+				return "x.img"
+			}
+			return fmt.Sprintf("x.img.%03d.dmgpart", n)
+		}},
+	} {
+		r, err := Open(files(all, tt.name), tt.first, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		check(t, r)
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	fsys := files(all, func(n int) string { return PartName("x.dmg", n) })
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, fsys); err != nil {
+		t.Fatal(err)
+	}
+	r, err := Open(os.DirFS(dir), "x.dmg", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	check(t, r)
+	if err := r.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := r.ReadAt(make([]byte, 1), 0); !errors.Is(err, fs.ErrClosed) {
+		t.Errorf("read after Close: %v", err)
+	}
+}
+
+func TestOpenRefuse(t *testing.T) {
+	all := split(testData, 30_000, 60_000)
+	name := func(n int) string { return PartName("x.dmg", n) }
+	check := func(fsys fs.FS, first, part string, want error, msg string) {
+		t.Helper()
+		_, err := Open(fsys, first, nil)
+		var e *PartError
+		if !errors.Is(err, want) || !errors.As(err, &e) || e.Name != part || !strings.Contains(err.Error(), msg) {
+			t.Errorf("Open(%s) = %v, want %s: %v with %q", first, err, part, want, msg)
+		}
+	}
+	fsys := files(all, name)
+	check(fsys, "x.002.dmgpart", "x.002.dmgpart", ErrNotFirst, "open x.dmg")
+	check(fsys, "y.dmg", "y.dmg", fs.ErrNotExist, "")
+	delete(fsys, "x.003.dmgpart")
+	check(fsys, "x.dmg", "x.003.dmgpart", ErrMissing, "number 3 of 3")
+	fsys["x.003.dmgpart"] = &fstest.MapFile{Mode: fs.ModeNamedPipe}
+	check(fsys, "x.dmg", "x.003.dmgpart", ErrFormat, "not a regular file")
+	many := part(1, 1<<32-1, 9, 0, testData)
+	check(files([][]byte{many}, name), "x.dmg", "x.dmg", ErrFormat, "4294967295 segments")
+
+	fault := errors.New("fault")
+	calls := 0
+	_, err := Open(files(all, name), "x.dmg", func(r io.ReaderAt, size int64) (io.ReaderAt, int64, error) {
+		if calls++; calls == 2 {
+			return nil, 0, fault
+		}
+		return r, size, nil
+	})
+	var e *PartError
+	if !errors.Is(err, fault) || !errors.As(err, &e) || e.Name != "x.002.dmgpart" {
+		t.Errorf("unwrap's error became %v", err)
+	}
+}
+
+// A part's error is passed on with its name, what was read before is right, and
+// the next read works.
+func TestFaults(t *testing.T) {
+	fault := errors.New("fault")
+	all := parts(split(testData, 30_000, 60_000))
+	src := &dmgtest.FailAt{R: all[1].R, Call: 2, Err: fault} // the first reads the trailer
+	all[1].R = src
+	all[2].R = dmgtest.Short{R: all[2].R, Max: 1000}
+	r, err := Join(all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := make([]byte, 80_000)
+	n, err := r.ReadAt(p, 10_000)
+	var e *PartError
+	if n != 20_000 || !errors.Is(err, fault) || !errors.As(err, &e) || e.Name != "x.002.dmgpart" || !bytes.Equal(p[:n], testData[10_000:30_000]) {
+		t.Errorf("ReadAt = %d, %v", n, err)
+	}
+	check(t, r)
+	r.spans[0].R = bytes.NewReader(nil)
+	if _, err := r.ReadAt(p, 10_000); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("cut part: %v", err)
+	}
+	if _, err := ParseTrailer(&dmgtest.FailAt{Call: 1, Err: fault}, 1000); !errors.Is(err, fault) {
+		t.Errorf("ParseTrailer: %v", err)
+	}
+}
+
+// FuzzJoin: parts that join read the same in any order as one after the other.
+func FuzzJoin(f *testing.F) {
+	all := split(testData[:3000], 1000, 1000)
+	f.Add(all[0], all[1], all[2], int64(500), uint16(2000))
+	f.Add(all[0], all[2], all[1], int64(0), uint16(1))
+	f.Fuzz(func(t *testing.T, a, b, c []byte, off int64, n uint16) {
+		all := parts([][]byte{a, b, c})
+		r, err := Join(all)
+		if err != nil {
+			return
+		}
+		var whole []byte
+		for _, p := range all {
+			tr, err := ParseTrailer(p.R, p.Size)
+			if err != nil {
+				t.Fatal(err)
+			}
+			data := make([]byte, tr.Length)
+			if _, err := p.R.ReadAt(data, tr.Offset); err != nil && err != io.EOF {
+				t.Fatal(err)
+			}
+			whole = append(whole, data...)
+		}
+		if off < 0 {
+			off = -(off + 1)
+		}
+		p := make([]byte, n)
+		got, err := r.ReadAt(p, off)
+		want := whole[min(off, int64(len(whole))):]
+		want = want[:min(int(n), len(want))]
+		if !bytes.Equal(p[:got], want) || err != nil && err != io.EOF || (err == nil) != (got == int(n)) {
+			t.Fatalf("ReadAt of %d at %d = %d, %v, want %d", n, off, got, err, len(want))
+		}
+	})
+}
