@@ -301,34 +301,54 @@ func TestCorruptOffset(t *testing.T) {
 	}
 }
 
+// scaled makes sizes smaller where the race detector makes work slower.
+func scaled(n int) int {
+	if raceEnabled {
+		return n / 8
+	}
+	return n
+}
+
+func randomBytes(n int) []byte {
+	rng := rand.New(rand.NewPCG(1, 2))
+	p := make([]byte, n)
+	for i := range p {
+		p[i] = byte(rng.Uint32())
+	}
+	return p
+}
+
+func someText(n int) (p []byte) {
+	rng := rand.New(rand.NewPCG(3, 4))
+	for len(p) < n {
+		p = fmt.Appendf(p, "line %d: %x\n", rng.IntN(1000), rng.IntN(1<<20))
+	}
+	return p[:n]
+}
+
 // samples are plain data of different kinds.
 func samples() map[string][]byte {
-	rng := rand.New(rand.NewPCG(1, 2))
-	random := make([]byte, 300<<10)
-	for i := range random {
-		random[i] = byte(rng.Uint32())
-	}
-	text := make([]byte, 0, 700<<10)
-	for len(text) < 700<<10 {
-		text = fmt.Appendf(text, "line %d: %x\n", rng.IntN(1000), rng.IntN(1<<20))
-	}
-	runs := make([]byte, 0, 1<<20)
-	for len(runs) < 1<<20 {
+	rng := rand.New(rand.NewPCG(5, 6))
+	var runs, far []byte
+	for size := scaled(1 << 20); len(runs) < size; {
 		runs = append(runs, bytes.Repeat([]byte{byte(rng.Uint32())}, 1+rng.IntN(5000))...)
 	}
-	// Each piece is found again at about the largest distances.
-	far := make([]byte, 0, 1<<20)
-	for len(far) < 1<<20 {
-		far = append(far, random[:262100+rng.IntN(60)]...)
+	// Each piece is found again at about the largest distances, of bvx2 blocks
+	// and of bvxn blocks.
+	random := randomBytes(maxDistance + 20)
+	for range 2 {
+		far = append(far, random[:maxDistance-20+rng.IntN(40)]...)
 	}
-	short := append(bytes.Clone(random[:66000]), random[:66000]...)
+	far = append(far, random[:20000]...)
+	far = append(far, random[:65520+rng.IntN(30)]...)
+	far = append(far, random[:65520+rng.IntN(30)]...)
 	skewed := make([]byte, 100<<10)
 	for i := range skewed {
 		skewed[i] = byte(rng.ExpFloat64() * 3)
 	}
 	return map[string][]byte{
-		"random": random, "zeros": make([]byte, 1<<20), "text": text,
-		"runs": runs, "far": far, "short": short, "skewed": skewed,
+		"random": random[:100<<10], "zeros": make([]byte, scaled(1<<20)),
+		"text": someText(scaled(700 << 10)), "runs": runs, "far": far, "skewed": skewed,
 	}
 }
 
@@ -367,7 +387,7 @@ func TestRoundTripTiny(t *testing.T) {
 // mixed is a stream of blocks of all kinds whose matches reach into each other,
 // and what it decodes to.
 func mixed(size int) (stream, plain []byte) {
-	text := samples()["text"]
+	text := someText(20000)
 	var w lzfseenc.Writer
 	for i := 0; len(plain) < size; i++ {
 		p := text[i*37%5000:]
@@ -380,7 +400,7 @@ func mixed(size int) (stream, plain []byte) {
 
 func TestMixed(t *testing.T) {
 	var z Reader
-	stream, plain := mixed(1 << 20)
+	stream, plain := mixed(scaled(1 << 20))
 	got, err := decode(t, &z, bytes.NewReader(stream), 1000)
 	if err != io.EOF || !bytes.Equal(got, plain) {
 		t.Errorf("got %d bytes, %v; want %d", len(got), err, len(plain))
@@ -390,7 +410,7 @@ func TestMixed(t *testing.T) {
 // TestLargestDistance copies from exactly 262,139 bytes back, wherever the
 // window is in the buffer, and finds one more refused.
 func TestLargestDistance(t *testing.T) {
-	random := samples()["random"][:maxDistance]
+	random := randomBytes(maxDistance)
 	for _, before := range []int{0, 1, 100000, 262144, 500000} {
 		var w lzfseenc.Writer
 		plain := append(make([]byte, before), random...)
@@ -593,7 +613,7 @@ func (c *countReader) Read(p []byte) (int, error) {
 // TestBombs decodes the start of streams that give much for little or never
 // give anything, and checks how much input that takes.
 func TestBombs(t *testing.T) {
-	zeros := lzfseenc.Encode(lzfseenc.V2, make([]byte, 10<<20))
+	zeros := lzfseenc.Encode(lzfseenc.V2, make([]byte, scaled(8<<20)))
 	zeros = zeros[:len(zeros)-4]
 	var z Reader
 	for _, tt := range []struct {
@@ -602,8 +622,8 @@ func TestBombs(t *testing.T) {
 		most  int64 // bytes of input
 		limit int   // of output
 	}{
-		{"zeros", append([]byte(nil), zeros...), 256 << 10, 64 << 20},
-		{"stored 4 GiB", []byte("bvx-" + le32(-1)), 65 << 20, 64 << 20},
+		{"zeros", zeros, 256 << 10, scaled(64 << 20)},
+		{"stored 4 GiB", []byte("bvx-" + le32(-1)), 65 << 20, scaled(64 << 20)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			src := &countReader{unit: tt.unit}
@@ -625,10 +645,7 @@ func TestBombs(t *testing.T) {
 // TestEmptyBlocks: blocks that decode to nothing are passed in time with the
 // input, and without recursion.
 func TestEmptyBlocks(t *testing.T) {
-	size := 4 << 20
-	if raceEnabled {
-		size = 1 << 19
-	}
+	size := scaled(4 << 20)
 	var z Reader
 	for _, kind := range lzfseenc.Kinds {
 		var w lzfseenc.Writer
