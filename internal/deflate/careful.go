@@ -8,9 +8,9 @@ func (d *Decoder) careful(target int) error {
 	for d.opos < target {
 		d.load()
 		e, used := lookup(d.lit[:], d.bits, litBits)
-		if e >= entryLit {
+		if e&entryLit != 0 {
 			// Only the first of the entry's literals: more may not fit.
-			used = uint(d.lens[e&0xFF])
+			used = uint(d.lens[e>>entryBytes&0xFF])
 		}
 		if used > d.nbits {
 			if err := d.more(); err != nil {
@@ -19,8 +19,8 @@ func (d *Decoder) careful(target int) error {
 			continue
 		}
 		switch {
-		case e >= entryLit:
-			d.buf[d.opos] = byte(e)
+		case e&entryLit != 0:
+			d.buf[d.opos] = byte(e >> entryBytes)
 			d.opos++
 			d.drop(used)
 		case e&entryEnd != 0 && e&entryOdd != 0:
@@ -43,7 +43,7 @@ func (d *Decoder) careful(target int) error {
 
 // carefulMatch reads the distance behind length entry e and makes the match.
 func (d *Decoder) carefulMatch(target int, e uint32, used uint) error {
-	length := int(value(e, d.bits>>(used-uint(e>>entryDrop&63))))
+	length := int(value(e, d.bits>>(used-uint(e&entryDrop))))
 	f, n := lookup(d.dist[:], d.bits>>used, distBits)
 	if used+n > d.nbits {
 		return d.more() // and come again with more bits
@@ -51,7 +51,7 @@ func (d *Decoder) carefulMatch(target int, e uint32, used uint) error {
 	if f&entryOdd != 0 {
 		return d.corrupt("invalid distance symbol")
 	}
-	dist := int(value(f, d.bits>>(used+n-uint(f>>entryDrop))))
+	dist := int(value(f, d.bits>>(used+n-uint(f&entryDrop))))
 	if dist > d.opos {
 		return d.corrupt("distance too far back")
 	}
@@ -65,18 +65,18 @@ func (d *Decoder) carefulMatch(target int, e uint32, used uint) error {
 // together with its extra bits.
 func lookup(table []uint32, b uint64, main uint) (e uint32, used uint) {
 	e = table[b&(1<<main-1)]
-	if e < entryLit && e&entrySub != 0 && e&entryOdd != 0 {
+	if e&entryLit == 0 && e&entrySub != 0 && e&entryOdd != 0 {
 		b >>= main
 		used = main
-		e = table[uint64(e&entryBase)+b&(1<<(e>>entryExtra&15)-1)]
+		e = table[uint64(e>>entryBase)+b&(1<<(e>>entryExtra&15)-1)]
 	}
-	return e, used + uint(e>>entryDrop&63)
+	return e, used + uint(e&entryDrop)
 }
 
 // value is the base of an entry plus the extra bits in b, which begins with
 // the entry's code.
 func value(e uint32, b uint64) uint32 {
-	return e&entryBase + uint32(b&(1<<(e>>entryDrop&63)-1)>>(e>>entryExtra&15))
+	return e>>entryBase + uint32(b&(1<<(e&entryDrop)-1)>>(e>>entryExtra&15))
 }
 
 func (d *Decoder) drop(n uint) {

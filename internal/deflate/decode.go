@@ -111,6 +111,9 @@ type Decoder struct {
 	low  int
 	refs Refs
 
+	// The fast loop's limits. As fields they leave two registers to it.
+	ilim, olim uint
+
 	hdrLen int                    // of hdr
 	hdr    [maxHeader]byte        // the current dynamic block's header, for checkpoints
 	lens   [maxLit + maxDist]byte // code lengths behind lit and dist

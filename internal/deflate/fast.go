@@ -1,6 +1,9 @@
 package deflate
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"math/bits"
+)
 
 const (
 	fastIn  = 24
@@ -11,47 +14,47 @@ const (
 func (d *Decoder) fast(target int) error {
 	d.unread()
 	b, n, ip, o := d.bits, d.nbits, uint(d.ipos), uint(d.opos)
-	ilim, olim := uint(d.iend-16), uint(target-fastOut)
+	d.ilim, d.olim = uint(d.iend-16), uint(target-fastOut)
 	var msg string
-	for ip < ilim && o < olim {
+	for ip < d.ilim && o < d.olim {
 		b |= binary.LittleEndian.Uint64(d.in[ip&(inLen-1):]) << (n & 63)
-		ip += 7 - n>>3&7
+		ip += ^n >> 3 & 7
 		n |= 56
 		e := d.lit[b&(1<<litBits-1)]
-		if e >= entryLit {
-			binary.LittleEndian.PutUint32(d.buf[o&(bufLen-1):], e)
-			o += uint(e >> entryCount)
-			b >>= e >> entryDrop & 63
-			n -= uint(e >> entryDrop)
+		if e&entryLit != 0 {
+			binary.LittleEndian.PutUint32(d.buf[o&(bufLen-1):], bits.RotateLeft32(e, -entryBytes))
+			o += uint(e >> entryCount & 3)
+			b >>= e & entryDrop
+			n -= uint(e)
 			e = d.lit[b&(1<<litBits-1)]
-			if e >= entryLit {
-				binary.LittleEndian.PutUint32(d.buf[o&(bufLen-1):], e)
-				o += uint(e >> entryCount)
-				b >>= e >> entryDrop & 63
-				n -= uint(e >> entryDrop)
+			if e&entryLit != 0 {
+				binary.LittleEndian.PutUint32(d.buf[o&(bufLen-1):], bits.RotateLeft32(e, -entryBytes))
+				o += uint(e >> entryCount & 3)
+				b >>= e & entryDrop
+				n -= uint(e)
 				e = d.lit[b&(1<<litBits-1)]
-				if e >= entryLit {
-					binary.LittleEndian.PutUint32(d.buf[o&(bufLen-1):], e)
-					o += uint(e >> entryCount)
-					b >>= e >> entryDrop & 63
-					n -= uint(e >> entryDrop)
+				if e&entryLit != 0 {
+					binary.LittleEndian.PutUint32(d.buf[o&(bufLen-1):], bits.RotateLeft32(e, -entryBytes))
+					o += uint(e >> entryCount & 3)
+					b >>= e & entryDrop
+					n -= uint(e)
 					continue
 				}
 			}
 			b |= binary.LittleEndian.Uint64(d.in[ip&(inLen-1):]) << (n & 63)
-			ip += 7 - n>>3&7
+			ip += ^n >> 3 & 7
 			n |= 56
 		}
 		if e&entryOdd != 0 {
 			if e&entrySub != 0 {
 				b >>= litBits
 				n -= litBits
-				e = d.lit[(uint64(e&entryBase)+b&(1<<(e>>entryExtra&15)-1))&(litSize-1)]
-				if e >= entryLit {
-					d.buf[o&(bufLen-1)] = byte(e)
+				e = d.lit[(uint64(e>>entryBase)+b&(1<<(e>>entryExtra&15)-1))&(litSize-1)]
+				if e&entryLit != 0 {
+					d.buf[o&(bufLen-1)] = byte(e >> entryBytes)
 					o++
-					b >>= e >> entryDrop & 63
-					n -= uint(e >> entryDrop)
+					b >>= e & entryDrop
+					n -= uint(e)
 					continue
 				}
 			}
@@ -60,30 +63,30 @@ func (d *Decoder) fast(target int) error {
 					msg = "invalid literal/length symbol"
 					break
 				}
-				b >>= e >> entryDrop & 63
-				n -= uint(e >> entryDrop)
+				b >>= e & entryDrop
+				n -= uint(e)
 				d.end()
 				break
 			}
 		}
-		length := uint(e&entryBase) + uint(b&(1<<(e>>entryDrop&63)-1)>>(e>>entryExtra&63))
-		b >>= e >> entryDrop & 63
-		n -= uint(e >> entryDrop)
+		length := uint(e>>entryBase) + uint(b&(1<<(e&entryDrop)-1)>>(e>>entryExtra&63))
+		b >>= e & entryDrop
+		n -= uint(e)
 		e = d.dist[b&(1<<distBits-1)]
 		if e&entryOdd != 0 {
 			if e&entrySub != 0 {
 				b >>= distBits
 				n -= distBits
-				e = d.dist[(uint64(e&entryBase)+b&(1<<(e>>entryExtra&15)-1))&(distSize-1)]
+				e = d.dist[(uint64(e>>entryBase)+b&(1<<(e>>entryExtra&15)-1))&(distSize-1)]
 			}
 			if e&entryOdd != 0 {
 				msg = "invalid distance symbol"
 				break
 			}
 		}
-		dist := uint(e&entryBase) + uint(b&(1<<(e>>entryDrop&63)-1)>>(e>>entryExtra&63))
-		b >>= e >> entryDrop & 63
-		n -= uint(e >> entryDrop)
+		dist := uint(e>>entryBase) + uint(b&(1<<(e&entryDrop)-1)>>(e>>entryExtra&63))
+		b >>= e & entryDrop
+		n -= uint(e)
 		src := o - dist
 		d.mdist = int(dist)
 		if int(src) < d.low {

@@ -209,14 +209,14 @@ func (d *Decoder) readLens(lens []byte) error {
 	for i := 0; i < len(lens); {
 		d.load()
 		e := d.work.clen[d.bits&(1<<clenBits-1)]
-		used := uint(e >> entryDrop)
+		used := uint(e & entryDrop)
 		if used > d.nbits {
 			return errShort
 		}
 		if e&entryOdd != 0 {
 			return d.corrupt("invalid code-length symbol")
 		}
-		sym := e & entryBase
+		sym := e >> entryBase
 		if sym < 16 {
 			d.take(used)
 			lens[i] = byte(sym)

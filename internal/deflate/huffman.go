@@ -4,29 +4,30 @@ import "math/bits"
 
 // A table entry is one word, read once for each symbol:
 //
-//	bits 0-23   literals: the bytes, the first one lowest
-//	bits 0-15   else: the base length or distance, or the subtable's index
-//	bits 16-19  else: the code's own length, where its extra bits begin; of a
-//	            subtable: its bits
-//	bits 20-23  else: what kind of exception it is, 0 for a length or distance
-//	bits 24-29  bits to drop, extra bits included (in a subtable: after the
+//	bits 0-5    bits to drop, extra bits included (in a subtable: after the
 //	            main table's bits)
-//	bits 30-31  how many literals the entry holds; 0: it is something else
+//	bits 6-7    how many literals the entry holds; 0: it is something else
+//	bits 8-31   literals: the bytes, the first one lowest
+//	bits 8-11   else: the code's own length, where its extra bits begin; of a
+//	            subtable: its bits
+//	bits 12-15  else: what kind of exception it is, 0 for a length or distance
+//	bits 16-31  else: the base length or distance, or the subtable's index
 //
-// So the word as it is can be stored as output, and a comparison tells
-// literals from the rest.
+// What the next lookup waits for is lowest: a shift takes its count from the
+// low bits of a register, so the entry is its own count.
 const (
-	entryExtra = 16
-	entryDrop  = 24
-	entryCount = 30
+	entryDrop  = 63
+	entryCount = 6
+	entryBytes = 8
+	entryExtra = 8
+	entryBase  = 16
 
-	entryBase = 0xFFFF
-	entryLit  = 1 << entryCount // this and more: literals
+	entryLit = 3 << entryCount // either of these: literals
 
-	entryBad = 1 << 20 // no symbol has this code
-	entryEnd = 1 << 21 // end of block
-	entrySub = 1 << 22 // go on in a subtable
-	entryOdd = 1 << 23 // any of these three
+	entryBad = 1 << 12 // no symbol has this code
+	entryEnd = 1 << 13 // end of block
+	entrySub = 1 << 14 // go on in a subtable
+	entryOdd = 1 << 15 // any of these three
 )
 
 // Table sizes: the main table's bits, and room for the main table and the
@@ -54,16 +55,16 @@ func makeLitSymbols() (t [maxLit]uint32) {
 	for i := range t {
 		switch {
 		case i < 256:
-			t[i] = entryLit | uint32(i)
+			t[i] = 1<<entryCount | uint32(i)<<entryBytes
 		case i == 256:
 			t[i] = entryOdd | entryEnd
 		case i < 265:
-			t[i] = uint32(i - 254)
+			t[i] = uint32(i-254) << entryBase
 		case i < 285:
 			extra := uint32(i-261) / 4
-			t[i] = extra<<entryDrop | (3 + uint32(4+(i-261)%4)<<extra)
+			t[i] = extra | (3+uint32(4+(i-261)%4)<<extra)<<entryBase
 		case i == 285:
-			t[i] = maxMatch
+			t[i] = maxMatch << entryBase
 		default:
 			t[i] = entryOdd | entryBad
 		}
@@ -75,10 +76,10 @@ func makeDistSymbols() (t [maxDist]uint32) {
 	for i := range t {
 		switch {
 		case i < 4:
-			t[i] = uint32(i + 1)
+			t[i] = uint32(i+1) << entryBase
 		case i < 30:
 			extra := uint32(i-2) / 2
-			t[i] = extra<<entryDrop | (1 + uint32(2+i%2)<<extra)
+			t[i] = extra | (1+uint32(2+i%2)<<extra)<<entryBase
 		default:
 			t[i] = entryOdd | entryBad
 		}
@@ -88,7 +89,7 @@ func makeDistSymbols() (t [maxDist]uint32) {
 
 func makeClenSymbols() (t [maxClen]uint32) {
 	for i := range t {
-		t[i] = uint32(i)
+		t[i] = uint32(i) << entryBase
 	}
 	return t
 }
@@ -102,7 +103,7 @@ type builder struct {
 // withLength is a symbol's entry for a code of n bits. A literal has no extra
 // bits, and bytes where others keep the place of theirs.
 func withLength(sym uint32, n uint32) uint32 {
-	return sym + n<<entryDrop + (n<<entryExtra)&(sym>>entryCount-1)
+	return sym + n + (n<<entryExtra)&(sym>>entryCount&1-1)
 }
 
 // build makes the table for the canonical code with these lengths (RFC 1951,
@@ -184,7 +185,7 @@ func (w *builder) fill(table []uint32, main uint, count *[maxBits + 1]int, symbo
 				b := subtableBits(count, n, left, main)
 				prefix, next = p, end
 				end += 1 << b
-				table[p] = entryOdd | entrySub | uint32(main)<<entryDrop | uint32(b)<<entryExtra | uint32(next)
+				table[p] = entryOdd | entrySub | uint32(main) | uint32(b)<<entryExtra | uint32(next)<<entryBase
 			}
 			e := withLength(symbols[sorted[0]], uint32(n-main))
 			sorted = sorted[1:]
@@ -225,20 +226,17 @@ func pairLiterals(table *[litSize]uint32) {
 	// Downwards: an entry refers to lower ones, which are still single.
 	for i := uint32(1<<litBits - 1); i < 1<<litBits; i-- {
 		e := table[i]
-		if e < entryLit {
-			continue
-		}
-		n := e >> entryDrop & 63
+		n := e & entryDrop
 		f := table[i>>n&(litSize-1)]
-		fn := n + f>>entryDrop&63
-		if f < entryLit || fn > litBits {
+		fn := n + f&entryDrop
+		if e&entryLit == 0 || f&entryLit == 0 || fn > litBits {
 			continue
 		}
-		e = 2<<entryCount | fn<<entryDrop | e&0xFF | f&0xFF<<8
+		e = fn | 2<<entryCount | e&0xFF00 | f&0xFF00<<8
 		g := table[i>>fn&(litSize-1)]
-		gn := fn + g>>entryDrop&63
-		if g >= entryLit && gn <= litBits {
-			e = 3<<entryCount | gn<<entryDrop | e&0xFFFF | g&0xFF<<16
+		gn := fn + g&entryDrop
+		if g&entryLit != 0 && gn <= litBits {
+			e = gn | 3<<entryCount | e&0xFFFF00 | g&0xFF00<<16
 		}
 		table[i] = e
 	}
