@@ -8,10 +8,6 @@ func (d *Decoder) careful(target int) error {
 	for d.opos < target {
 		d.load()
 		e, used := lookup(d.lit[:], d.bits, litBits)
-		if e&entryLit != 0 {
-			// Only the first of the entry's literals: more may not fit.
-			used = uint(d.lens[e>>entryBytes&0xFF])
-		}
 		if used > d.nbits {
 			if err := d.more(); err != nil {
 				return err
@@ -20,10 +16,10 @@ func (d *Decoder) careful(target int) error {
 		}
 		switch {
 		case e&entryLit != 0:
-			d.buf[d.opos] = byte(e >> entryBytes)
+			d.buf[d.opos] = byte(e >> entryBase)
 			d.opos++
 			d.drop(used)
-		case e&entryEnd != 0 && e&entryOdd != 0:
+		case e&entryEnd != 0:
 			d.drop(used)
 			d.end()
 			return nil
@@ -65,7 +61,7 @@ func (d *Decoder) carefulMatch(target int, e uint32, used uint) error {
 // together with its extra bits.
 func lookup(table []uint32, b uint64, main uint) (e uint32, used uint) {
 	e = table[b&(1<<main-1)]
-	if e&entryLit == 0 && e&entrySub != 0 && e&entryOdd != 0 {
+	if e&entrySub != 0 {
 		b >>= main
 		used = main
 		e = table[uint64(e>>entryBase)+b&(1<<(e>>entryExtra&15)-1)]

@@ -1,9 +1,6 @@
 package deflate
 
-import (
-	"encoding/binary"
-	"math/bits"
-)
+import "encoding/binary"
 
 const (
 	fastIn  = 24
@@ -16,28 +13,32 @@ func (d *Decoder) fast(target int) error {
 	b, n, ip, o := d.bits, d.nbits, uint(d.ipos), uint(d.opos)
 	d.ilim, d.olim = uint(d.iend-16), uint(target-fastOut)
 	var msg string
+	b |= binary.LittleEndian.Uint64(d.in[ip&(inLen-1):]) << (n & 63)
+	ip += ^n >> 3 & 7
+	n |= 56
+	e := d.lit[b&(1<<litBits-1)]
 	for ip < d.ilim && o < d.olim {
-		b |= binary.LittleEndian.Uint64(d.in[ip&(inLen-1):]) << (n & 63)
-		ip += ^n >> 3 & 7
-		n |= 56
-		e := d.lit[b&(1<<litBits-1)]
-		if e&entryLit != 0 {
-			binary.LittleEndian.PutUint32(d.buf[o&(bufLen-1):], bits.RotateLeft32(e, -entryBytes))
-			o += uint(e >> entryCount & 3)
+		if int32(e) < 0 {
+			d.buf[o&(bufLen-1)] = byte(e >> entryBase)
+			o++
 			b >>= e & entryDrop
 			n -= uint(e)
 			e = d.lit[b&(1<<litBits-1)]
-			if e&entryLit != 0 {
-				binary.LittleEndian.PutUint32(d.buf[o&(bufLen-1):], bits.RotateLeft32(e, -entryBytes))
-				o += uint(e >> entryCount & 3)
+			if int32(e) < 0 {
+				d.buf[o&(bufLen-1)] = byte(e >> entryBase)
+				o++
 				b >>= e & entryDrop
 				n -= uint(e)
 				e = d.lit[b&(1<<litBits-1)]
-				if e&entryLit != 0 {
-					binary.LittleEndian.PutUint32(d.buf[o&(bufLen-1):], bits.RotateLeft32(e, -entryBytes))
-					o += uint(e >> entryCount & 3)
+				if int32(e) < 0 {
+					d.buf[o&(bufLen-1)] = byte(e >> entryBase)
+					o++
 					b >>= e & entryDrop
 					n -= uint(e)
+					b |= binary.LittleEndian.Uint64(d.in[ip&(inLen-1):]) << (n & 63)
+					ip += ^n >> 3 & 7
+					n |= 56
+					e = d.lit[b&(1<<litBits-1)]
 					continue
 				}
 			}
@@ -50,11 +51,15 @@ func (d *Decoder) fast(target int) error {
 				b >>= litBits
 				n -= litBits
 				e = d.lit[(uint64(e>>entryBase)+b&(1<<(e>>entryExtra&15)-1))&(litSize-1)]
-				if e&entryLit != 0 {
-					d.buf[o&(bufLen-1)] = byte(e >> entryBytes)
+				if int32(e) < 0 {
+					d.buf[o&(bufLen-1)] = byte(e >> entryBase)
 					o++
 					b >>= e & entryDrop
 					n -= uint(e)
+					b |= binary.LittleEndian.Uint64(d.in[ip&(inLen-1):]) << (n & 63)
+					ip += ^n >> 3 & 7
+					n |= 56
+					e = d.lit[b&(1<<litBits-1)]
 					continue
 				}
 			}
@@ -96,6 +101,10 @@ func (d *Decoder) fast(target int) error {
 			}
 			d.refer(int(src), int(length))
 		}
+		b |= binary.LittleEndian.Uint64(d.in[ip&(inLen-1):]) << (n & 63)
+		ip += ^n >> 3 & 7
+		n |= 56
+		e = d.lit[b&(1<<litBits-1)]
 		end := o + length
 		if dist >= 16 {
 			for {

@@ -159,7 +159,6 @@ func (d *Decoder) fixedTables() {
 	}
 	d.work.build(d.lit[:], litBits, d.lens[:maxLit], litSymbols[:], false)
 	d.work.build(d.dist[:], distBits, d.lens[maxLit:], distSymbols[:], false)
-	pairLiterals(&d.lit)
 	d.fixed = true
 }
 
@@ -200,7 +199,6 @@ func (d *Decoder) dynamicTables() error {
 	if !d.work.build(d.dist[:], distBits, d.lens[nlit:nlit+ndist], distSymbols[:], false) {
 		return d.corrupt("invalid distance code")
 	}
-	pairLiterals(&d.lit)
 	return nil
 }
 

@@ -6,28 +6,27 @@ import "math/bits"
 //
 //	bits 0-5    bits to drop, extra bits included (in a subtable: after the
 //	            main table's bits)
-//	bits 6-7    how many literals the entry holds; 0: it is something else
-//	bits 8-31   literals: the bytes, the first one lowest
-//	bits 8-11   else: the code's own length, where its extra bits begin; of a
+//	bits 8-11   the code's own length, where its extra bits begin; of a
 //	            subtable: its bits
-//	bits 12-15  else: what kind of exception it is, 0 for a length or distance
-//	bits 16-31  else: the base length or distance, or the subtable's index
+//	bits 12-14  what kind of exception it is; 0: a length, distance or literal
+//	bits 16-30  the literal, the base length or distance, or the subtable's
+//	            index
+//	bit  31     it is a literal
 //
 // What the next lookup waits for is lowest: a shift takes its count from the
-// low bits of a register, so the entry is its own count.
+// low bits of a register, so the entry is its own count. One literal an entry,
+// and 11 bits: two or three literals where their codes fit 11 or 12 bits were
+// measured, and cost more in making the table than they saved.
 const (
 	entryDrop  = 63
-	entryCount = 6
-	entryBytes = 8
 	entryExtra = 8
 	entryBase  = 16
 
-	entryLit = 3 << entryCount // either of these: literals
-
-	entryBad = 1 << 12 // no symbol has this code
+	entrySub = 1 << 12 // go on in a subtable
 	entryEnd = 1 << 13 // end of block
-	entrySub = 1 << 14 // go on in a subtable
-	entryOdd = 1 << 15 // any of these three
+	entryBad = 1 << 14 // no symbol has this code
+	entryOdd = entrySub | entryEnd | entryBad
+	entryLit = 1 << 31
 )
 
 // Table sizes: the main table's bits, and room for the main table and the
@@ -55,9 +54,9 @@ func makeLitSymbols() (t [maxLit]uint32) {
 	for i := range t {
 		switch {
 		case i < 256:
-			t[i] = 1<<entryCount | uint32(i)<<entryBytes
+			t[i] = entryLit | uint32(i)<<entryBase
 		case i == 256:
-			t[i] = entryOdd | entryEnd
+			t[i] = entryEnd
 		case i < 265:
 			t[i] = uint32(i-254) << entryBase
 		case i < 285:
@@ -66,7 +65,7 @@ func makeLitSymbols() (t [maxLit]uint32) {
 		case i == 285:
 			t[i] = maxMatch << entryBase
 		default:
-			t[i] = entryOdd | entryBad
+			t[i] = entryBad
 		}
 	}
 	return t
@@ -81,7 +80,7 @@ func makeDistSymbols() (t [maxDist]uint32) {
 			extra := uint32(i-2) / 2
 			t[i] = extra | (1+uint32(2+i%2)<<extra)<<entryBase
 		default:
-			t[i] = entryOdd | entryBad
+			t[i] = entryBad
 		}
 	}
 	return t
@@ -100,11 +99,8 @@ type builder struct {
 	sorted [maxLit]uint16 // symbols by code length, then by value
 }
 
-// withLength is a symbol's entry for a code of n bits. A literal has no extra
-// bits, and bytes where others keep the place of theirs.
-func withLength(sym uint32, n uint32) uint32 {
-	return sym + n + (n<<entryExtra)&(sym>>entryCount&1-1)
-}
+// withLength is a symbol's entry for a code of n bits.
+func withLength(sym uint32, n uint32) uint32 { return sym + n | n<<entryExtra }
 
 // build makes the table for the canonical code with these lengths (RFC 1951,
 // 3.2.2), main bits wide and followed by its subtables. symbols has the entry
@@ -156,7 +152,7 @@ func (w *builder) sort(lens []byte, count *[maxBits + 1]int) {
 // degenerate fills the table of a code with no symbol or with one of one bit.
 func (w *builder) degenerate(table []uint32, used int, symbols []uint32) {
 	for i := range table {
-		table[i] = withLength(entryOdd|entryBad, 1)
+		table[i] = withLength(entryBad, 1)
 		if used == 1 && i&1 == 0 {
 			table[i] = withLength(symbols[w.sorted[0]], 1)
 		}
@@ -185,7 +181,7 @@ func (w *builder) fill(table []uint32, main uint, count *[maxBits + 1]int, symbo
 				b := subtableBits(count, n, left, main)
 				prefix, next = p, end
 				end += 1 << b
-				table[p] = entryOdd | entrySub | uint32(main) | uint32(b)<<entryExtra | uint32(next)<<entryBase
+				table[p] = entrySub | uint32(main) | uint32(b)<<entryExtra | uint32(next)<<entryBase
 			}
 			e := withLength(symbols[sorted[0]], uint32(n-main))
 			sorted = sorted[1:]
@@ -218,26 +214,4 @@ func nextCode(code, n uint) uint {
 	}
 	top := uint(1) << (bits.Len(free) - 1)
 	return code&(top-1) | top
-}
-
-// pairLiterals puts up to three literals into one entry where their codes fit
-// the main table's bits together.
-func pairLiterals(table *[litSize]uint32) {
-	// Downwards: an entry refers to lower ones, which are still single.
-	for i := uint32(1<<litBits - 1); i < 1<<litBits; i-- {
-		e := table[i]
-		n := e & entryDrop
-		f := table[i>>n&(litSize-1)]
-		fn := n + f&entryDrop
-		if e&entryLit == 0 || f&entryLit == 0 || fn > litBits {
-			continue
-		}
-		e = fn | 2<<entryCount | e&0xFF00 | f&0xFF00<<8
-		g := table[i>>fn&(litSize-1)]
-		gn := fn + g&entryDrop
-		if g&entryLit != 0 && gn <= litBits {
-			e = gn | 3<<entryCount | e&0xFFFF00 | g&0xFF00<<16
-		}
-		table[i] = e
-	}
 }
