@@ -25,7 +25,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"testing"
@@ -198,13 +197,17 @@ func newPlan(disk io.ReaderAt, size int64, o Options) (*plan, error) {
 		}
 	}
 	if o.Shuffle {
-		rng := rand.New(rand.NewPCG(o.Seed, 1))
-		for i := len(p.pieces) - 1; i > 0; i-- {
-			j := int(rng.Uint64() % uint64(i+1))
-			p.pieces[i], p.pieces[j] = p.pieces[j], p.pieces[i]
-		}
+		shuffle(p.pieces, o.Seed)
 	}
 	return p, nil
+}
+
+// shuffle is the same for a seed on every machine.
+func shuffle[E any](s []E, seed uint64) {
+	for i := len(s) - 1; i > 0; i-- {
+		j := int(mix(seed+uint64(i)) % uint64(i+1))
+		s[i], s[j] = s[j], s[i]
+	}
 }
 
 // addTable cuts a partition into chunks and takes its checksum.

@@ -51,12 +51,12 @@ var layouts = []struct {
 	{"no sums", Options{ChunkSectors: 64, DataSum: NoSum, TableSum: NoSum, MasterSum: NoSum}},
 }
 
-// halves are two partitions that cover the test disk, 1 MiB and a bit.
-var halves = []Partition{{Name: "first", Sectors: 1000}, {Name: "second", First: 1000}}
+// halves are two partitions that cover the test disk, half a MiB and a bit.
+var halves = []Partition{{Name: "first", Sectors: 500}, {Name: "second", First: 500}}
 
 // testDisk ends inside a sector.
 func testDisk() []byte {
-	return Join(Mixed(1, 640<<10), Zeros(300<<10), Text(2, 100<<10+17)).Bytes()
+	return Join(Mixed(1, 320<<10), Zeros(150<<10), Text(2, 60<<10+17)).Bytes()
 }
 
 // The reader of these tests follows a layout's own fields through the bytes
