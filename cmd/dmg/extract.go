@@ -1,0 +1,168 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+
+	"github.com/go-dmg/dmg"
+)
+
+type extractCmd struct {
+	imageArg  `embed:""`
+	Out       string `arg:"" help:"The file to write, - for standard output."`
+	Partition string `short:"p" placeholder:"NAME" help:"Write this partition only: a number or name from dmg info, or a part of a name."`
+	Force     bool   `short:"f" help:"Overwrite OUT if it exists."`
+	KeepGoing bool   `help:"Write zeros for what is damaged, list it, and exit with status 1 in the end."`
+	Quiet     bool   `short:"q" help:"Show no progress."`
+	openFlags `embed:""`
+}
+
+func (extractCmd) Help() string {
+	return `Writes the disk as a raw image. The file has a name that ends in .part until it is complete, and is removed if
+that fails or is interrupted. Where the disk has holes, so has the file, if its file system can do so.
+
+Example:
+
+    dmg extract Installer.dmg disk.img
+    dmg extract --partition Apple_HFS Installer.dmg hfs.img
+    dmg extract Installer.dmg - | sha256sum
+    dmg extract --keep-going damaged.dmg disk.img`
+}
+
+// Run implements the command.
+func (c *extractCmd) Run(ctx context.Context, std *stdio) error {
+	if c.Out == "-" {
+		return c.toStdout(ctx, std)
+	}
+	out, err := newOutput(c.Out, c.Image, c.Force)
+	if err != nil {
+		return err
+	}
+	im, r, err := c.openRange(std)
+	if err != nil {
+		return err
+	}
+	defer im.Close()
+	ctx, stop := interruptible(ctx)
+	defer stop()
+	defer out.discard()
+	if err := out.create(r.length); err != nil {
+		return err
+	}
+	progress, stopProgress := startProgress(std, "extract", c.Quiet)
+	lost, err := c.write(ctx, im, r, out, progress)
+	stopProgress()
+	if err != nil {
+		return c.explain(err)
+	}
+	if err := out.commit(); err != nil {
+		return err
+	}
+	return c.reportLost(std, lost)
+}
+
+// openRange opens the image and finds what is to be extracted of it.
+func (c *extractCmd) openRange(std *stdio) (*dmg.Image, diskRange, error) {
+	im, err := c.open(std, c.Image)
+	if err != nil {
+		return nil, diskRange{}, err
+	}
+	r, err := partitionRange(im, c.Partition)
+	if err != nil {
+		im.Close()
+		return nil, diskRange{}, fmt.Errorf("%s: %w", c.Image, err)
+	}
+	return im, r, nil
+}
+
+// write copies the range to a file in the way that suits the file.
+func (c *extractCmd) write(ctx context.Context, im *dmg.Image, r diskRange, out *output, progress func(done, total int64)) ([]loss, error) {
+	if out.place == stream {
+		return c.stream(ctx, im, r, out.f, progress)
+	}
+	cp := copier{
+		im:        im,
+		from:      r,
+		to:        out.f,
+		workers:   runtime.GOMAXPROCS(0),
+		sparse:    out.place == regular,
+		keepGoing: c.KeepGoing,
+		progress:  progress,
+	}
+	return cp.run(ctx)
+}
+
+// stream copies the range to what can be written in order only.
+func (c *extractCmd) stream(ctx context.Context, im *dmg.Image, r diskRange, w io.Writer, progress func(done, total int64)) ([]loss, error) {
+	if !c.KeepGoing && r == (diskRange{0, im.Size()}) {
+		_, err := im.WriteTo(&streamWriter{ctx: ctx, w: w, progress: progress, total: r.length})
+		return nil, err
+	}
+	cp := copier{im: im, from: r, to: inOrder{w}, workers: 1, keepGoing: c.KeepGoing, progress: progress}
+	return cp.run(ctx)
+}
+
+// A streamWriter gives WriteTo what it lacks: a way to end, and progress.
+type streamWriter struct {
+	ctx         context.Context
+	w           io.Writer
+	progress    func(done, total int64)
+	done, total int64
+}
+
+func (s *streamWriter) Write(p []byte) (int, error) {
+	if err := s.ctx.Err(); err != nil {
+		return 0, err
+	}
+	n, err := s.w.Write(p)
+	s.done += int64(n)
+	s.progress(s.done, s.total)
+	return n, err
+}
+
+// toStdout shows no progress: the output may be the same terminal, by way of a
+// pager. A signal ends the program at once, since nothing is left behind.
+func (c *extractCmd) toStdout(ctx context.Context, std *stdio) error {
+	if isTerminal(std.out) && !c.Force {
+		return errors.New("standard output is a terminal: redirect it, or insist with -f")
+	}
+	im, r, err := c.openRange(std)
+	if err != nil {
+		return err
+	}
+	defer im.Close()
+	lost, err := c.stream(ctx, im, r, std.out, func(int64, int64) {})
+	if err != nil {
+		return c.explain(err)
+	}
+	return c.reportLost(std, lost)
+}
+
+// explain says what can be done about a chunk that can't be read.
+func (c *extractCmd) explain(err error) error {
+	var damaged *dmg.ChunkError
+	if !errors.As(err, &damaged) {
+		return err
+	}
+	if c.KeepGoing || errors.Is(err, dmg.ErrMemoryLimit) {
+		return fmt.Errorf("%s: %w", c.Image, err)
+	}
+	return fmt.Errorf("%s: %w; --keep-going extracts the rest", c.Image, err)
+}
+
+// reportLost lists what zeros were written for. It returns an error if there is
+// any.
+func (c *extractCmd) reportLost(std *stdio, lost []loss) error {
+	if len(lost) == 0 {
+		return nil
+	}
+	bytes := int64(0)
+	for _, l := range lost {
+		bytes += l.length
+		fmt.Fprintf(std.err, "dmg: lost sectors %d-%d: %s\n", l.off/sectorSize, (l.end()-1)/sectorSize, oneLine(l.err))
+	}
+	return fmt.Errorf("%s: %d bytes in %d places can't be read and were written as zeros", c.Image, bytes, len(lost))
+}

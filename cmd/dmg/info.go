@@ -1,0 +1,172 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"text/tabwriter"
+
+	"github.com/go-dmg/dmg"
+)
+
+type infoCmd struct {
+	imageArg  `embed:""`
+	JSON      bool `name:"json" help:"Print JSON, whose fields stay as they are in later versions."`
+	openFlags `embed:""`
+}
+
+func (infoCmd) Help() string {
+	return `Prints the image's format as hdiutil names it, the size of its disk, its partitions, and how the disk's bytes are
+stored: chunks and bytes by method, and how many times larger the disk is than what is stored of it.
+
+Example:
+
+    dmg info Installer.dmg
+    dmg info --json Installer.dmg | jq '.partitions[] | .name'`
+}
+
+// imageInfo is what info says; its JSON is an interface that scripts rely on.
+type imageInfo struct {
+	Image      string          `json:"image"`
+	Format     string          `json:"format"`
+	Encrypted  bool            `json:"encrypted"`
+	Size       int64           `json:"size"` // of the disk, bytes
+	Partitions []partitionInfo `json:"partitions"`
+	Methods    []methodInfo    `json:"methods"`
+	Total      methodInfo      `json:"total"` // its Method is "total"
+}
+
+type partitionInfo struct {
+	Index  int    `json:"index"`
+	Name   string `json:"name"`
+	Offset int64  `json:"offset"`
+	Length int64  `json:"length"`
+}
+
+// methodInfo sums up the chunks that are stored in one way.
+type methodInfo struct {
+	Method string   `json:"method"`
+	Chunks int64    `json:"chunks"`
+	Bytes  int64    `json:"bytes"`  // of the disk
+	Stored int64    `json:"stored"` // in the image
+	Ratio  *float64 `json:"ratio"`  // Bytes by Stored; null if nothing is stored
+}
+
+func (m *methodInfo) add(c dmg.Chunk) {
+	m.Chunks++
+	m.Bytes += c.Length
+	m.Stored += c.DataLength
+}
+
+func (m *methodInfo) setRatio() {
+	if m.Stored > 0 {
+		r := float64(m.Bytes) / float64(m.Stored)
+		m.Ratio = &r
+	}
+}
+
+// Run implements the command.
+func (c *infoCmd) Run(std *stdio) error {
+	im, err := c.open(std, c.Image)
+	if err != nil {
+		return err
+	}
+	defer im.Close()
+	info := describe(im)
+	info.Image = c.Image
+	var b bytes.Buffer
+	if c.JSON {
+		enc := json.NewEncoder(&b)
+		enc.SetEscapeHTML(false)
+		enc.SetIndent("", "  ")
+		err = enc.Encode(info)
+	} else {
+		err = info.print(&b)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = std.out.Write(b.Bytes())
+	return err
+}
+
+func describe(im *dmg.Image) *imageInfo {
+	info := &imageInfo{
+		Format:     im.Format(),
+		Encrypted:  im.Encrypted(),
+		Size:       im.Size(),
+		Partitions: []partitionInfo{},
+		Methods:    []methodInfo{},
+		Total:      methodInfo{Method: "total"},
+	}
+	for i, p := range im.Partitions() {
+		info.Partitions = append(info.Partitions, partitionInfo{i, p.Name, p.Offset, p.Length})
+	}
+	byMethod := make(map[dmg.Method]*methodInfo)
+	var methods []dmg.Method
+	for c := range im.Chunks() {
+		m := byMethod[c.Method]
+		if m == nil {
+			m = &methodInfo{Method: c.Method.String()}
+			byMethod[c.Method] = m
+			methods = append(methods, c.Method)
+		}
+		m.add(c)
+		info.Total.add(c)
+	}
+	slices.Sort(methods)
+	for _, method := range methods {
+		m := byMethod[method]
+		m.setRatio()
+		info.Methods = append(info.Methods, *m)
+	}
+	info.Total.setRatio()
+	return info
+}
+
+// print writes the text form: first the image, then two tables. Names come
+// last in their lines, since their width on a terminal is anyone's guess.
+func (info *imageInfo) print(w io.Writer) error {
+	encrypted := ""
+	if info.Encrypted {
+		encrypted = ", encrypted"
+	}
+	fmt.Fprintf(w, "%s: %s%s\n", printable(info.Image), info.Format, encrypted)
+	fmt.Fprintf(w, "disk: %d bytes, %s, %d sectors\n", info.Size, humanSize(info.Size), info.Size/sectorSize)
+	if len(info.Partitions) > 0 {
+		fmt.Fprintln(w)
+		if err := info.printPartitions(w); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintln(w)
+	return info.printMethods(w)
+}
+
+func (info *imageInfo) printPartitions(w io.Writer) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(t, "partition\toffset\tlength\tsize\t  name")
+	for _, p := range info.Partitions {
+		name := printable(p.Name)
+		if name == "" {
+			name = "(unnamed)"
+		}
+		fmt.Fprintf(t, "%d\t%d\t%d\t%s\t  %s\n", p.Index, p.Offset, p.Length, humanSize(p.Length), name)
+	}
+	return t.Flush()
+}
+
+func (info *imageInfo) printMethods(w io.Writer) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(t, "method\tchunks\tbytes\tstored\tratio\t")
+	for _, m := range append(info.Methods, info.Total) {
+		ratio := "-"
+		if m.Ratio != nil {
+			ratio = fmt.Sprintf("%.2f", *m.Ratio)
+		}
+		fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%s\t\n", m.Method, m.Chunks, m.Bytes, m.Stored, ratio)
+	}
+	return t.Flush()
+}

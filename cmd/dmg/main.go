@@ -1,0 +1,104 @@
+// Command dmg reads Apple disk images: it says what is in one, extracts its
+// disk or parts of it, and serves it to other programs.
+//
+// Every command explains itself, with examples: dmg COMMAND --help.
+//
+// The exit status is 0 if all went well, 1 after an error, 2 if the command
+// line was wrong, 130 after an interrupt, and 141 if the reader of standard
+// output went away.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+// The command line: a field a command, each in the file of its name.
+type cli struct {
+	Info       infoCmd       `cmd:"" help:"Say what an image is and what is in it."`
+	Extract    extractCmd    `cmd:"" help:"Write an image's disk, or one partition, to a file."`
+	Cat        catCmd        `cmd:"" help:"Write any range of an image's disk to standard output."`
+	NBD        nbdCmd        `cmd:"" name:"nbd" help:"Serve an image's disk, read-only, to QEMU and other clients of the NBD protocol."`
+	Completion completionCmd `cmd:"" help:"Print a completion script for a shell."`
+
+	Version kong.VersionFlag `help:"Print the version and exit."`
+}
+
+// stdio are the standard streams of a command.
+type stdio struct {
+	in  io.Reader
+	out io.Writer
+	err io.Writer
+}
+
+func main() {
+	// A write to a closed pipe is to fail instead of ending the process, so that what was begun is cleaned up.
+	signal.Ignore(syscall.SIGPIPE)
+	os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+// run is main with everything it touches given. It returns the exit status.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	std := &stdio{stdin, stdout, stderr}
+	bare := len(args) == 0
+	if bare {
+		args, std.out = []string{"--help"}, stderr
+	}
+	exited := false // kong printed help or the version, and goes on parsing
+	parser, err := newParser(std, func(int) { exited = true })
+	if err != nil {
+		return report(std, err)
+	}
+	command, err := parser.Parse(args)
+	switch {
+	case bare:
+		return statusMisuse
+	case exited:
+		return statusOK
+	case err != nil:
+		return reportMisuse(std, err)
+	}
+	command.BindTo(ctx, (*context.Context)(nil))
+	command.Bind(parser.Model)
+	return report(std, command.Run(std))
+}
+
+func newParser(std *stdio, exit func(int)) (*kong.Kong, error) {
+	return kong.New(new(cli),
+		kong.Name("dmg"),
+		kong.Description("Read Apple disk images without decoding more than is asked for."),
+		kong.Writers(std.out, std.err),
+		kong.Exit(exit),
+		kong.ConfigureHelp(kong.HelpOptions{WrapUpperBound: 100}),
+		kong.Vars{"version": version()},
+	)
+}
+
+// version is the module's version as the go command stamped it.
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return "dmg " + info.Main.Version
+	}
+	return "dmg (devel)"
+}
+
+// reportMisuse prints what is wrong with the command line and where help is.
+func reportMisuse(std *stdio, err error) int {
+	command := "dmg"
+	var parse *kong.ParseError
+	if errors.As(err, &parse) && parse.Context != nil {
+		if node := parse.Context.Selected(); node != nil {
+			command += " " + node.Name
+		}
+	}
+	fmt.Fprintf(std.err, "dmg: %s\nTry \"%s --help\".\n", oneLine(err), command)
+	return statusMisuse
+}

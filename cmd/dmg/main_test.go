@@ -1,0 +1,145 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"flag"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+const images = "../../testdata/"
+
+// A result is what a run of the command did.
+type result struct {
+	status      int
+	out, errOut string
+}
+
+// dmgRun runs the command in this process, without a terminal.
+func dmgRun(t *testing.T, args ...string) result {
+	t.Helper()
+	return dmgRunWith(t, "", args...)
+}
+
+func dmgRunWith(t *testing.T, stdin string, args ...string) result {
+	t.Helper()
+	var out, errOut bytes.Buffer
+	status := run(context.Background(), args, strings.NewReader(stdin), &out, &errOut)
+	return result{status, out.String(), errOut.String()}
+}
+
+// golden compares got with a file in testdata.
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	name = filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(name, []byte(got), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := strings.ReplaceAll(string(want), "\r\n", "\n"); got != want {
+		t.Errorf("%s differs: run with -update and look at the difference\ngot:\n%s\nwant:\n%s", name, got, want)
+	}
+}
+
+// sums are the SHA-256 of the disks of the images in testdata, as its README
+// says.
+func sums(t *testing.T) map[string]string {
+	t.Helper()
+	readme, err := os.ReadFile(images + "README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := make(map[string]string)
+	for _, row := range regexp.MustCompile("(?m)^\\| `([^`]+)` \\|.*`([0-9a-f]{64})` \\|$").FindAllStringSubmatch(string(readme), -1) {
+		m[row[1]] = row[2]
+	}
+	if len(m) < 10 {
+		t.Fatalf("README.md names %d images", len(m))
+	}
+	return m
+}
+
+func sum(b []byte) string {
+	h := sha256.Sum256(b)
+	return hex.EncodeToString(h[:])
+}
+
+// commandTests are what goes to the standard streams. Golden files hold what
+// is longer than a line.
+var commandTests = []struct {
+	name   string
+	args   string
+	status int
+	golden string // of standard output
+	errOut string // regexp for all of standard error
+}{
+	{name: "no arguments", status: 2, errOut: `Usage: dmg <command>(.|\n)*`},
+	{name: "help", args: "--help", golden: "help.txt"},
+	{name: "help of info", args: "info --help", golden: "help-info.txt"},
+	{name: "help of extract", args: "extract --help", golden: "help-extract.txt"},
+	{name: "help of cat", args: "cat --help", golden: "help-cat.txt"},
+	{name: "help of nbd", args: "nbd --help", golden: "help-nbd.txt"},
+	{name: "help of completion", args: "completion --help", golden: "help-completion.txt"},
+	{name: "unknown command", args: "inf", status: 2, errOut: `dmg: unexpected argument inf, did you mean "info"\?\nTry "dmg --help".\n`},
+	{name: "unknown flag", args: "info --colour x", status: 2, errOut: `dmg: unknown flag --colour\nTry "dmg info --help".\n`},
+	{name: "missing argument", args: "extract x.dmg", status: 2, errOut: `dmg: expected "<out>"\nTry "dmg extract --help".\n`},
+	{name: "bad size", args: "cat x.dmg --length 1q", status: 2, errOut: `dmg: --length: "1q" is no size: .*\nTry "dmg cat --help".\n`},
+	{name: "negative size", args: "cat x.dmg --offset=-1", status: 2, errOut: `dmg: --offset: "-1" is no size: .*\nTry "dmg cat --help".\n`},
+	{name: "two addresses", args: "nbd x.dmg --socket s --listen l", status: 2, errOut: `dmg: --socket and --listen can't be used together\nTry "dmg nbd --help".\n`},
+	{name: "unknown shell", args: "completion tcsh", status: 2, errOut: `dmg: <shell> must be one of "bash","zsh","fish" but got "tcsh"\nTry "dmg completion --help".\n`},
+	{name: "missing image", args: "info ../../testdata/none.dmg", status: 1, errOut: `dmg: open ../../testdata/none.dmg: .*\n`},
+	{name: "no image", args: "info main.go", status: 1, errOut: `dmg: main.go: file at byte 0: .*\n`},
+	{name: "a folder", args: "info testdata", status: 1, errOut: `dmg: .*testdata.*\n`},
+	{name: "damaged table", args: "info ../../testdata/bad-overlap.dmg", status: 1, errOut: `dmg: ../../testdata/bad-overlap.dmg: .* overlaps .*\n`},
+
+	{name: "info of zlib", args: "info ../../testdata/good-zlib.dmg", golden: "info-zlib.txt"},
+	{name: "info of gaps", args: "info ../../testdata/good-gaps.dmg", golden: "info-gaps.txt"},
+	{name: "info of mixed", args: "info ../../testdata/good-mixed.dmg", golden: "info-mixed.txt"},
+	{name: "info of names", args: "info ../../testdata/good-names.dmg", golden: "info-names.txt"},
+	{name: "info of unknown methods", args: "info ../../testdata/unsupported-1990s.dmg", golden: "info-1990s.txt"},
+	{name: "JSON of mixed", args: "info --json ../../testdata/good-mixed.dmg", golden: "info-mixed.json"},
+	{name: "JSON of names", args: "info --json ../../testdata/good-names.dmg", golden: "info-names.json"},
+
+	{name: "offset past the end", args: "cat ../../testdata/good-zlib.dmg --offset 1G", status: 1,
+		errOut: `dmg: ../../testdata/good-zlib.dmg: offset 1073741824 is past the end of the disk, which has \d+ bytes\n`},
+	{name: "offset past a partition", args: "cat ../../testdata/good-zlib.dmg -p 0 -o 1M", status: 1, errOut: `dmg: .* past the end of the partition, .*\n`},
+	{name: "partition out of range", args: "cat ../../testdata/good-zlib.dmg -p 3", status: 1,
+		errOut: `dmg: ../../testdata/good-zlib.dmg: no partition 3: there are 0 to 2; see dmg info\n`},
+	{name: "unknown partition", args: "cat ../../testdata/good-zlib.dmg -p NTFS", status: 1, errOut: `dmg: .*no partition is named "NTFS": .*\n`},
+	{name: "ambiguous partition", args: "cat ../../testdata/good-zlib.dmg -p apple", status: 1, errOut: `dmg: .*"apple" fits partitions 1 2: give a number\n`},
+	{name: "unreadable chunk", args: "extract ../../testdata/bad-stream.dmg -", status: 1, errOut: `dmg: ../../testdata/bad-stream.dmg: zlib chunk at sectors .*; --keep-going extracts the rest\n`},
+	{name: "no password file", args: "info --password-file none ../../testdata/good-zlib.dmg", status: 1, errOut: `dmg: .*password file: open none: .*\n`},
+	{name: "empty password file", args: "info --password-file - ../../testdata/good-zlib.dmg", status: 1, errOut: `dmg: .*password file: empty\n`},
+	{name: "memory limit", args: "extract --memory-limit 1k ../../testdata/good-lzma.dmg -", status: 1, errOut: `dmg: ../../testdata/good-lzma.dmg: lzma chunk .*; give it more with --memory-limit\n`},
+}
+
+func TestCommands(t *testing.T) {
+	t.Setenv("COLUMNS", "80")
+	for _, tt := range commandTests {
+		t.Run(tt.name, func(t *testing.T) {
+			got := dmgRun(t, strings.Fields(tt.args)...)
+			if got.status != tt.status {
+				t.Errorf("status %d, want %d", got.status, tt.status)
+			}
+			if !regexp.MustCompile(`^` + tt.errOut + `$`).MatchString(got.errOut) {
+				t.Errorf("standard error %q, want %q", got.errOut, tt.errOut)
+			}
+			if tt.golden != "" {
+				golden(t, tt.golden, got.out)
+			}
+		})
+	}
+}

@@ -1,0 +1,214 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+	"syscall"
+
+	"github.com/go-dmg/dmg"
+	"github.com/go-dmg/dmg/internal/nbd"
+)
+
+// nbdPort is the port that IANA assigned to the protocol.
+const nbdPort = "10809"
+
+// nbdBlock is the length in bytes of reads that serve an image best: about the
+// distance of checkpoints at their finest.
+const nbdBlock = 64 << 10
+
+type nbdCmd struct {
+	imageArg  `embed:""`
+	Partition string `short:"p" placeholder:"NAME" help:"Serve this partition only: a number or name from dmg info, or a part of a name."`
+	Socket    string `placeholder:"PATH" xor:"where" help:"Listen on a Unix socket, which must not exist."`
+	Listen    string `placeholder:"ADDR" xor:"where" help:"Listen on a TCP address, HOST:PORT or PORT; 127.0.0.1:10809 if neither is given. Port 0 takes a free one."`
+	openFlags `embed:""`
+}
+
+func (nbdCmd) Help() string {
+	return `Serves the disk, read-only, to any number of clients until interrupted, and prints the URI to connect to on
+standard error. Without a host it listens on 127.0.0.1 only. The protocol has no passwords: whoever can reach the address
+can read the disk, of an encrypted image too.
+
+Example:
+
+    dmg nbd Installer.dmg --socket /tmp/dmg.sock &
+    qemu-img convert -f raw 'nbd+unix:///?socket=/tmp/dmg.sock' disk.qcow2
+    nbdinfo --map 'nbd+unix:///?socket=/tmp/dmg.sock'`
+}
+
+// Run implements the command. Being told to stop is its normal end.
+func (c *nbdCmd) Run(ctx context.Context, std *stdio) error {
+	im, err := c.open(std, c.Image)
+	if err != nil {
+		return err
+	}
+	defer im.Close()
+	r, err := partitionRange(im, c.Partition)
+	if err != nil {
+		return fmt.Errorf("%s: %w", c.Image, err)
+	}
+	ctx, stop := interruptible(ctx)
+	defer stop()
+	l, err := c.listen(ctx)
+	if err != nil {
+		return err
+	}
+	c.announce(std, l.Addr())
+	return c.server(im, r, std).Serve(ctx, l)
+}
+
+func (c *nbdCmd) server(im *dmg.Image, r diskRange, std *stdio) *nbd.Server {
+	logger := log.New(std.err, "dmg: ", 0)
+	return &nbd.Server{
+		Export: nbd.Export{
+			Name:        c.Partition,
+			Description: im.Format() + " " + filepath.Base(c.Image),
+			Size:        r.length,
+			ReaderAt:    shifted{im, r.off},
+			Status:      newExtents(im, r).status,
+			BlockSize:   nbdBlock,
+		},
+		ErrorLog: func(err error) {
+			// What clients do wrong is their users' business; what the image lacks is ours.
+			var damaged *dmg.ChunkError
+			if c.Verbose || errors.As(err, &damaged) {
+				logger.Print(oneLine(err) + hint(err))
+			}
+		},
+	}
+}
+
+// listen opens the socket or the address.
+func (c *nbdCmd) listen(ctx context.Context) (net.Listener, error) {
+	var lc net.ListenConfig
+	if c.Socket == "" {
+		return lc.Listen(ctx, "tcp", tcpAddr(c.Listen))
+	}
+	if err := removeStale(ctx, c.Socket); err != nil {
+		return nil, err
+	}
+	return lc.Listen(ctx, "unix", c.Socket)
+}
+
+// tcpAddr completes what was given of an address.
+func tcpAddr(s string) string {
+	if s == "" {
+		s = nbdPort
+	}
+	if !strings.Contains(s, ":") && strings.Trim(s, "0123456789") == "" {
+		s = ":" + s
+	}
+	host, port, err := net.SplitHostPort(s)
+	if err != nil { // no port; or nonsense, which Listen will tell
+		host, port = strings.Trim(s, "[]"), nbdPort
+	}
+	if host == "" {
+		host = "127.0.0.1"
+	}
+	return net.JoinHostPort(host, port)
+}
+
+// removeStale removes a socket that nobody listens on: of a server that was
+// killed. Anything else stays, and listening will fail.
+func removeStale(ctx context.Context, name string) error {
+	info, err := os.Lstat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if info.Mode()&fs.ModeSocket == 0 {
+		return fmt.Errorf("%s exists and is no socket: give another name", name)
+	}
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "unix", name)
+	if err == nil {
+		conn.Close()
+		return fmt.Errorf("another server listens on %s", name)
+	}
+	if !errors.Is(err, syscall.ECONNREFUSED) {
+		return err
+	}
+	return os.Remove(name)
+}
+
+// announce prints how to connect, which only now is known if the port was 0.
+func (c *nbdCmd) announce(std *stdio, addr net.Addr) {
+	fmt.Fprintf(std.err, "dmg: serving %s at %s\n", printable(c.Image), exportURI(addr, c.Partition))
+	if tcp, ok := addr.(*net.TCPAddr); ok && !tcp.IP.IsLoopback() {
+		fmt.Fprintln(std.err, "dmg: warning: other machines that reach this address can read the disk")
+	}
+}
+
+// exportURI is the URI of an export, by the rules of the NBD project's
+// doc/uri.md.
+func exportURI(addr net.Addr, name string) string {
+	u := url.URL{Scheme: "nbd", Host: addr.String(), Path: "/" + name}
+	if addr.Network() == "unix" {
+		path := addr.String()
+		if abs, err := filepath.Abs(path); err == nil {
+			path = abs
+		}
+		u.Scheme, u.Host = "nbd+unix", ""
+		// Slashes need no escape in a query, and clients' users like to read them.
+		u.RawQuery = "socket=" + strings.ReplaceAll(url.PathEscape(path), "%2F", "/")
+		return u.Scheme + "://" + u.EscapedPath() + "?" + u.RawQuery
+	}
+	return u.String()
+}
+
+// shifted is the disk from an offset on.
+type shifted struct {
+	im  *dmg.Image
+	off int64
+}
+
+func (s shifted) ReadAt(p []byte, off int64) (int, error) { return s.im.ReadAt(p, s.off+off) }
+
+// extents tell holes from data in a range of the disk, quickly: the chunks may
+// be many.
+type extents struct {
+	ends      []int64 // of runs that alternate between data and holes
+	firstHole bool    // the first run is a hole
+}
+
+func newExtents(im *dmg.Image, r diskRange) *extents {
+	x := new(extents)
+	hole := false // of the last run
+	for chunk := range im.Chunks() {
+		end := min(chunk.Offset+chunk.Length, r.end()) - r.off
+		if end <= 0 || chunk.Offset >= r.end() {
+			continue
+		}
+		switch h := isHole(chunk.Method); {
+		case len(x.ends) == 0:
+			x.firstHole, hole = h, h
+			x.ends = append(x.ends, end)
+		case h == hole:
+			x.ends[len(x.ends)-1] = end
+		default:
+			hole = h
+			x.ends = append(x.ends, end)
+		}
+	}
+	return x
+}
+
+// status implements nbd.Export's Status.
+func (x *extents) status(off int64) (end int64, hole bool) {
+	i := sort.Search(len(x.ends), func(i int) bool { return x.ends[i] > off })
+	if i == len(x.ends) {
+		return off, false // past the end: nothing is known
+	}
+	return x.ends[i], x.firstHole == (i%2 == 0)
+}

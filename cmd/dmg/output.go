@@ -1,0 +1,145 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+)
+
+// An output is a file that is to be written as a whole or not at all: until
+// commit it has a temporary name beside its own. Devices and pipes are written
+// to directly.
+type output struct {
+	name  string // where it will be, symbolic links followed
+	force bool   // replace what is there
+	mode  fs.FileMode
+	place place
+
+	f    *os.File
+	temp string // the temporary name; empty for devices and pipes
+}
+
+// place is the kind of thing that is at the output's name.
+type place int
+
+const (
+	regular place = iota // a regular file, or nothing yet
+	device               // can be written at any offset, and isn't zeros before
+	stream               // can be written in order only
+)
+
+// newOutput checks that the output may be written, and creates nothing yet, so
+// that users hear of a wrong name before they are asked for a password. The
+// input's name is needed lest the output replaces it.
+func newOutput(name, input string, force bool) (*output, error) {
+	o := &output{name: name, force: force, mode: 0o666}
+	if _, err := os.Lstat(name); errors.Is(err, fs.ErrNotExist) {
+		return o, nil
+	} else if err != nil {
+		return nil, err
+	}
+	info, err := os.Stat(name)
+	switch {
+	case !force:
+		return nil, existsError(name)
+	case errors.Is(err, fs.ErrNotExist): // a symbolic link to nowhere
+		return o, nil
+	case err != nil:
+		return nil, err
+	case info.IsDir():
+		return nil, fmt.Errorf("%s is a directory: give the name of a file", name)
+	}
+	if in, err := os.Stat(input); err == nil && os.SameFile(in, info) {
+		return nil, fmt.Errorf("%s is the image itself: give another name", name)
+	}
+	switch mode := info.Mode(); {
+	case mode.IsRegular():
+		o.mode = mode.Perm()
+		o.name, err = filepath.EvalSymlinks(name)
+	case mode&fs.ModeDevice != 0 && mode&fs.ModeCharDevice == 0:
+		o.place = device
+	default:
+		o.place = stream
+	}
+	return o, err
+}
+
+func existsError(name string) error {
+	return fmt.Errorf("%s exists: -f overwrites it", name)
+}
+
+// create makes the file, of size bytes that are all zeros, or opens the device.
+func (o *output) create(size int64) (err error) {
+	if o.place != regular {
+		if o.f, err = os.OpenFile(o.name, os.O_WRONLY, 0); err != nil {
+			return err
+		}
+		return o.checkDevice(size)
+	}
+	if err := o.createTemp(); err != nil {
+		return err
+	}
+	return o.f.Truncate(size)
+}
+
+// createTemp makes a file that no other program has, with the permissions that
+// it is to have in the end: the process's umask is not asked again at a rename.
+func (o *output) createTemp() (err error) {
+	for range 100 {
+		o.temp = fmt.Sprintf("%s.%08x.part", o.name, rand.Uint32())
+		o.f, err = os.OpenFile(o.temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, o.mode)
+		if !errors.Is(err, fs.ErrExist) {
+			break
+		}
+	}
+	if err != nil {
+		o.temp = ""
+	}
+	return err
+}
+
+// checkDevice refuses a device that the disk doesn't fit on before any of it
+// is overwritten.
+func (o *output) checkDevice(size int64) error {
+	if o.place != device {
+		return nil
+	}
+	room, err := o.f.Seek(0, io.SeekEnd)
+	if err == nil && room < size {
+		err = fmt.Errorf("%s has %s, too little for the %s to be written", o.name, humanSize(room), humanSize(size))
+	}
+	return err
+}
+
+// commit gives the file its name.
+func (o *output) commit() error {
+	if err := o.f.Close(); err != nil {
+		return err
+	}
+	if o.temp == "" {
+		return nil
+	}
+	// Someone may have made such a file in the meantime.
+	if _, err := os.Lstat(o.name); err == nil && !o.force {
+		return existsError(o.name)
+	}
+	if err := os.Rename(o.temp, o.name); err != nil {
+		return err
+	}
+	o.temp = ""
+	return nil
+}
+
+// discard removes what was written, unless it was committed.
+func (o *output) discard() {
+	if o.f != nil {
+		o.f.Close()
+	}
+	if o.temp != "" {
+		os.Remove(o.temp)
+	}
+}

@@ -1,0 +1,166 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"strings"
+
+	"golang.org/x/term"
+
+	"github.com/go-dmg/dmg"
+)
+
+// passwordVar is the environment variable that may hold the password.
+const passwordVar = "DMG_PASSWORD"
+
+// maxPassword bounds what is read as a password, in bytes: a wrong file name
+// may be that of a disk.
+const maxPassword = 64 << 10
+
+// tries is how often a user may mistype a password at the prompt.
+const tries = 3
+
+// openWithPassword opens the image with the password that was given, or else
+// asks for it on the terminal if the image has one.
+func (f *openFlags) openWithPassword(std *stdio, image string, opts *dmg.Options) (*dmg.Image, error) {
+	from, err := f.givenPassword(std, opts)
+	if err != nil {
+		return nil, err
+	}
+	im, err := dmg.Open(image, opts)
+	if !errors.Is(err, dmg.ErrPassword) {
+		return im, err
+	}
+	if from != "" {
+		return nil, fmt.Errorf("the password in %s is wrong", from)
+	}
+	tty, err := openTerminal(std)
+	if err != nil {
+		return nil, fmt.Errorf("encrypted, and no terminal to ask for the password: give --password-file FILE or set %s", passwordVar)
+	}
+	defer tty.close()
+	for range tries {
+		if opts.Password, err = tty.ask("Password for " + printable(image) + ": "); err != nil {
+			return nil, err
+		}
+		if im, err = dmg.Open(image, opts); !errors.Is(err, dmg.ErrPassword) {
+			return im, err
+		}
+		fmt.Fprintln(tty.out, "Wrong password.")
+	}
+	return nil, errors.New("wrong password")
+}
+
+// givenPassword puts the password that was given into opts and says where it
+// came from: nowhere if it is empty. A file goes before the environment, since
+// it is named for this command alone.
+func (f *openFlags) givenPassword(std *stdio, opts *dmg.Options) (from string, err error) {
+	switch f.PasswordFile {
+	case "":
+		if opts.Password = os.Getenv(passwordVar); opts.Password == "" {
+			return "", nil
+		}
+		return passwordVar, nil
+	case "-":
+		opts.Password, err = readPassword(std.in)
+		return "standard input", err
+	}
+	file, err := os.Open(f.PasswordFile)
+	if err != nil {
+		return "", fmt.Errorf("password file: %w", err)
+	}
+	defer file.Close()
+	opts.Password, err = readPassword(file)
+	return f.PasswordFile, err
+}
+
+// readPassword reads a password up to the end of r, without the newline that
+// editors and echo put there.
+func readPassword(r io.Reader) (string, error) {
+	b, err := io.ReadAll(io.LimitReader(r, maxPassword+1))
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("password file: %w", err)
+	case len(b) > maxPassword:
+		return "", fmt.Errorf("password file: longer than %d bytes, so not a password", maxPassword)
+	}
+	s := strings.TrimSuffix(string(b), "\n")
+	if len(s) < len(b) {
+		s = strings.TrimSuffix(s, "\r") // as Windows ends lines
+	}
+	if s == "" {
+		return "", errors.New("password file: empty")
+	}
+	return s, nil
+}
+
+// A terminal is where the user can be asked, whatever the standard streams are
+// redirected to.
+type terminal struct {
+	in, out *os.File
+}
+
+// openTerminal opens the process's terminal. A command that was not given
+// files as its streams, as in tests, has none.
+func openTerminal(std *stdio) (*terminal, error) {
+	if _, ok := std.in.(*os.File); !ok {
+		return nil, errors.New("no terminal")
+	}
+	in, out := "/dev/tty", "/dev/tty"
+	if runtime.GOOS == "windows" {
+		in, out = "CONIN$", "CONOUT$"
+	}
+	var t terminal
+	var err error
+	if t.in, err = os.OpenFile(in, os.O_RDWR, 0); err != nil {
+		return nil, err
+	}
+	if t.out, err = os.OpenFile(out, os.O_RDWR, 0); err != nil {
+		t.in.Close()
+		return nil, err
+	}
+	return &t, nil
+}
+
+func (t *terminal) close() {
+	t.in.Close()
+	t.out.Close()
+}
+
+// ask prints the prompt and reads a line that is not echoed. A signal restores
+// the echo before the program ends; the reader can't be woken, and ends with
+// the program.
+func (t *terminal) ask(prompt string) (string, error) {
+	fd := int(t.in.Fd())
+	state, err := term.GetState(fd)
+	if err != nil {
+		return "", fmt.Errorf("asking for the password: %w", err)
+	}
+	ctx, stop := interruptible(context.Background())
+	defer stop()
+	fmt.Fprint(t.out, prompt)
+	type answer struct {
+		line []byte
+		err  error
+	}
+	read := make(chan answer, 1)
+	go func() {
+		line, err := term.ReadPassword(fd)
+		read <- answer{line, err}
+	}()
+	var got answer
+	select {
+	case got = <-read:
+	case <-ctx.Done():
+		got.err = errors.Join(ctx.Err(), term.Restore(fd, state))
+	}
+	fmt.Fprintln(t.out) // the user's newline was not echoed either
+	if errors.Is(got.err, io.EOF) {
+		return "", errors.New("no password was given")
+	}
+	return string(got.line), got.err
+}
