@@ -1,23 +1,253 @@
 package dmg
 
 import (
-	"compress/bzip2"
+	"fmt"
 	"io"
+
+	"github.com/go-dmg/dmg/internal/bzip2"
 )
 
-const bzip2Memory = 4 << 20
+// cursorSpacing is how many bytes of a block's output lie between the cursors
+// that are kept of it. Reading that many from a cursor takes a few hundred
+// microseconds, where decoding the block takes ten milliseconds.
+const cursorSpacing = pageSize
 
-type bzip2Reader struct {
-	z   io.Reader
-	buf [maxDecode]byte
+// A read that is to go this far through a block unwinds it, which costs about
+// as much as reading that many bytes along its links.
+const unwindFrom = 256 << 10
+
+// bzip2Memory is what a bzip2Codec holds: a block, its text, the stream's
+// tables, and buffers. Cursors are as many as output makes them, 46 MB a block
+// at most.
+const bzip2Memory = bzip2.BlockMemory + bzip2.TextMemory + bzip2.StreamMemory + maxDecode + 64<<10
+
+// bzip2Codec decodes bzip2 chunks. Its checkpoints are the starts of blocks,
+// and for each block the cursors at which a read can begin inside it.
+type bzip2Codec struct {
+	e      *engine
+	d      *decoder
+	stream bzip2.Stream
+	block  bzip2.Block
+	text   bzip2.Text
+	buf    [maxDecode]byte
+
+	point   bzip2.Point    // of the block
+	begin   int64          // offset in the chunk of the block's first byte, -1 if none is decoded
+	at      bzip2.Cursor   // of the next byte
+	unwound bool           // text is the block's
+	cursors []bzip2.Cursor // of the block, in order of Out, from its start
+	walked  int64          // bytes decoded in one go, over blocks
+	sum     uint32         // CRC of the block's bytes before at
+	whole   bool           // sum is of all of them
+	kept    int            // cursors that are in the checkpoints, or need not be
+	record  []byte         // for checkpoints
 }
 
-func (b *bzip2Reader) Reset(r io.Reader) { b.z = bzip2.NewReader(r) }
+func newBzip2Codec(e *engine) *bzip2Codec { return &bzip2Codec{e: e} }
 
-func (b *bzip2Reader) Decode(max int) ([]byte, error) {
-	n, err := io.ReadFull(b.z, b.buf[:max])
-	if n > 0 {
-		err = nil
+// start goes to the last block known to begin at or before off, and in it to
+// the last cursor.
+func (z *bzip2Codec) start(d *decoder, off int64) error {
+	z.d, z.begin, z.walked = d, -1, 0
+	z.e.mu.Lock()
+	d.pos = z.e.mu.points.nearest(d.chunk, off)
+	z.record = append(z.record[:0], z.e.mu.points.record(d.chunk, off)...)
+	z.e.mu.Unlock()
+	if len(z.record) == 0 {
+		z.stream.Reset(&d.fetch)
+		return nil // the first decode reads the first block
 	}
-	return b.buf[:n], err
+	p, err := blockPoint(z.record)
+	if err != nil {
+		return err
+	}
+	d.fetch.off += p.In / 8
+	z.stream.Resume(&d.fetch, p)
+	if err := z.next(); err != nil {
+		return err
+	}
+	z.seek(d, off)
+	return nil
+}
+
+// next decodes the block at d.pos. Its start becomes a checkpoint, unless it is
+// one, with cursors.
+func (z *bzip2Codec) next() error {
+	z.begin = -1
+	point, err := z.stream.Peek()
+	if err != nil {
+		return err
+	}
+	if err := z.stream.Next(&z.block); err != nil {
+		return err
+	}
+	z.point, z.begin = point, z.d.pos
+	z.at, z.unwound = z.block.Start(), false
+	z.sum, z.whole = 0, true
+	z.cursors = append(z.cursors[:0], z.at)
+	z.e.mu.Lock()
+	defer z.e.mu.Unlock()
+	if record := z.e.mu.points.exact(z.d.chunk, z.begin); record != nil {
+		if z.cursors, err = appendCursors(z.cursors, record); err != nil {
+			return err
+		}
+	} else {
+		z.keep()
+	}
+	z.kept = len(z.cursors)
+	return nil
+}
+
+// keep adds the block's checkpoint, with the cursors that there are by now. It
+// is called with the lock.
+func (z *bzip2Codec) keep() {
+	z.record, _ = z.point.AppendBinary(z.record[:0])
+	for _, c := range z.cursors[1:] {
+		z.record, _ = c.AppendBinary(z.record)
+	}
+	z.e.mu.points.add(z.d.chunk, z.begin, z.record, z.e.mu.cache.shrink)
+}
+
+func (z *bzip2Codec) decode(max int) ([]byte, error) {
+	for {
+		if z.begin >= 0 {
+			b, err := z.read(z.buf[:max])
+			if len(b) > 0 {
+				return b, nil
+			}
+			if err != io.EOF {
+				return nil, err
+			}
+			if err := z.endBlock(); err != nil {
+				return nil, err
+			}
+		}
+		if err := z.next(); err != nil {
+			z.begin = -1
+			return nil, err
+		}
+	}
+}
+
+// read decodes bytes of the block up to the next place where a cursor is kept.
+func (z *bzip2Codec) read(p []byte) ([]byte, error) {
+	stop := int64(z.at.Out)/cursorSpacing*cursorSpacing + cursorSpacing
+	p = p[:min(int64(len(p)), stop-int64(z.at.Out))]
+	if !z.unwound && max(z.walked, z.d.until-z.d.pos) >= unwindFrom {
+		z.block.Unwind(&z.text)
+		z.unwound = true
+	}
+	var n int
+	var err error
+	if z.unwound {
+		n, err = z.text.Read(&z.at, p)
+	} else {
+		n, err = z.block.Read(&z.at, p)
+	}
+	z.walked += int64(n)
+	if z.whole {
+		z.sum = bzip2.UpdateCRC(z.sum, p[:n])
+	}
+	if int64(z.at.Out) == stop && z.at.Out > z.cursors[len(z.cursors)-1].Out {
+		z.cursors = append(z.cursors, z.at)
+	}
+	return p[:n], err
+}
+
+// endBlock checks the block's CRC and keeps its cursors, after its last byte.
+func (z *bzip2Codec) endBlock() error {
+	if z.whole && z.sum != z.block.CRC() {
+		return fmt.Errorf("%w: bzip2 block at bit %d: CRC is %08x, stored is %08x", ErrChecksum, z.point.In, z.sum, z.block.CRC())
+	}
+	if n := len(z.cursors); n > z.kept {
+		z.e.mu.Lock()
+		z.keep()
+		z.e.mu.Unlock()
+		z.kept = n
+	}
+	return nil
+}
+
+func (z *bzip2Codec) reach(d *decoder, off int64) int64 {
+	if z.begin >= 0 && off >= z.begin {
+		at := z.begin + int64(z.cursor(off).Out)
+		if d.pos <= off {
+			at = max(at, d.pos)
+		}
+		return at
+	}
+	if d.pos <= off {
+		return d.pos
+	}
+	return -1
+}
+
+// cursor returns the block's last cursor at or before off in the chunk.
+func (z *bzip2Codec) cursor(off int64) bzip2.Cursor {
+	i := min(int((off-z.begin)/cursorSpacing), len(z.cursors)-1)
+	return z.cursors[i]
+}
+
+func (z *bzip2Codec) seek(d *decoder, off int64) {
+	if z.reach(d, off) == d.pos {
+		return
+	}
+	// The second read in a block will not be the last.
+	if !z.unwound && z.walked > 0 {
+		z.walked = unwindFrom
+	}
+	z.at = z.cursor(off)
+	d.pos = z.begin + int64(z.at.Out)
+	z.whole = z.at.Out == 0
+	z.sum = 0
+}
+
+// finish checks what follows the chunk's last block: a CRC of the stream.
+func (z *bzip2Codec) finish() error {
+	if z.begin >= 0 {
+		if b, err := z.read(z.buf[:1]); len(b) > 0 {
+			return nil // the block is cut
+		} else if err != io.EOF {
+			return err
+		}
+		if err := z.endBlock(); err != nil {
+			return err
+		}
+	}
+	_, err := z.stream.Peek()
+	if err == io.EOF {
+		return nil
+	}
+	return err
+}
+
+// The record of a block is its point and its cursors but the first.
+const (
+	pointLen  = 13
+	cursorLen = 15
+)
+
+var errBlockRecord = fmt.Errorf("%w: a checkpoint of a bzip2 block is damaged", ErrIndex)
+
+// blockPoint returns the point of a block's record.
+func blockPoint(record []byte) (p bzip2.Point, err error) {
+	if len(record) < pointLen || p.UnmarshalBinary(record[:pointLen]) != nil {
+		err = errBlockRecord
+	}
+	return p, err
+}
+
+// appendCursors appends the cursors of a block's record to its first one.
+func appendCursors(cursors []bzip2.Cursor, record []byte) ([]bzip2.Cursor, error) {
+	if len(record) < pointLen || (len(record)-pointLen)%cursorLen != 0 {
+		return cursors, errBlockRecord
+	}
+	for b := record[pointLen:]; len(b) > 0; b = b[cursorLen:] {
+		var c bzip2.Cursor
+		if c.UnmarshalBinary(b[:cursorLen]) != nil || int64(c.Out) != int64(len(cursors))*cursorSpacing {
+			return cursors, errBlockRecord
+		}
+		cursors = append(cursors, c)
+	}
+	return cursors, nil
 }

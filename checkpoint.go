@@ -75,6 +75,15 @@ func (s *checkpoints) record(chunk int, off int64) []byte {
 	return nil
 }
 
+// exact returns what is kept for byte off of the chunk, nil if that is no
+// checkpoint. It is valid as long as the lock is held.
+func (s *checkpoints) exact(chunk int, off int64) []byte {
+	if i := s.find(chunk, off); i >= 0 && s.chunks[chunk][i].off == off {
+		return s.at(s.chunks[chunk][i])
+	}
+	return nil
+}
+
 // next returns what is kept for the first checkpoint of the chunk after off,
 // nil if there is none.
 func (s *checkpoints) next(chunk int, off int64) []byte {
@@ -91,35 +100,47 @@ func (s *checkpoints) at(p checkpoint) []byte {
 }
 
 // wanted reports whether a checkpoint at off would be kept: whether it is the
-// first in its span of the chunk, and not in that of the chunk's start.
+// first in its span of the chunk. The chunk's start has no need of one, but it
+// may have one for the cursors in it.
 func (s *checkpoints) wanted(chunk int, off int64) bool {
 	i := s.find(chunk, off)
-	return off >= s.spacing && (i < 0 || s.chunks[chunk][i].off/s.spacing < off/s.spacing)
+	if i >= 0 && s.chunks[chunk][i].off == off {
+		return false
+	}
+	return off == 0 || off >= s.spacing && (i < 0 || s.chunks[chunk][i].off/s.spacing < off/s.spacing)
 }
 
-// add keeps a record for byte off of the chunk, if one is wanted there. room
-// makes room in the account, and reports whether it could.
+// add keeps a record for byte off of the chunk, if one is wanted there or there
+// is one to be replaced. room makes room in the account, and reports whether it
+// could.
 func (s *checkpoints) add(chunk int, off int64, record []byte, room func() bool) {
 	n := recordHeader + len(record)
-	if n > slabSize {
-		return
-	}
-	for s.wanted(chunk, off) && !s.fits(n) && !s.grow(room) {
-		if len(s.chunks) == 0 {
+	for !s.fits(n) && !s.grow(room) {
+		if off == 0 || n > slabSize || len(s.chunks) == 0 {
 			return
 		}
 		s.thin()
 	}
+	i := s.find(chunk, off)
+	if i >= 0 && s.chunks[chunk][i].off == off {
+		s.chunks[chunk][i] = s.write(chunk, off, record)
+		return
+	}
 	if !s.wanted(chunk, off) || !s.account.take(useCheckpoints, s.overhead(chunk)) {
 		return
 	}
-	p := checkpoint{off, int32(s.last), int32(len(s.slabs[s.last]))}
-	s.chunks[chunk] = slices.Insert(s.chunks[chunk], s.find(chunk, off)+1, p)
+	s.chunks[chunk] = slices.Insert(s.chunks[chunk], i+1, s.write(chunk, off, record))
+}
+
+// write puts a record into the slab that fits chose.
+func (s *checkpoints) write(chunk int, off int64, record []byte) checkpoint {
 	b := s.slabs[s.last]
+	p := checkpoint{off, int32(s.last), int32(len(b))}
 	b = binary.LittleEndian.AppendUint32(b, uint32(chunk))
 	b = binary.LittleEndian.AppendUint64(b, uint64(off))
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(record)))
 	s.slabs[s.last] = append(b, record...)
+	return p
 }
 
 // overhead is the memory that one more checkpoint of the chunk takes beside its
@@ -159,7 +180,7 @@ func (s *checkpoints) grow(room func() bool) bool {
 }
 
 // thin doubles the spacing and drops every checkpoint but the first in each
-// span. Those that remain need no more of their window for the longer way to
+// span, and those at the start of chunks. Those that remain need no more of their window for the longer way to
 // the next: what lies beyond the old way's end refers back 32 KiB at most, which
 // is less than any way.
 func (s *checkpoints) thin() {
@@ -188,14 +209,15 @@ func (s *checkpoints) thin() {
 func (s *checkpoints) compact() {
 	s.last = 0
 	for i, b := range s.slabs {
+		start := len(b)
 		s.slabs[i] = b[:0]
 		for len(b) > 0 {
 			n := recordHeader + int(binary.LittleEndian.Uint32(b[12:]))
 			chunk, off := int(binary.LittleEndian.Uint32(b)), int64(binary.LittleEndian.Uint64(b[4:]))
-			if k := s.find(chunk, off); k >= 0 && s.chunks[chunk][k].off == off {
+			at := int32(start - len(b))
+			if k := s.find(chunk, off); k >= 0 && s.chunks[chunk][k] == (checkpoint{off, int32(i), at}) {
 				s.fits(n)
-				p := &s.chunks[chunk][k]
-				p.slab, p.at = int32(s.last), int32(len(s.slabs[s.last]))
+				s.chunks[chunk][k] = checkpoint{off, int32(s.last), int32(len(s.slabs[s.last]))}
 				s.slabs[s.last] = append(s.slabs[s.last], b[:n]...)
 			}
 			b = b[n:]

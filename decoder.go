@@ -9,6 +9,7 @@ import (
 	"github.com/mikelolasagasti/xz"
 
 	"github.com/go-dmg/dmg/internal/adc"
+	"github.com/go-dmg/dmg/internal/bzip2"
 	"github.com/go-dmg/dmg/internal/lzfse"
 )
 
@@ -25,6 +26,7 @@ type decoder struct {
 	chunk  int   // index, -1 if it has no chunk to go on with
 	pos    int64 // offset in the chunk of the next byte
 	length int64 // of the chunk
+	until  int64 // where the reader at work wants to get
 	count  *counters
 }
 
@@ -85,6 +87,8 @@ func damage(err error) error {
 	switch {
 	case errors.Is(err, ErrFormat), errors.Is(err, ErrChecksum), errors.Is(err, ErrMemoryLimit), errors.Is(err, ErrUnsupported):
 		return err
+	case errors.Is(err, bzip2.ErrChecksum):
+		return fmt.Errorf("%w: %w", ErrChecksum, err)
 	case err == io.EOF:
 		return fmt.Errorf("%w: the data decodes to less than the chunk's sectors", ErrFormat)
 	}
@@ -102,7 +106,7 @@ func (e *engine) newCodec(m Method, memory int64) codec {
 	case LZMA:
 		return &forward{z: newXZReader(memory)}
 	case Bzip2:
-		return &forward{z: new(bzip2Reader)}
+		return newBzip2Codec(e)
 	}
 	return newZlibCodec(e)
 }

@@ -22,12 +22,14 @@ var (
 	ErrUnsupported = errors.New("dmg: unsupported")
 	// ErrChecksum means that data decoded, but not to what its checksum says.
 	ErrChecksum = errors.New("dmg: checksum mismatch")
-	// ErrPassword means that an encrypted image was opened without a password
-	// or with a wrong one.
-	ErrPassword = errors.New("dmg: password missing or wrong")
+	// ErrPassword means that an image is encrypted and that the password, or
+	// the private key, is missing or wrong. The error says which.
+	ErrPassword = errors.New("dmg: encrypted image")
 	// ErrMemoryLimit means that a chunk's decoder needs more than
 	// Options.MemoryLimit allows.
 	ErrMemoryLimit = errors.New("dmg: memory limit too low")
+	// ErrIndex means that a saved index is damaged, or is another image's.
+	ErrIndex = errors.New("dmg: not a valid index for this image")
 )
 
 // FormatError says which structure of an image is damaged, and how. It Is

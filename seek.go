@@ -246,8 +246,10 @@ func (e *engine) inTheWay(i int, off int64) *turn {
 		return nil
 	}
 	from := max(e.mu.points.nearest(i, off), e.nearestParked(i, off).reach)
+	// A bzip2 decoder can go to and fro in its block, which takes long to decode.
+	unit := e.chunks[i].Method == Bzip2
 	for _, t := range turns {
-		if from <= t.pos && t.pos <= off {
+		if from <= t.pos && t.pos <= off || unit && e.mu.points.nearest(i, t.pos) == from {
 			return t
 		}
 	}
@@ -284,6 +286,7 @@ func (e *engine) acquire(i int, off int64, t *turn) (d *decoder, sequential bool
 // to p.
 func (e *engine) decode(d *decoder, t *turn, p []byte, off int64) (n int, err error) {
 	var pg *page
+	d.until = t.end
 	for err == nil && d.pos < t.end {
 		pg = e.turnPage(d, t, pg, t.end-d.pos)
 		for stop := min(t.end, roundUp(d.pos+1, pageSize)); err == nil && d.pos < stop; {
