@@ -399,12 +399,12 @@ for level in range(10):
 	return all
 }
 
-// gunzip strips the header of RFC 1952, and leaves the trailer.
+// gunzip strips the header and the trailer of RFC 1952.
 func gunzip(t testing.TB, gz []byte) []byte {
-	if len(gz) < 10 || gz[0] != 0x1F || gz[1] != 0x8B || gz[3]&^8 != 0 {
+	if len(gz) < 18 || gz[0] != 0x1F || gz[1] != 0x8B || gz[3]&^8 != 0 {
 		t.Fatalf("gzip header % x", gz[:min(10, len(gz))])
 	}
-	flags, gz := gz[3], gz[10:]
+	flags, gz := gz[3], gz[10:len(gz)-8]
 	if flags&8 != 0 {
 		gz = gz[bytes.IndexByte(gz, 0)+1:]
 	}
