@@ -130,11 +130,9 @@ func (z *Reader) produce(n int) {
 }
 
 // slide moves the window, and what has not been returned, to the buffer's start.
+// It is called near the buffer's end only, so there is more than a window.
 func (z *Reader) slide() {
 	from := min(z.rd, z.wr-windowSize)
-	if from <= 0 {
-		return
-	}
 	copy(z.mem.out[:], z.mem.out[from:z.wr])
 	z.rd -= from
 	z.wr -= from
