@@ -48,6 +48,6 @@ func (e *Error) Unwrap() error { return e.Class }
 // Memory that the types hold at most, in bytes.
 const (
 	BlockMemory  = 4*maxLevel*levelSize + 256
-	TextMemory   = maxLevel*levelSize + 300<<10
-	StreamMemory = maxLevel*levelSize + inputLen + 64<<10
+	TextMemory   = maxLevel*levelSize + 320<<10
+	StreamMemory = maxLevel*levelSize + inputLen + 96<<10
 )

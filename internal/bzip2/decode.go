@@ -20,8 +20,9 @@ type decoder struct {
 	used      [256]byte // the bytes that occur, in order
 	selectors [maxSelectors]uint8
 	tables    [maxTables]table
-	counts    [256]uint32 // how often each byte occurs in the transform
-	bwt       []byte      // the transform's last column, and slack
+	digit     int                               // place in its run of the next symbol
+	counts    [256]uint32                       // how often each byte occurs in the transform
+	bwt       *[maxLevel*levelSize + slack]byte // the transform's last column
 }
 
 // header is what stands before a block's data.
@@ -130,127 +131,155 @@ func readLengths(r *bitReader, t *table, symbols int) bool {
 
 // readData decodes the codes into d.bwt and d.counts and returns the number of
 // bytes, or what is wrong.
-//
-// This is the hot loop of the first stage, and long so that its state stays in
-// registers. A symbol is either a run, which repeats the front of the
-// move-to-front list, or a position in the list, whose byte moves to the front
-// and is written once. Both are one case here, a run being position 0 with a
-// count; so the only branch that data decides is whether the position is one
-// of the first 8, which are kept in one word.
 func (d *decoder) readData(r *bitReader, h *header, size int) (int, string) {
-	var list [256 / 8]uint64 // 8 positions a word, the first in the low byte
-	for i, c := range d.used[:h.used] {
-		list[i>>3] |= uint64(c) << (i & 7 << 3)
-	}
+	var (
+		m     mover
+		syms  [groupSize + 1]entry
+		bytes [groupSize]byte
+	)
+	d.digit = 0
+	m.init(d.used[:h.used])
 	clear(d.counts[:])
-	front := list[0]
-	weight := uint(1) // of the next symbol of a run
 	n := 0
-	out := d.bwt
-	window, left, pos := r.window, r.n, r.pos
 	for _, sel := range d.selectors[:h.selectors] {
 		t := &d.tables[sel]
 		if !t.ready {
 			t.build()
 		}
-		r.window, r.n, r.pos = window, left, pos
 		if r.ensure(groupLen); r.over() {
 			return 0, "too short"
 		}
-		pos = r.pos
-		in := r.buf[:]
-		for range groupSize {
-			if left < maxCodeLen {
-				window |= binary.BigEndian.Uint64(in[pos:]) >> (left & 63)
-				pos += int((63 - left) >> 3)
-				left |= 56
-			}
-			e := t.primary[window>>(64-primaryBits)]
-			if e >= entryFar {
-				if e&entryLong != 0 {
-					var k uint
-					if e, k = t.long(uint32(window >> (64 - maxCodeLen))); k == 0 {
-						r.window, r.n, r.pos = window, left, pos
-						return 0, "Huffman code that stands for nothing"
-					}
-					window <<= k & 63
-					left -= k
-				}
-				if e&entryEnd != 0 {
-					k := uint(e & entryLen)
-					r.window, r.n, r.pos = window<<k, left-k, pos
-					if n > size {
-						return 0, "block longer than its level allows"
-					}
-					return n, ""
-				}
-				if e >= entryFar {
-					k := uint(e & entryLen)
-					window <<= k & 63
-					left -= k
-					j := uint(e >> 8)
-					var c uint64
-					front, c = moveToFront(&list, front, j)
-					out[n] = byte(c)
-					d.counts[byte(c)]++
-					n++
-					weight = 1
-					continue
-				}
-			}
-			k := uint(e & entryLen)
-			window <<= k & 63
-			left -= k
-
-			shift := uint(e>>8) << 3
-			c := front >> (shift & 63) & 0xFF
-			mask := uint64(0xFF)<<(shift&63) | (1<<(shift&63) - 1)
-			front = front&^mask | front<<8&mask | c
-
-			run := uint(e>>4) & 1
-			count := weight&-run<<(uint(e>>5)&1) | (run ^ 1)
-			weight = weight<<1&-run | (run ^ 1)
-			binary.LittleEndian.PutUint64(out[n:], c*0x0101010101010101)
-			d.counts[byte(c)] += uint32(count)
-			if count > 8 {
-				if count > uint(size-n) || n > size {
-					r.window, r.n, r.pos = window, left, pos
-					return 0, "run beyond the block's end"
-				}
-				fill(out[n:n+int(count)], byte(c))
-			}
-			n += int(count)
-		}
-		if n > size {
-			r.window, r.n, r.pos = window, left, pos
+		k, ok := r.group(t, &syms)
+		m.move((*[groupSize]entry)(syms[:]), &bytes)
+		n = d.write(syms[:k], &bytes, n, size)
+		switch {
+		case n > size:
 			return 0, "block longer than its level allows"
+		case !ok:
+			return 0, "Huffman code that stands for nothing"
+		case k < groupSize:
+			return n, ""
 		}
 	}
-	r.window, r.n, r.pos = window, left, pos
 	return 0, "more codes than selectors"
 }
 
-// moveToFront moves the byte at position j, 8 or more, to the front of the
-// list, whose first word is front. It returns the new first word and the byte.
-func moveToFront(list *[32]uint64, front uint64, j uint) (uint64, uint64) {
-	last := j >> 3 & 31
-	shift := j & 7 << 3
-	word := list[last]
-	c := word >> shift & 0xFF
-	carry := front >> 56
-	for i := uint(1); i < last; i++ {
-		w := list[i&31]
-		list[i&31] = w<<8 | carry
-		carry = w >> 56
+// group decodes a group's codes into syms and returns how many they are: fewer
+// than 50 if the block ends. It returns false at a word that is no code. Enough
+// input must be ready.
+func (r *bitReader) group(t *table, syms *[groupSize + 1]entry) (int, bool) {
+	window, left, pos := r.window, r.n, r.pos
+	ok := true
+	i := 0
+loop:
+	for i < groupSize {
+		window |= binary.BigEndian.Uint64(r.buf[pos:]) >> (left & 63)
+		pos += int((63 - left) >> 3)
+		left |= 56
+		for range 2 {
+			e := t.primary[window>>(64-primaryBits)]
+			k := uint(e >> entryLen & 0xF)
+			if e&(entryLong|entryEnd) != 0 {
+				if e&entryLong != 0 {
+					if e, k = t.long(uint32(window >> (64 - maxCodeLen))); k == 0 {
+						ok = false
+						break loop
+					}
+				}
+				if e&entryEnd != 0 {
+					window <<= k & 63
+					left -= k
+					break loop
+				}
+			}
+			window <<= k & 63
+			left -= k
+			syms[i] = e
+			i++
+		}
 	}
-	mask := uint64(0xFF)<<shift | (1<<shift - 1)
-	list[last] = word&^mask | (word<<8|carry)&mask
-	return front<<8 | c, c
+	r.window, r.n, r.pos = window, left, pos
+	return i, ok
 }
 
-// fill sets p to c.
-func fill(p []byte, c byte) {
-	for i := range p {
-		p[i] = c
+// mover is the list of the move-to-front transform: 16 positions in two words,
+// the first in the low byte, and the others after them.
+type mover struct {
+	w0, w1 uint64
+	far    [256]byte
+}
+
+func (m *mover) init(used []byte) {
+	*m = mover{}
+	copy(m.far[:], used)
+	m.w0 = binary.LittleEndian.Uint64(m.far[:])
+	m.w1 = binary.LittleEndian.Uint64(m.far[8:])
+}
+
+// move replaces the symbols by the bytes that they name; a run is a byte at
+// position 0, which does not move it.
+//
+// Positions below 16 are handled without a branch in the first two words,
+// which stay in registers.
+func (m *mover) move(syms *[groupSize]entry, bytes *[groupSize]byte) {
+	w0, w1 := m.w0, m.w1
+	for i, e := range syms {
+		j := uint64(byte(e))
+		if j >= 16 {
+			c := m.far[j]
+			copy(m.far[17:], m.far[16:j])
+			m.far[16] = byte(w1 >> 56)
+			w1 = w1<<8 | w0>>56
+			w0 = w0<<8 | uint64(c)
+			bytes[i] = c
+			continue
+		}
+		shift := j << 3 & 56
+		mask := uint64(2)<<(shift|7) - 1
+		second := -(j >> 3)
+		c := (w0 ^ (w0^w1)&second) >> shift & 0xFF
+		mask1 := mask & second
+		w1 ^= (w1 ^ (w1<<8 | w0>>56)) & mask1
+		mask |= second
+		w0 = w0&^mask | w0<<8&mask | c
+		bytes[i] = byte(c)
 	}
+	m.w0, m.w1 = w0, w1
+}
+
+// write writes a group's bytes to the transform from n on, as often as their
+// symbols say, and counts them. It returns the new n, more than size if they do
+// not fit.
+func (d *decoder) write(syms []entry, bytes *[groupSize]byte, n, size int) int {
+	out := d.bwt
+	digit := d.digit
+	for i, e := range syms[:min(len(syms), len(bytes))] {
+		run := int(int16(e)) >> 15 // all ones or none
+		digit &= run
+		count := 1 << ((digit + int(e>>14&1)) & 63)
+		digit -= run
+		c := bytes[i]
+		d.counts[c] += uint32(count)
+		binary.LittleEndian.PutUint64(out[n:n+8:n+8], uint64(c)*0x0101010101010101)
+		if count > 8 && !d.fill(n, count, size, c) {
+			return size + 1
+		}
+		n += count
+	}
+	d.digit = digit
+	return n
+}
+
+// fill goes on with a run of c at n after its first 8 bytes, and writes perhaps
+// some more than that. It returns false if the run does not fit.
+//
+//go:noinline
+func (d *decoder) fill(n, count, size int, c byte) bool {
+	if n > size || count > size-n {
+		return false
+	}
+	for p := d.bwt[n+8 : n+count+8]; len(p) >= 8; p = p[8:] {
+		binary.LittleEndian.PutUint64(p, uint64(c)*0x0101010101010101)
+	}
+	return true
 }

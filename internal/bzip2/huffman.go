@@ -8,26 +8,22 @@ const (
 	primaryBits = 10
 )
 
-// An entry says what a code means, ready for the loop that decodes groups:
+// An entry says what a code means, ready for the loops that decode groups:
 //
-//	bits 0-3   length of the code; 0 if it is longer than primaryBits
-//	bit  4     a run: RUNA or RUNB
-//	bit  5     RUNB
-//	bit  6     the end of the block
-//	bit  7     not a code as long as this; look at the limits
-//	bits 8-15  position in the move-to-front list; 255 for the last two
+//	bits 0-7    position in the move-to-front list, 0 for a run
+//	bits 8-11   length of the code, 0 if it is longer than primaryBits
+//	bit  12     not a code as long as this: look at the limits
+//	bit  13     the end of the block
+//	bit  14     RUNB
+//	bit  15     RUNA or RUNB
 type entry = uint16
 
 const (
-	entryLen  = 0x0F
-	entryRun  = 0x10
-	entryRunB = 0x20
-	entryEnd  = 0x40
-	entryLong = 0x80
-
-	// From entryFar on, an entry is none of the frequent cases: run, or one
-	// of the first 8 bytes of the list.
-	entryFar = 8 << 8
+	entryLen  = 8 // shift to the length
+	entryLong = 1 << 12
+	entryEnd  = 1 << 13
+	entryRunB = 1 << 14
+	entryRun  = 1 << 15
 )
 
 // symbolEntry returns the entry of a symbol, without a length.
@@ -38,11 +34,11 @@ func symbolEntry(sym, symbols int) entry {
 	case 1:
 		return entryRun | entryRunB
 	case symbols - 1:
-		return 255<<8 | entryEnd
+		return entryEnd
 	}
 	// The front of the list is never named, a run stands for it, so symbol 2
 	// is position 1.
-	return entry(sym-1) << 8
+	return entry(sym - 1)
 }
 
 // table decodes one Huffman code. Most codes are found by their first bits in
@@ -97,14 +93,14 @@ func (t *table) fill(count *[maxCodeLen + 1]int) {
 				return
 			}
 			for i := range slots[:width] {
-				slots[i] = e | entry(n)
+				slots[i] = e | entry(n)<<entryLen
 			}
 			slots = slots[width:]
 		}
 		order = order[count[n]:]
 	}
 	for i := range slots {
-		slots[i] = 255<<8 | entryLong
+		slots[i] = entryLong
 	}
 }
 

@@ -22,7 +22,9 @@ func (r *run) flush(p []byte) int {
 		return 0
 	}
 	n := min(int(r.pending), len(p))
-	fill(p[:n], r.last)
+	for i := range p[:n] {
+		p[i] = r.last
+	}
 	r.pending -= uint8(n)
 	return n
 }
@@ -84,7 +86,7 @@ func (r *run) plain(p, text []byte) int {
 		if zero := (x - ones) &^ x & tops; zero != 0 {
 			k := bits.TrailingZeros64(zero) >> 3
 			r.last, r.equal = text[k], runLen
-			fill(p[k:k+runLen-1], r.last)
+			p[k], p[k+1], p[k+2] = r.last, r.last, r.last
 			return n + k + runLen - 1
 		}
 		n += 8

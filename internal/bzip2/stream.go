@@ -136,8 +136,8 @@ func (s *Stream) block(b *Block) error {
 	if msg != "" {
 		return s.corrupt(msg)
 	}
-	if len(s.d.bwt) < size+slack {
-		s.d.bwt = make([]byte, size+slack)
+	if s.d.bwt == nil {
+		s.d.bwt = new([maxLevel*levelSize + slack]byte)
 	}
 	n, msg := s.d.readData(&s.r, &h, size)
 	switch {

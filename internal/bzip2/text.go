@@ -5,7 +5,7 @@ import "sort"
 const (
 	// chains is how many walks Unwind has under way at once. Each waits for
 	// memory most of the time, so their waits overlap.
-	chains = 8
+	chains = 16
 
 	// strideLen is the average distance between the rows that walks start at,
 	// in bytes of text: short enough for the last walks to end together, long
@@ -14,7 +14,7 @@ const (
 
 	// shortLen is the size up to which the links fit in the nearer caches,
 	// where one walk is as good as many.
-	shortLen = 8 << 10
+	shortLen = 16 << 10
 )
 
 // piece is a stretch of text that lies in one place.
@@ -201,24 +201,50 @@ func (t *Text) begin(w, k int) chain {
 func step(links []uint32, lanes *[chains * pieceLen]byte, c *[chains]chain, k int) int {
 	l0, l1, l2, l3 := c[0].link, c[1].link, c[2].link, c[3].link
 	l4, l5, l6, l7 := c[4].link, c[5].link, c[6].link, c[7].link
+	l8, l9, l10, l11 := c[8].link, c[9].link, c[10].link, c[11].link
+	l12, l13, l14, l15 := c[12].link, c[13].link, c[14].link, c[15].link
 	for uint(k) < pieceLen-1 {
-		lanes[k] = byte(l0 >> linkByte)
-		lanes[k+pieceLen] = byte(l1 >> linkByte)
+		lanes[k+0*pieceLen] = byte(l0 >> linkByte)
+		l0 = links[l0&linkRow]
+		lanes[k+1*pieceLen] = byte(l1 >> linkByte)
+		l1 = links[l1&linkRow]
 		lanes[k+2*pieceLen] = byte(l2 >> linkByte)
+		l2 = links[l2&linkRow]
 		lanes[k+3*pieceLen] = byte(l3 >> linkByte)
+		l3 = links[l3&linkRow]
 		lanes[k+4*pieceLen] = byte(l4 >> linkByte)
+		l4 = links[l4&linkRow]
 		lanes[k+5*pieceLen] = byte(l5 >> linkByte)
+		l5 = links[l5&linkRow]
 		lanes[k+6*pieceLen] = byte(l6 >> linkByte)
+		l6 = links[l6&linkRow]
 		lanes[k+7*pieceLen] = byte(l7 >> linkByte)
+		l7 = links[l7&linkRow]
+		lanes[k+8*pieceLen] = byte(l8 >> linkByte)
+		l8 = links[l8&linkRow]
+		lanes[k+9*pieceLen] = byte(l9 >> linkByte)
+		l9 = links[l9&linkRow]
+		lanes[k+10*pieceLen] = byte(l10 >> linkByte)
+		l10 = links[l10&linkRow]
+		lanes[k+11*pieceLen] = byte(l11 >> linkByte)
+		l11 = links[l11&linkRow]
+		lanes[k+12*pieceLen] = byte(l12 >> linkByte)
+		l12 = links[l12&linkRow]
+		lanes[k+13*pieceLen] = byte(l13 >> linkByte)
+		l13 = links[l13&linkRow]
+		lanes[k+14*pieceLen] = byte(l14 >> linkByte)
+		l14 = links[l14&linkRow]
+		lanes[k+15*pieceLen] = byte(l15 >> linkByte)
+		l15 = links[l15&linkRow]
 		k++
-		l0, l1, l2, l3 = links[l0&linkRow], links[l1&linkRow], links[l2&linkRow], links[l3&linkRow]
-		l4, l5, l6, l7 = links[l4&linkRow], links[l5&linkRow], links[l6&linkRow], links[l7&linkRow]
-		if (l0|l1|l2|l3|l4|l5|l6|l7)&linkMark != 0 {
+		if (l0|l1|l2|l3|l4|l5|l6|l7|l8|l9|l10|l11|l12|l13|l14|l15)&linkMark != 0 {
 			break
 		}
 	}
 	c[0].link, c[1].link, c[2].link, c[3].link = l0, l1, l2, l3
 	c[4].link, c[5].link, c[6].link, c[7].link = l4, l5, l6, l7
+	c[8].link, c[9].link, c[10].link, c[11].link = l8, l9, l10, l11
+	c[12].link, c[13].link, c[14].link, c[15].link = l12, l13, l14, l15
 	return k
 }
 
