@@ -93,11 +93,11 @@ var images = []image{
 		c := last(l).Chunks[1]
 		l.Data[c.Offset+c.Length/2] ^= 0x55
 	}, resum),
-	bent("bad-table-sum", "the last partition's checksum is another: everything can be read, but not verified", func(l *dmgtest.Layout) {
+	readable(bent("bad-table-sum", "the last partition's checksum is another: everything can be read, but not verified", func(l *dmgtest.Layout) {
 		last(l).Checksum.Data[0] ^= 1
-	}),
-	bent("bad-data-sum", "the data fork's checksum is another: everything can be read, but not verified", func(*dmgtest.Layout) {},
-		func(l *dmgtest.Layout) { l.Koly.DataSum.Data[3] ^= 1 }),
+	})),
+	readable(bent("bad-data-sum", "the data fork's checksum is another: everything can be read, but not verified", func(*dmgtest.Layout) {},
+		func(l *dmgtest.Layout) { l.Koly.DataSum.Data[3] ^= 1 })),
 	bent("bad-nested-plist", "a plist of 2,000 nested arrays", func(*dmgtest.Layout) {}, func(l *dmgtest.Layout) {
 		const depth = 2000
 		nested := "<plist><dict><key>resource-fork</key>" + strings.Repeat("<array>", depth) + strings.Repeat("</array>", depth) + "</dict></plist>"
@@ -224,6 +224,12 @@ func bent(name, how string, tables func(*dmgtest.Layout), sealed ...func(*dmgtes
 		}
 		return b, nil
 	}}
+}
+
+// readable says that a bent image still decodes to the whole disk.
+func readable(im image) image {
+	im.disk = wholeDisk()
+	return im
 }
 
 // resum gives koly the checksums of the data fork before it was changed.
