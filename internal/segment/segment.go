@@ -50,17 +50,11 @@ type Trailer struct {
 	Sectors       int64 // of the whole disk
 }
 
-// ParseTrailer reads the trailer of a file of size bytes.
+// ParseTrailer finds the trailer of a file of size bytes and reads it.
 func ParseTrailer(r io.ReaderAt, size int64) (Trailer, error) {
-	if size < trailerLen {
-		return Trailer{}, fmt.Errorf("%w: shorter than a trailer", ErrFormat)
-	}
-	var b [trailerLen]byte
-	if _, err := readFull(r, b[:], size-trailerLen); err != nil {
+	b, err := findTrailer(r, size)
+	if err != nil {
 		return Trailer{}, err
-	}
-	if string(b[:4]) != "koly" {
-		return Trailer{}, fmt.Errorf("%w: no trailer at %d", ErrFormat, size-trailerLen)
 	}
 	t := Trailer{
 		Number:  binary.BigEndian.Uint32(b[0x38:]),
@@ -75,6 +69,31 @@ func ParseTrailer(r io.ReaderAt, size int64) (Trailer, error) {
 		return Trailer{}, fmt.Errorf("%w: %d bytes of data at %d in a file of %d", ErrFormat, t.Length, t.Offset, size)
 	}
 	return t, nil
+}
+
+// findTrailer returns the trailer's bytes. Files may be padded to whole sectors
+// after it, and some old writers put it in front.
+func findTrailer(r io.ReaderAt, size int64) ([]byte, error) {
+	if size < trailerLen {
+		return nil, fmt.Errorf("%w: shorter than a trailer", ErrFormat)
+	}
+	tail := make([]byte, min(size, 2*trailerLen-1))
+	if _, err := readFull(r, tail, size-int64(len(tail))); err != nil {
+		return nil, err
+	}
+	for i := len(tail) - trailerLen; i >= 0; i-- {
+		if string(tail[i:i+4]) == "koly" {
+			return tail[i:], nil
+		}
+	}
+	head := tail[:trailerLen]
+	if _, err := readFull(r, head, 0); err != nil {
+		return nil, err
+	}
+	if string(head[:4]) != "koly" {
+		return nil, fmt.Errorf("%w: no trailer", ErrFormat)
+	}
+	return head, nil
 }
 
 // Segmented reports whether there is more than this one part.

@@ -110,6 +110,32 @@ func TestJoin(t *testing.T) {
 	check(t, r)
 }
 
+// A trailer may be padded, or in front.
+func TestTrailerPlaces(t *testing.T) {
+	plain := part(1, 2, 9, 0, testData)
+	koly := plain[len(plain)-trailerLen:]
+	want, err := ParseTrailer(bytes.NewReader(plain), int64(len(plain)))
+	if err != nil || want.Number != 1 || want.Count != 2 || want.Length != int64(len(testData)) {
+		t.Fatalf("%+v, %v", want, err)
+	}
+	front := append(bytes.Clone(koly), plain[:len(plain)-trailerLen]...)
+	for _, data := range [][]byte{append(plain, 0), append(plain, make([]byte, trailerLen-1)...), front, koly} {
+		got, err := ParseTrailer(bytes.NewReader(data), int64(len(data)))
+		if len(data) == trailerLen {
+			if !errors.Is(err, ErrFormat) {
+				t.Errorf("a trailer without its data: %v", err)
+			}
+			continue
+		}
+		if err != nil || got != want {
+			t.Errorf("%+v, %v, want %+v", got, err, want)
+		}
+	}
+	if _, err := ParseTrailer(bytes.NewReader(plain), int64(len(plain)-trailerLen)); !errors.Is(err, ErrFormat) {
+		t.Errorf("no trailer: %v", err)
+	}
+}
+
 func put64(b []byte, fromEnd int, v uint64) []byte {
 	binary.BigEndian.PutUint64(b[len(b)-trailerLen+fromEnd:], v)
 	return b
