@@ -259,11 +259,12 @@ func (w *worker) emit(p, src []byte, pos int64, skip int) int {
 // before each off is half as fast again as the standard library's CBC mode, which
 // does both per block.
 func (w *worker) decrypt(dst, src []byte, pos int64) {
+	block := w.c.aes
 	for len(src) > 0 {
 		at := pos % w.c.blockSize
 		n := int(min(int64(len(src)), w.c.blockSize-at))
 		for i := 0; i < n; i += aesBlock {
-			w.c.aes.Decrypt(dst[i:i+aesBlock], src[i:i+aesBlock])
+			block.Decrypt(dst[i:i+aesBlock], src[i:i+aesBlock])
 		}
 		iv := w.prev[:]
 		if at == 0 {

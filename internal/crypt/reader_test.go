@@ -86,7 +86,11 @@ func TestReadAt(t *testing.T) {
 					data = data[:(size+15)&^15]
 					src := dmgtest.EagerEOF{R: bytes.NewReader(shift(data, 77)), Size: int64(77 + len(data))}
 					r := &Reader{c: c, src: src, base: 77, size: int64(size)}
-					checkReads(t, r, plain, 60)
+					rounds := 60
+					if raceEnabled {
+						rounds = 10
+					}
+					checkReads(t, r, plain, rounds)
 				})
 			}
 		}
