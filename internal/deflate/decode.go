@@ -5,7 +5,7 @@
 // caller doesn't copy. A [Checkpoint] with the window before it (at most
 // 32 KiB of output) is all that a later decoder needs to go on from that byte,
 // inside a block and inside a match as well as between blocks. The window may
-// be a sparse one, see [Packer].
+// be a sparse one, see [AppendPackedWindow].
 //
 // The package also has the pieces of the zlib format (RFC 1950) around a
 // DEFLATE stream. It does not encode, and it has no preset dictionaries.
@@ -108,8 +108,10 @@ type Decoder struct {
 
 	// Matches that start before buf[low] leave the fast path: they refer to
 	// the tracked window, or to nothing. low is 0 while nothing is tracked.
-	low  int
-	refs Refs
+	low   int
+	refs  Refs
+	notes [maxNoted]uint32 // such matches, source and length, of one call of fast
+	noted uint
 
 	// The fast loop's limits. As fields they leave two registers to it.
 	ilim, olim uint

@@ -12,6 +12,10 @@ func (d *Decoder) fast(target int) error {
 	d.unread()
 	b, n, ip, o := d.bits, d.nbits, uint(d.ipos), uint(d.opos)
 	d.ilim, d.olim = uint(d.iend-16), uint(target-fastOut)
+	if d.low > 0 {
+		d.olim = min(d.olim, o+(maxNoted-4)*minMatch)
+	}
+	d.noted = 0
 	var msg string
 	b |= binary.LittleEndian.Uint64(d.in[ip&(inLen-1):]) << (n & 63)
 	ip += ^n >> 3 & 7
@@ -94,13 +98,15 @@ func (d *Decoder) fast(target int) error {
 		n -= uint(e)
 		src := o - dist
 		d.mdist = int(dist)
-		if int(src) < d.low {
-			if int(src) < 0 {
-				msg = "distance too far back"
-				break
-			}
-			d.refer(int(src), int(length))
+		if int(src) < 0 {
+			msg = "distance too far back"
+			break
 		}
+		// A match from before low is noted, others are overwritten: matches
+		// are of either kind at random, and a branch would cost ten times this.
+		k := d.noted % maxNoted
+		d.notes[k] = uint32(src)<<9 | uint32(length)
+		d.noted = k + uint(int(src)-d.low)>>63
 		b |= binary.LittleEndian.Uint64(d.in[ip&(inLen-1):]) << (n & 63)
 		ip += ^n >> 3 & 7
 		n |= 56
@@ -145,6 +151,9 @@ func (d *Decoder) fast(target int) error {
 	}
 	d.bits, d.nbits, d.ipos, d.opos = b, n&63, int(ip), int(o)
 	d.unread()
+	for _, m := range d.notes[:d.noted%maxNoted] {
+		d.refer(int(m>>9), int(m&511))
+	}
 	if msg != "" {
 		return d.corrupt(msg)
 	}

@@ -7,6 +7,7 @@ const (
 	maxDist = 32  // 30 distance symbols, and 2 that have fixed codes only
 	maxClen = 19
 
+	minMatch = 3
 	maxMatch = 258
 
 	// maxHeader is the longest dynamic block header without its first 3 bits:

@@ -4,6 +4,10 @@ package deflate
 // The last byte of a window, however short, is number WindowSize-1.
 type Refs [WindowSize / 64]uint64
 
+// maxNoted is how many matches the fast loop may make before their references
+// are marked, and one more.
+const maxNoted = 1024
+
 // Track begins to record which bytes of the present window the output from
 // here on refers to. Once WindowSize bytes have been made, later output can't
 // refer to them any more and the record is complete.
@@ -16,9 +20,7 @@ func (d *Decoder) Track() {
 func (d *Decoder) Refs(r *Refs) { *r = d.refs }
 
 // refer marks the bytes before the tracked position among the n from
-// buf[src] on. It is kept out of the fast loop's registers.
-//
-//go:noinline
+// buf[src] on.
 func (d *Decoder) refer(src, n int) {
 	from := uint(WindowSize - (d.low - src))
 	d.refs.mark(from, min(from+uint(n), WindowSize))

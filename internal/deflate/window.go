@@ -1,0 +1,107 @@
+package deflate
+
+import (
+	"encoding/binary"
+	"math/bits"
+)
+
+// MaxPackedWindow is the most bytes a packed window has.
+const MaxPackedWindow = WindowSize + 16
+
+// A packed window is its length as a uvarint, then runs: how many bytes to
+// leave zero, how many follow (uvarints), and these bytes. What is behind the
+// last run is zero.
+//
+// minGap unwanted bytes and more end a run: two numbers cost as much as fewer.
+const minGap = 3
+
+// AppendPackedWindow appends window without the bytes that refs doesn't mark;
+// with nil for refs, all of it. It allocates nothing if dst has
+// MaxPackedWindow bytes of room.
+//
+// refs must be complete: from [Decoder.Refs] after Track at this window and
+// WindowSize bytes of output, or all the output there is. Then the packed
+// window stays enough wherever later checkpoints are kept or dropped: output
+// further on than WindowSize can't refer to the window, so a checkpoint's
+// window depends on the WindowSize bytes behind it and on nothing else. A
+// checkpoint between two others may go as long as the spans are not shorter.
+//
+// In 245 MB of source code and binaries, zlib level 9, the output refers to a
+// tenth of each window: 3.1 KB in 300 runs, whether the checkpoints are 64,
+// 128 or 256 KiB apart. Measured for each window (times for a busy machine):
+//
+//	full                    32768 B
+//	full, Snappy            17100 B    74 µs
+//	runs                     3600 B     2 µs
+//	runs, Snappy             2650 B    10 µs
+//	runs, Huffman (huff0)    2550 B    25 µs
+//
+// 64 KiB decode in 70 µs, so a second stage would cost 10 % of the first way
+// through a stream, and a dependency or memory for its tables, for a quarter
+// of the size.
+func AppendPackedWindow(dst, window []byte, refs *Refs) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(window)))
+	if refs == nil {
+		return appendRun(dst, window, 0, 0, len(window))
+	}
+	skip := WindowSize - len(window) // bits before the window's first byte
+	done := 0
+	for from := refs.next(skip, 0); from < WindowSize; {
+		to := refs.next(from, ^uint64(0))
+		next := refs.next(to, 0)
+		for next < WindowSize && next-to < minGap {
+			to = refs.next(next, ^uint64(0))
+			next = refs.next(to, 0)
+		}
+		dst = appendRun(dst, window, done, from-skip, to-skip)
+		done = to - skip
+		from = next
+	}
+	return dst
+}
+
+// appendRun appends the run window[from:to] after one that ended at done.
+func appendRun(dst, window []byte, done, from, to int) []byte {
+	dst = binary.AppendUvarint(dst, uint64(from-done))
+	dst = binary.AppendUvarint(dst, uint64(to-from))
+	return append(dst, window[from:to]...)
+}
+
+// next is the first number from i on whose bit is set (flip 0) or clear (flip
+// all ones), else WindowSize.
+func (r *Refs) next(i int, flip uint64) int {
+	for ; i < WindowSize; i = i&^63 + 64 {
+		if w := (r[i/64] ^ flip) >> (i % 64); w != 0 {
+			return i + bits.TrailingZeros64(w)
+		}
+	}
+	return WindowSize
+}
+
+// UnpackWindow makes dst the window that was packed, which must have been as
+// long as dst. packed may be anything: what it says is checked against both.
+func UnpackWindow(dst, packed []byte) error {
+	b := uvarints{p: packed}
+	if n := b.next(WindowSize); b.bad || n != uint64(len(dst)) {
+		return badCheckpoint("window of the wrong length")
+	}
+	for len(b.p) > 0 {
+		gap := b.next(uint64(len(dst)))
+		if b.bad {
+			break
+		}
+		clear(dst[:gap])
+		dst = dst[gap:]
+		n := b.next(uint64(len(dst)))
+		if b.bad || n > uint64(len(b.p)) {
+			return badCheckpoint("packed window")
+		}
+		copy(dst, b.p[:n])
+		dst, b.p = dst[n:], b.p[n:]
+	}
+	if b.bad {
+		return badCheckpoint("packed window")
+	}
+	clear(dst)
+	return nil
+}
