@@ -184,6 +184,7 @@ var hostileTests = []struct {
 	{"PRF", "v2-aes128-512.img", 0x64, 4, 1, ErrUnsupported, "103/1"},
 	{"no iterations", "v2-aes128-512.img", 0x68, 4, 0, nil, "no iterations"},
 	{"iterations 2^31", "v2-aes128-512.img", 0x68, 4, 1 << 31, ErrUnsupported, "2147483648 iterations"},
+	{"iterations 2^32-1", "v2-aes128-512.img", 0x68, 4, 1<<32 - 1, ErrUnsupported, "4294967295 iterations"},
 	{"iterations over the cap", "v2-aes128-512.img", 0x68, 4, maxIterations + 1, ErrUnsupported, "10000001 iterations"},
 	{"salt", "v2-aes128-512.img", 0x6C, 4, 33, nil, "salt of 33"},
 	{"wrapping IV of 9", "v2-aes128-512.img", 0x90, 4, 9, nil, "IV of 9"},
@@ -240,6 +241,10 @@ func TestHostile(t *testing.T) {
 			}
 			if n := after.TotalAlloc - before.TotalAlloc; n > 1<<20 {
 				t.Errorf("%d bytes allocated", n)
+			}
+			// Nor is anyone asked for a password that can't help.
+			if _, err := open(data, Keys{}); errors.Is(tt.err, ErrUnsupported) && !errors.Is(err, ErrUnsupported) {
+				t.Errorf("without keys: %v", err)
 			}
 		})
 	}

@@ -6,7 +6,8 @@ import (
 	"io"
 )
 
-// Apple's numbers for algorithms, from the CDSA interface it published.
+// Numbers in both headers are big-endian. Apple's for algorithms are those of the
+// CDSA interface it published (cssmtype.h, cssmapple.h).
 const (
 	algTripleDES = 17
 	algRSA       = 42
@@ -72,8 +73,18 @@ func parse(r io.ReaderAt, size int64) (*header, error) {
 	return nil, &FormatError{0, "not an encrypted image"}
 }
 
-// parseV2 reads the header in front: its fields, then a table that says where in
-// the file the key records are.
+// parseV2 reads the header in front:
+//
+//	0x00  "encrcdsa"        0x1C  IV algorithm 91, HMAC-SHA1
+//	0x08  version 2         0x20  bits of its key, 160
+//	0x0C  IV size 16        0x24  UUID
+//	0x10  mode 5, CBC       0x34  block size
+//	0x14  cipher, AES       0x38  data size, 64 bits
+//	0x18  key bits          0x40  data offset, 64 bits
+//	0x48  number of keys, then for each: type, offset, length (64 bits each)
+//
+// Apple leaves 120 KiB between the header and the data for further keys, so the
+// records may be anywhere in the file.
 func parseV2(r io.ReaderAt, size int64) (*header, error) {
 	if size < headerLen {
 		return nil, &FormatError{size, "short header"}
@@ -83,6 +94,8 @@ func parseV2(r io.ReaderAt, size int64) (*header, error) {
 		return nil, err
 	}
 	h := &header{dataEnd: -1}
+	// What can't be decrypted at all is told apart from what is damaged, so the
+	// algorithms come before the sizes.
 	if err := h.algorithms(b[:]); err != nil {
 		return nil, err
 	}
@@ -90,6 +103,7 @@ func parseV2(r io.ReaderAt, size int64) (*header, error) {
 	if dataSize < 0 || dataOffset < 0 {
 		return nil, &FormatError{0x38, "negative size or offset"}
 	}
+	// Not compared with the file yet: a bundle's token has no data.
 	h.dataSize, h.dataOffset = dataSize, dataOffset
 	n := be32(b[0x48:])
 	if n > maxKeys {
@@ -159,6 +173,7 @@ func (h *header) readRecords(r io.ReaderAt, size int64, n int) error {
 			h.records = append(h.records, badRecord{&FormatError{at, "a key past the end of the file"}})
 			continue
 		}
+		// The file has this much, and no record needs more than maxRecord.
 		body := make([]byte, min(length, maxRecord))
 		if _, err := readFull(r, body, off); err != nil {
 			return err
@@ -168,7 +183,15 @@ func (h *header) readRecords(r io.ReaderAt, size int64, n int) error {
 	return nil
 }
 
-// parseV1 reads the trailer, which is also what a version 1 token is.
+// parseV1 reads the trailer, which is also what a version 1 token is:
+//
+//	0x00   UUID                   0x58   IV size 16, mode 5 (CBC)
+//	0x10   block size             0x60   AES key, wrapped
+//	0x14   how keys are wrapped   0x18C  HMAC key, wrapped
+//	0x28   key derivation         0x2B8  integrity key, wrapped
+//	0x4E8  data size, 64 bits     0x4F0  version 1, "cdsaencr"
+//
+// The data is everything before it, from the file's beginning.
 func parseV1(r io.ReaderAt, size int64) (*header, error) {
 	var b [trailerLen]byte
 	at := size - trailerLen

@@ -16,8 +16,8 @@ import (
 
 const (
 	// maxIterations caps PBKDF2 over all the records of one image. The largest
-	// count seen is 232,558, macOS aims at a tenth of a second or so, and ten
-	// million take three seconds on a machine of 2024.
+	// count seen is 232,558, and macOS aims at a fraction of a second; ten million
+	// take five seconds of a server's core.
 	maxIterations = 10_000_000
 
 	// maxRecord is as much of a record as is looked at: one for an RSA key of
@@ -84,7 +84,12 @@ type badRecord struct{ err error }
 func (r badRecord) open(Keys, *int) (_, _ []byte, err error) { return nil, nil, r.err }
 
 // passphraseRecord holds the keys wrapped under one that PBKDF2 makes of a
-// password.
+// password:
+//
+//	0x00  how to derive: see derive    0x5C  padding 7, PKCS #7
+//	0x30  IV size, IV in 32 bytes      0x60  mode, CBC with padding
+//	0x54  bits of the derived key      0x64  size of the wrapped keys
+//	0x58  cipher: 3DES or AES          0x68  the wrapped keys
 type passphraseRecord struct {
 	b      []byte
 	at     int64
@@ -95,6 +100,8 @@ func (r *passphraseRecord) open(keys Keys, budget *int) (_, _ []byte, err error)
 	if len(r.b) < passphraseLen {
 		return nil, nil, &FormatError{r.at, "short key record"}
 	}
+	// Everything is looked at before the password is: a record that can't be
+	// opened should not ask for one.
 	blob, err := sized(r.b[0x64:], r.at+0x64)
 	if err != nil {
 		return nil, nil, err
@@ -103,10 +110,14 @@ func (r *passphraseRecord) open(keys Keys, budget *int) (_, _ []byte, err error)
 	if err != nil {
 		return nil, nil, err
 	}
+	kdf, err := parseDerivation(r.b, r.at, *budget)
+	if err != nil {
+		return nil, nil, err
+	}
 	if keys.Password == "" {
 		return nil, nil, ErrNoPassword
 	}
-	k, err := derive(r.b, r.at, keys.Password, wrap.keyLen, budget)
+	k, err := kdf.key(keys.Password, wrap.keyLen, budget)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -114,6 +125,8 @@ func (r *passphraseRecord) open(keys Keys, budget *int) (_, _ []byte, err error)
 	if err != nil {
 		return nil, nil, err
 	}
+	// A wrong key leaves random bytes: padding is wrong for nearly all, the mark
+	// that split looks for is for the rest.
 	plain, ok := unpad(plain, wrap.block)
 	if !ok {
 		return nil, nil, ErrWrongPassword
@@ -169,25 +182,35 @@ func (w *wrapping) decrypt(key, blob []byte) ([]byte, error) {
 	return plain, nil
 }
 
-// derive makes a key of a password. b begins with the derivation's fields, which
-// both versions have in the same order: algorithm, the pseudo-random function (0,
-// HMAC-SHA1), iterations, salt length, salt.
-func derive(b []byte, at int64, password string, keyLen int, budget *int) ([]byte, error) {
+// derivation is how a password becomes a key: PBKDF2 with HMAC-SHA1.
+type derivation struct {
+	iterations int
+	salt       []byte
+}
+
+// parseDerivation reads the fields that both versions have in the same order:
+// algorithm, pseudo-random function (0, HMAC-SHA1), iterations, salt length, salt.
+func parseDerivation(b []byte, at int64, budget int) (d derivation, err error) {
 	if kdf, prf := be32(b), be32(b[4:]); kdf != algPBKDF2 || prf != 0 {
-		return nil, fmt.Errorf("%w: key derivation %d/%d", ErrUnsupported, kdf, prf)
+		return d, fmt.Errorf("%w: key derivation %d/%d", ErrUnsupported, kdf, prf)
 	}
 	n, salt := be32(b[8:]), be32(b[0x0C:])
 	if salt > maxSalt {
-		return nil, &FormatError{at + 0x0C, fmt.Sprintf("salt of %d bytes", salt)}
+		return d, &FormatError{at + 0x0C, fmt.Sprintf("salt of %d bytes", salt)}
 	}
 	if n == 0 {
-		return nil, &FormatError{at + 8, "no iterations"}
+		return d, &FormatError{at + 8, "no iterations"}
 	}
-	if uint64(n) > uint64(*budget) {
-		return nil, fmt.Errorf("%w: %d iterations of key derivation (limit %d for all keys)", ErrUnsupported, n, maxIterations)
+	// Compared before anything is spent, and in 64 bits: n may be 2^32-1.
+	if uint64(n) > uint64(budget) {
+		return d, fmt.Errorf("%w: %d iterations of key derivation (limit %d for all keys)", ErrUnsupported, n, maxIterations)
 	}
-	*budget -= int(n)
-	return pbkdf2.Key(sha1.New, password, b[0x10:0x10+salt], int(n), keyLen)
+	return derivation{int(n), b[0x10 : 0x10+salt]}, nil
+}
+
+func (d derivation) key(password string, keyLen int, budget *int) ([]byte, error) {
+	*budget -= d.iterations
+	return pbkdf2.Key(sha1.New, password, d.salt, d.iterations, keyLen)
 }
 
 // publicKeyRecord holds the keys encrypted to an RSA key, as hdiutil's
@@ -261,10 +284,14 @@ func (r *trailerRecord) open(keys Keys, budget *int) (aesKey, hmacKey []byte, er
 	if alg, bits := be32(r.b[0x14:]), be32(r.b[0x20:]); alg != algTripleDES || bits != 192 {
 		return nil, nil, fmt.Errorf("%w: key wrapped with algorithm %d, %d bits", ErrUnsupported, alg, bits)
 	}
+	kdf, err := parseDerivation(r.b[0x28:], r.at+0x28, *budget)
+	if err != nil {
+		return nil, nil, err
+	}
 	if keys.Password == "" {
 		return nil, nil, ErrNoPassword
 	}
-	k, err := derive(r.b[0x28:], r.at+0x28, keys.Password, 24, budget)
+	k, err := kdf.key(keys.Password, 24, budget)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -291,6 +318,8 @@ func (r *trailerRecord) unwrap(c cipher.Block, at, want int) ([]byte, error) {
 	if len(blob) == 0 || len(blob)%des.BlockSize != 0 {
 		return nil, &FormatError{r.at + int64(at) + 40, fmt.Sprintf("wrapped key of %d bytes", len(blob))}
 	}
+	// The fixed IV is the RFC's. After the first pass the key is backwards and its
+	// own IV in front.
 	outer := make([]byte, len(blob))
 	cipher.NewCBCDecrypter(c, []byte{0x4A, 0xDD, 0xA2, 0x2C, 0x79, 0xE8, 0x21, 0x05}).CryptBlocks(outer, blob)
 	outer, ok := unpad(outer, des.BlockSize)
@@ -300,6 +329,8 @@ func (r *trailerRecord) unwrap(c cipher.Block, at, want int) ([]byte, error) {
 	slices.Reverse(outer)
 	inner := outer[des.BlockSize:]
 	cipher.NewCBCDecrypter(c, outer[:des.BlockSize]).CryptBlocks(inner, inner)
+	// Padding of two passes and an exact length make a wrong password as good as
+	// impossible to miss; there is no mark as in version 2.
 	inner, ok = unpad(inner, des.BlockSize)
 	if !ok || len(inner) != 4+want {
 		return nil, ErrWrongPassword

@@ -121,6 +121,7 @@ func (r *Reader) read(p []byte, off int64) (int, error) {
 			return r.split(p, off, n)
 		}
 	}
+	// Pooled: the worker's MAC is keyed once, its buffer allocated once.
 	w := r.c.workers.Get().(*worker)
 	defer r.c.workers.Put(w)
 	return w.read(r, p, off)
@@ -135,6 +136,7 @@ func (r *Reader) split(p []byte, off int64, n int) (int, error) {
 		n   int
 		err error
 	}
+	// Each goroutine writes its own result, and all end before split does.
 	results := make([]result, n)
 	piece := func(i int) (from, to int64) {
 		edge := func(i int) int64 {
@@ -206,7 +208,7 @@ func (w *worker) read(r *Reader, p []byte, off int64) (int, error) {
 // direct reads ciphertext into p, whole AES blocks, and decrypts it there.
 func (w *worker) direct(r *Reader, p []byte, pos int64) (int, error) {
 	got, err := readFull(r.src, p, r.base+pos)
-	got &^= aesBlock - 1
+	got &^= aesBlock - 1 // part of an AES block can't be decrypted
 	for done := 0; done < got; done += step {
 		part := p[done:min(done+step, got)]
 		src := w.buf[:copy(w.buf[:], part)]
@@ -238,6 +240,7 @@ func (w *worker) buffered(r *Reader, p []byte, off int64, chained bool) (int, er
 // how many bytes of p that made.
 func (w *worker) emit(p, src []byte, pos int64, skip int) int {
 	done := 0
+	// A block that p begins inside of can't be decrypted into p.
 	if skip > 0 {
 		w.decrypt(w.one[:], src[:aesBlock], pos)
 		done = copy(p, w.one[skip:])
@@ -247,6 +250,7 @@ func (w *worker) emit(p, src []byte, pos int64, skip int) int {
 	w.decrypt(p[done:done+whole], src[:whole], pos)
 	done += whole
 	src, pos = src[whole:], pos+int64(whole)
+	// Nor one that it ends inside of.
 	if done < len(p) && len(src) > 0 {
 		w.decrypt(w.one[:], src[:aesBlock], pos)
 		done += copy(p[done:], w.one[:])
@@ -266,6 +270,7 @@ func (w *worker) decrypt(dst, src []byte, pos int64) {
 		for i := 0; i < n; i += aesBlock {
 			block.Decrypt(dst[i:i+aesBlock], src[i:i+aesBlock])
 		}
+		// Each block of the image starts its own chain.
 		iv := w.prev[:]
 		if at == 0 {
 			iv = w.blockIV(uint32(pos / w.c.blockSize))
@@ -277,7 +282,8 @@ func (w *worker) decrypt(dst, src []byte, pos int64) {
 	}
 }
 
-// blockIV returns the initial vector of block n.
+// blockIV returns the initial vector of block n: HMAC-SHA1 of its number, cut to
+// 16 bytes. A keyed MAC that is reset saves hashing the key each time.
 func (w *worker) blockIV(n uint32) []byte {
 	binary.BigEndian.PutUint32(w.num[:], n)
 	w.mac.Reset()

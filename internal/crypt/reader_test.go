@@ -296,7 +296,11 @@ func BenchmarkDerive(b *testing.B) {
 	put(rec, 8, 4, 1_000_000)
 	for b.Loop() {
 		budget := maxIterations
-		if _, err := derive(rec, 0, "secret", 24, &budget); err != nil {
+		kdf, err := parseDerivation(rec, 0, budget)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := kdf.key("secret", 24, &budget); err != nil {
 			b.Fatal(err)
 		}
 	}

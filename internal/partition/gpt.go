@@ -31,7 +31,13 @@ func readGPT(d disk) ([]Partition, error) {
 }
 
 // readGPTAt returns the partitions of the table whose header is sector lba, or nil
-// if that isn't one.
+// if that isn't one. The header, little-endian:
+//
+//	0   "EFI PART"            32  sector of the other header
+//	8   revision              40  first and last usable sector
+//	12  length of the header  56  GUID of the disk
+//	16  CRC-32 of the header  72  first sector of the entries
+//	24  its own sector        80  their number, size, and CRC-32
 func readGPTAt(d disk, sector, lba int64) ([]Partition, error) {
 	buf := make([]byte, sector)
 	if ok, err := d.read(buf, lba*sector); !ok {
@@ -42,6 +48,7 @@ func readGPTAt(d disk, sector, lba int64) ([]Partition, error) {
 	}
 	le := binary.LittleEndian
 	first, count, size := le.Uint64(buf[72:]), le.Uint32(buf[80:]), le.Uint32(buf[84:])
+	// 32 bits each: the product can't overflow in 64.
 	if size < gptMinEntry || size > 4096 || size%8 != 0 || uint64(count)*uint64(size) > gptMaxArray {
 		return nil, nil
 	}
@@ -83,13 +90,15 @@ func gptHeaderOK(b []byte, lba int64) bool {
 	return sum == le.Uint32(b[16:])
 }
 
-// gptEntry decodes an entry. One of type zero is unused.
+// gptEntry decodes an entry: type and own GUID, first and last sector (32, 40),
+// flags, and a name of 36 UTF-16 units (56). One of type zero is unused.
 func gptEntry(d disk, b []byte, sector int64) (Partition, bool) {
 	le := binary.LittleEndian
 	first, last := le.Uint64(b[32:]), le.Uint64(b[40:])
 	if [16]byte(b) == [16]byte{} || last < first {
 		return Partition{}, false
 	}
+	// All sectors of 2^64 make a count of 0, which extent refuses.
 	off, length, ok := d.extent(first, last-first+1, sector)
 	if !ok {
 		return Partition{}, false
@@ -112,6 +121,7 @@ func guidString(b []byte) string {
 	return fmt.Sprintf("%08X-%04X-%04X-%04X-%012X", le.Uint32(b), le.Uint16(b[4:]), le.Uint16(b[6:]), b[8:10], b[10:16])
 }
 
+// gptTypes are the types found on Apple's disks, as diskutil names them.
 var gptTypes = map[string]string{
 	"48465300-0000-11AA-AA11-00306543ECAC": "Apple_HFS",
 	"7C3457EF-0000-11AA-AA11-00306543ECAC": "Apple_APFS",

@@ -13,12 +13,15 @@ const (
 	maxLogical = 256
 )
 
-// mbrEntry is an entry of a boot record, in sectors.
+// mbrEntry is an entry of a boot record, in sectors: status, where it begins in a
+// geometry no longer used (3 bytes), type, where it ends, first sector, count.
 type mbrEntry struct {
 	kind         byte
 	start, count uint32
 }
 
+// extended reports whether e only encloses logical partitions: the types of DOS,
+// Windows 95 and Linux.
 func (e mbrEntry) extended() bool { return e.kind == 0x05 || e.kind == 0x0F || e.kind == 0x85 }
 
 // readMBR returns the partitions of the boot record, or nil if there is none: the
@@ -79,6 +82,7 @@ func readLogical(d disk, ext mbrEntry) ([]Partition, error) {
 		if err != nil {
 			return nil, err
 		}
+		// By 32-bit fields added in 64 bits, next can't wrap.
 		next := at
 		for _, e := range table {
 			if e.extended() {
@@ -109,6 +113,7 @@ func (e mbrEntry) partition(d disk, from uint64) (Partition, bool) {
 	return Partition{Type: name, Offset: off, Length: length}, true
 }
 
+// mbrTypes are types found in images made on a Mac, as hdiutil names them.
 var mbrTypes = map[byte]string{
 	0x01: "DOS_FAT_12",
 	0x04: "DOS_FAT_16_S",

@@ -50,7 +50,7 @@ type Trailer struct {
 	Sectors       int64 // of the whole disk
 }
 
-// ParseTrailer finds the trailer of a file of size bytes and reads it.
+// ParseTrailer finds the trailer ("koly", 512 bytes, big-endian) of a file of size bytes and reads it.
 func ParseTrailer(r io.ReaderAt, size int64) (Trailer, error) {
 	b, err := findTrailer(r, size)
 	if err != nil {
@@ -65,6 +65,7 @@ func ParseTrailer(r io.ReaderAt, size int64) (Trailer, error) {
 		Length:  be64(b[0x20:]),
 		Sectors: be64(b[0x1EC:]),
 	}
+	// Running isn't bounded here: Join compares it with the parts before.
 	if t.Running < 0 || t.Offset < 0 || t.Length < 0 || t.Offset > size || t.Length > size-t.Offset {
 		return Trailer{}, fmt.Errorf("%w: %d bytes of data at %d in a file of %d", ErrFormat, t.Length, t.Offset, size)
 	}
@@ -156,6 +157,8 @@ func (r *Reader) add(p Part, t, first Trailer) error {
 	switch {
 	// An image that was never split is its own only part.
 	case want == 1 && t.Count == 0 && t.Number <= 1:
+	// The set comes before the number: a part of another image has its own
+	// numbers.
 	case t.Set != first.Set:
 		return ErrForeign
 	case t.Count != first.Count || t.Sectors != first.Sectors:
@@ -165,6 +168,7 @@ func (r *Reader) add(p Part, t, first Trailer) error {
 	case t.Number != want || want > t.Count:
 		return fmt.Errorf("%w: it is %d, not %d of %d", ErrOrder, t.Number, want, t.Count)
 	}
+	// A part that was cut short or replaced by one of another split leaves a gap.
 	if t.Running != r.size {
 		return fmt.Errorf("%w: its data belongs at %d, where the part before ends is %d", ErrOrder, t.Running, r.size)
 	}

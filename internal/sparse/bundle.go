@@ -102,6 +102,8 @@ func (b *Bundle) readInfoFile(name string) error {
 	if err != nil {
 		return err
 	}
+	// Anything that the list itself makes wrong is the list's fault, whether the
+	// guard, the decoder or this package notices.
 	var v info
 	if err := decodeInfo(xml, &v); err != nil {
 		return &FormatError{name, 0, err.Error()}
@@ -212,6 +214,8 @@ func bandName(n int64) string { return "bands/" + strconv.FormatInt(n, 16) }
 // readToken looks whether the bands are encrypted. A bundle that isn't has an
 // empty token, or none.
 func (b *Bundle) readToken(unlock Unlocker) error {
+	// A version 2 token has the size of a whole header area, 120 KiB; what it
+	// holds is the unlocker's to judge.
 	f, size, err := openFile(b.fsys, "token")
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -269,6 +273,7 @@ func (b *Bundle) readBand(p []byte, n, off int64) (int, error) {
 		return 0, err
 	}
 	defer b.files.release(h)
+	// Short bands are usual: a file grows as far as it was written to.
 	have := max(min(h.data.Size()-off, int64(len(p))), 0)
 	m, err := readFull(h.data, p[:have], off)
 	if err != nil {
@@ -283,7 +288,8 @@ func (b *Bundle) readBand(p []byte, n, off int64) (int, error) {
 func (b *Bundle) ExtentAt(off int64) Extent {
 	n := off / b.bandSize
 	i, stored := slices.BinarySearch(b.stored, n)
-	next := int64(math.MaxInt64) // number of the first band that is no longer so
+	// next is the number of the first band that is no longer so.
+	next := int64(math.MaxInt64)
 	if stored {
 		for i++; i < len(b.stored) && b.stored[i] == b.stored[i-1]+1; i++ {
 		}
@@ -291,6 +297,7 @@ func (b *Bundle) ExtentAt(off int64) Extent {
 	} else if i < len(b.stored) {
 		next = b.stored[i]
 	}
+	// Compared by division: next times the band size may not fit.
 	end := b.size
 	if next <= (b.size-1)/b.bandSize {
 		end = next * b.bandSize
@@ -307,6 +314,7 @@ func (b *Bundle) open(n int64) (Sized, io.Closer, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	// What a file has beyond its band is no part of the disk.
 	size = min(size, b.bandSize)
 	if b.decrypt != nil {
 		return b.decrypt(f, size), f, nil

@@ -55,6 +55,8 @@ func (s *handles) acquire(n int64) (*handle, error) {
 	s.mu.open[n] = h
 	s.mu.Unlock()
 
+	// Opened without the lock: readers of other bands go on meanwhile, those of
+	// this one wait for ready.
 	h.data, h.file, h.err = s.open(n)
 	if h.err != nil {
 		s.mu.Lock()
@@ -85,6 +87,8 @@ func (s *handles) evict() *handle {
 	if len(s.mu.open) <= maxOpen && !s.mu.closed {
 		return nil
 	}
+	// A walk over some 64 entries costs nothing beside opening a file, which is
+	// what made it necessary.
 	var oldest *handle
 	for _, h := range s.mu.open {
 		if h.refs == 0 && (oldest == nil || h.used < oldest.used) {

@@ -21,7 +21,21 @@ const (
 )
 
 // Image is a sparse image: a header of 4096 bytes, whose last part numbers the
-// bands that follow it, and any number of further nodes of the same make.
+// bands that follow it, and any number of further nodes of the same make. All
+// numbers are big-endian.
+//
+//	header                                node
+//	0x00  "sprs"                          0x00  "sprs"
+//	0x04  version 3                       0x04  number of the node
+//	0x08  sectors of a band               0x08  flags
+//	0x0C  flags                           0x0C  where the next node is, 64 bits
+//	0x10  sectors of the disk             0x38  1010 band numbers
+//	0x14  where the next node is, 64 bits
+//	0x1C  sectors of the disk, 64 bits
+//	0x40  1008 band numbers
+//
+// Images with one node were checked against Apple's tools; further nodes are as
+// other readers document them.
 type Image struct {
 	src      io.ReaderAt
 	size     int64 // of the disk
@@ -106,6 +120,7 @@ func (m *Image) addBands(numbers []byte, base, fileSize int64) (end int64, err e
 		if n == 0 {
 			continue
 		}
+		// Compared by division: the product of slot and band size may not fit.
 		slot := int64(i / 4)
 		if slot > (fileSize-base)/m.bandSize {
 			return 0, &FormatError{"", base, fmt.Sprintf("band %d past the end of the file", n-1)}
@@ -135,6 +150,8 @@ func (m *Image) place(n uint32) (start, length int64) {
 	return start, min(m.bandSize, m.size-start)
 }
 
+// sort brings the bands into the disk's order, in which they are looked up, and
+// finds those that are stored more than once.
 func (m *Image) sort() error {
 	slices.SortFunc(m.bands, func(a, b band) int { return cmp.Compare(a.n, b.n) })
 	for i := 1; i < len(m.bands); i++ {
@@ -192,6 +209,7 @@ func (m *Image) extent(off, limit int64) Extent {
 	from := m.bands[i]
 	start, length := m.place(from.n)
 	e := Extent{Offset: off, Length: start + length - off, DataOffset: from.off + off - start}
+	// A read of a few bytes must not walk over all bands of a large disk.
 	for ; e.Length < limit && i+1 < len(m.bands) && m.bands[i+1] == (band{m.bands[i].n + 1, m.bands[i].off + m.bandSize}); i++ {
 		_, length = m.place(m.bands[i+1].n)
 		e.Length += length
