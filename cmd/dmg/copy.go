@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"runtime"
 	"slices"
 	"sync"
 
@@ -22,8 +23,8 @@ type copier struct {
 	im        *dmg.Image
 	from      diskRange
 	to        io.WriterAt // its offset 0 is the start of the range
-	workers   int         // with one, it writes in order
-	sparse    bool        // the output is zeros already
+	inOrder   bool        // to is to be written in order, each byte once
+	sparse    bool        // what to holds is zeros already
 	keepGoing bool
 	progress  func(done, total int64) // called under the lock
 
@@ -48,7 +49,11 @@ func (c *copier) run(ctx context.Context) ([]loss, error) {
 		defer close(chunks)
 		return c.feed(ctx, chunks)
 	})
-	for range c.workers {
+	workers := runtime.GOMAXPROCS(0)
+	if c.inOrder {
+		workers = 1
+	}
+	for range workers {
 		g.Go(func() error {
 			buf := make([]byte, min(copySize, c.from.length))
 			for chunk := range chunks {
@@ -99,48 +104,72 @@ func (c *copier) chunk(ctx context.Context, chunk dmg.Chunk, buf []byte) error {
 		}
 		p := buf[:min(int64(len(buf)), end-off)]
 		n, err := c.im.ReadAt(p, off)
-		if n == len(p) {
-			err = nil // io.EOF, at the end of the disk
+		if err == io.EOF && n == len(p) {
+			err = nil // the end of the disk
 		}
-		if _, err := c.to.WriteAt(p[:n], off-c.from.off); err != nil {
+		if err != nil {
+			return c.lose(ctx, chunk, off, p[:n], err)
+		}
+		if err := c.write(p, off); err != nil {
 			return err
 		}
 		off += int64(n)
-		c.advance(int64(n))
-		if err != nil {
-			return c.lose(ctx, diskRange{off, end - off}, err, buf)
-		}
 	}
 	return nil
 }
 
-// lose makes zeros of a range, if its chunk is to blame for the error and the
-// user wants to go on.
-func (c *copier) lose(ctx context.Context, r diskRange, err error, buf []byte) error {
+// lose makes zeros of what is lost of a chunk, if the chunk is to blame for the
+// error, and the user wants to go on. The chunk was written up to off, and good
+// is what was read there before the error.
+func (c *copier) lose(ctx context.Context, chunk dmg.Chunk, off int64, good []byte, err error) error {
 	var damaged *dmg.ChunkError
 	if !c.keepGoing || !errors.As(err, &damaged) {
 		return err
 	}
-	c.mu.Lock()
-	c.mu.lost = append(c.mu.lost, loss{r, err})
-	c.mu.Unlock()
-	if c.sparse {
-		c.advance(r.length)
-		return nil
+	lost := loss{diskRange{off, chunk.Offset + chunk.Length - off}, err}
+	switch {
+	case !errors.Is(err, dmg.ErrChecksum):
+		if err := c.write(good, off); err != nil {
+			return err
+		}
+		lost.off += int64(len(good))
+		lost.length -= int64(len(good))
+		off = lost.off
+	case chunk.Offset < off:
+		// The sum is of all the chunk, so any byte of it may be wrong.
+		lost.diskRange = diskRange{chunk.Offset, chunk.Length}
+		if !c.inOrder {
+			c.advance(chunk.Offset - off)
+			off = chunk.Offset
+		}
 	}
-	clear(buf)
+	c.mu.Lock()
+	c.mu.lost = append(c.mu.lost, lost)
+	c.mu.Unlock()
+	return c.zero(ctx, diskRange{off, lost.end() - off})
+}
+
+// zero writes zeros.
+func (c *copier) zero(ctx context.Context, r diskRange) error {
+	zeros := make([]byte, min(copySize, r.length))
 	for off := r.off; off < r.end(); {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		n, err := c.to.WriteAt(buf[:min(int64(len(buf)), r.end()-off)], off-c.from.off)
-		if err != nil {
+		p := zeros[:min(int64(len(zeros)), r.end()-off)]
+		if err := c.write(p, off); err != nil {
 			return err
 		}
-		off += int64(n)
-		c.advance(int64(n))
+		off += int64(len(p))
 	}
 	return nil
+}
+
+// write writes p, which belongs at an offset of the disk.
+func (c *copier) write(p []byte, off int64) error {
+	n, err := c.to.WriteAt(p, off-c.from.off)
+	c.advance(int64(n))
+	return err
 }
 
 // advance counts n bytes as done.
@@ -151,8 +180,8 @@ func (c *copier) advance(n int64) {
 	c.progress(c.mu.done, c.from.length)
 }
 
-// inOrder makes a WriterAt of a Writer, for callers that write in order.
-type inOrder struct{ io.Writer }
+// sequential makes a WriterAt of a Writer, for callers that write in order.
+type sequential struct{ io.Writer }
 
 // WriteAt ignores the offset, which is where the last call ended.
-func (w inOrder) WriteAt(p []byte, _ int64) (int, error) { return w.Write(p) }
+func (w sequential) WriteAt(p []byte, _ int64) (int, error) { return w.Write(p) }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"runtime"
 
 	"github.com/go-dmg/dmg"
 )
@@ -52,7 +51,7 @@ func (c *extractCmd) Run(ctx context.Context, std *stdio) error {
 	if err := out.create(r.length); err != nil {
 		return err
 	}
-	progress, stopProgress := startProgress(std, "extract", c.Quiet)
+	progress, stopProgress := startProgress(std, "extract", r.length, c.Quiet)
 	lost, err := c.write(ctx, im, r, out, progress)
 	stopProgress()
 	if err != nil {
@@ -87,7 +86,6 @@ func (c *extractCmd) write(ctx context.Context, im *dmg.Image, r diskRange, out 
 		im:        im,
 		from:      r,
 		to:        out.f,
-		workers:   runtime.GOMAXPROCS(0),
 		sparse:    out.place == regular,
 		keepGoing: c.KeepGoing,
 		progress:  progress,
@@ -101,7 +99,7 @@ func (c *extractCmd) stream(ctx context.Context, im *dmg.Image, r diskRange, w i
 		_, err := im.WriteTo(&streamWriter{ctx: ctx, w: w, progress: progress, total: r.length})
 		return nil, err
 	}
-	cp := copier{im: im, from: r, to: inOrder{w}, workers: 1, keepGoing: c.KeepGoing, progress: progress}
+	cp := copier{im: im, from: r, to: sequential{w}, inOrder: true, keepGoing: c.KeepGoing, progress: progress}
 	return cp.run(ctx)
 }
 

@@ -2,9 +2,15 @@ package main
 
 import (
 	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -85,6 +91,245 @@ func TestSamples(t *testing.T) {
 			if got.status != 0 || got.errOut != "" || sum([]byte(got.out)) != s.sum {
 				t.Errorf("status %d, %q, %d bytes with sum %s, want %s bytes with %s",
 					got.status, got.errOut, len(got.out), sum([]byte(got.out)), s.size, s.sum)
+			}
+		})
+	}
+}
+
+// zlibDisk is the disk of good-zlib.dmg.
+func zlibDisk(t *testing.T) []byte {
+	t.Helper()
+	got := dmgRun(t, "cat", images+"good-zlib.dmg")
+	if got.status != 0 || sum([]byte(got.out)) != sums(t)["good-zlib.dmg"] {
+		t.Fatalf("cat: status %d, %s", got.status, got.errOut)
+	}
+	return []byte(got.out)
+}
+
+func imageInfoOf(t *testing.T, image string) imageInfo {
+	t.Helper()
+	var info imageInfo
+	d := json.NewDecoder(strings.NewReader(dmgRun(t, "info", "--json", image).out))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&info); err != nil {
+		t.Fatal(err)
+	}
+	return info
+}
+
+func TestPartition(t *testing.T) {
+	const image = images + "good-zlib.dmg"
+	disk, info := zlibDisk(t), imageInfoOf(t, image)
+	for _, tt := range []struct {
+		name  string
+		index int
+	}{
+		{"0", 0},
+		{"2", 2},
+		{info.Partitions[1].Name, 1},
+		{info.Partitions[2].Name, 2},
+		{"apple_hfs", 2},
+		{"DDM", 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := info.Partitions[tt.index]
+			want := disk[p.Offset : p.Offset+p.Length]
+			out := filepath.Join(t.TempDir(), "part.img")
+			if got := dmgRun(t, "extract", "-p", tt.name, image, out); got != (result{}) {
+				t.Fatalf("%+v", got)
+			}
+			if b, err := os.ReadFile(out); err != nil || !bytes.Equal(b, want) {
+				t.Errorf("file of %d bytes is not the partition's %d (%v)", len(b), len(want), err)
+			}
+			if got := dmgRun(t, "extract", "-p", tt.name, image, "-"); got.out != string(want) {
+				t.Errorf("standard output of %d bytes is not the partition's %d", len(got.out), len(want))
+			}
+		})
+	}
+}
+
+// TestExtractRefuses has an output that is there already.
+func TestExtractRefuses(t *testing.T) {
+	const image = images + "good-zlib.dmg"
+	dir := t.TempDir()
+	old := filepath.Join(dir, "old")
+	if err := os.WriteFile(old, []byte("precious"), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	copied := filepath.Join(dir, "copy.dmg")
+	b, err := os.ReadFile(image)
+	if err == nil {
+		err = os.WriteFile(copied, b, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name string
+		args []string
+		want string // of standard error
+	}{
+		{"existing file", []string{image, old}, "dmg: " + old + " exists: -f overwrites it\n"},
+		{"existing folder", []string{image, dir}, "dmg: " + dir + " exists: -f overwrites it\n"},
+		{"folder by force", []string{"-f", image, dir}, "dmg: " + dir + " is a directory: give the name of a file\n"},
+		{"the image itself", []string{"-f", copied, copied}, "dmg: " + copied + " is the image itself: give another name\n"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got := dmgRun(t, append([]string{"extract"}, tt.args...)...)
+			if want := (result{status: 1, errOut: tt.want}); got != want {
+				t.Errorf("got %+v, want %+v", got, want)
+			}
+		})
+	}
+	if b, err := os.ReadFile(old); err != nil || string(b) != "precious" {
+		t.Errorf("the file is now %.20q (%v)", b, err)
+	}
+	if got := dmgRun(t, "extract", "-f", image, old); got != (result{}) {
+		t.Errorf("by force: %+v", got)
+	}
+	if b, err := os.ReadFile(old); err != nil || !bytes.Equal(b, zlibDisk(t)) {
+		t.Errorf("by force: %d bytes (%v)", len(b), err)
+	}
+	if info, err := os.Stat(old); err != nil || info.Mode().Perm()&0o077 != 0o040 && os.PathSeparator == '/' {
+		t.Errorf("by force: mode %v (%v)", info.Mode(), err)
+	}
+}
+
+// TestNoHalfFile has extracts that fail in the middle.
+func TestNoHalfFile(t *testing.T) {
+	for _, tt := range []struct {
+		image  string
+		status int
+		ctx    func() context.Context
+	}{
+		{"bad-stream.dmg", statusError, context.Background},
+		{"unsupported-1990s.dmg", statusError, context.Background},
+		{"good-zlib.dmg", statusInterrupted, func() context.Context {
+			ctx, cancel := context.WithCancel(context.Background())
+			cancel()
+			return ctx
+		}},
+	} {
+		t.Run(tt.image, func(t *testing.T) {
+			dir := t.TempDir()
+			var errOut bytes.Buffer
+			status := run(tt.ctx(), []string{"extract", images + tt.image, filepath.Join(dir, "disk.img")}, strings.NewReader(""), io.Discard, &errOut)
+			if status != tt.status || strings.Count(errOut.String(), "\n") != 1 {
+				t.Errorf("status %d, %q", status, errOut.String())
+			}
+			wantEmptyDir(t, dir)
+		})
+	}
+}
+
+func TestKeepGoing(t *testing.T) {
+	for _, tt := range []struct {
+		image string
+		lost  int // places
+	}{
+		{"bad-stream.dmg", 1},
+		{"bad-short-chunk.dmg", 1},
+		{"unsupported-1990s.dmg", 4},
+	} {
+		t.Run(tt.image, func(t *testing.T) {
+			want, out := zlibDisk(t), filepath.Join(t.TempDir(), "disk.img")
+			got := dmgRun(t, "extract", "--keep-going", images+tt.image, out)
+			lines := strings.Split(strings.TrimSpace(got.errOut), "\n")
+			if got.status != statusError || len(lines) != tt.lost+1 || !strings.HasSuffix(got.errOut, "can't be read and were written as zeros\n") {
+				t.Errorf("status %d, %q", got.status, got.errOut)
+			}
+			disk, err := os.ReadFile(out)
+			if err != nil {
+				t.Fatal(err)
+			}
+			// Whatever differs is in a place that was named, and is zeros there.
+			for _, l := range lines[:len(lines)-1] {
+				var first, last int
+				if _, err := fmt.Sscanf(l, "dmg: lost sectors %d-%d:", &first, &last); err != nil {
+					t.Fatalf("%q: %v", l, err)
+				}
+				clear(want[min(len(want), first*sectorSize):min(len(want), (last+1)*sectorSize)])
+			}
+			if n := min(len(want), len(disk)); !bytes.Equal(disk[:n], want[:n]) || n < len(want) {
+				t.Errorf("what was not named as lost is wrong")
+			}
+			if got := dmgRun(t, "extract", "--keep-going", images+tt.image, "-"); got.status != statusError || got.out != string(disk) {
+				t.Errorf("standard output differs from the file: status %d, %d bytes", got.status, len(got.out))
+			}
+		})
+	}
+}
+
+func TestCat(t *testing.T) {
+	disk := zlibDisk(t)
+	size := fmt.Sprint(len(disk))
+	for _, tt := range []struct {
+		args     string
+		from, to int
+	}{
+		{"", 0, len(disk)},
+		{"-n 0", 0, 0},
+		{"-n 1", 0, 1},
+		{"-o 1 -n 1", 1, 2},
+		{"--offset 0x7fff --length 0x2", 0x7fff, 0x8001},
+		{"--offset 64s --length 4k", 64 * 512, 64*512 + 4096},
+		{"--offset=63s --length=1s", 63 * 512, 64 * 512},
+		{"-o 32K", 32768, len(disk)},
+		{"-o " + size, len(disk), len(disk)},
+		{"-o 64s -n 1T", 64 * 512, len(disk)},
+		{"-p 1 -n 1", 512, 513},
+		{"-p 1 -o 62s", 63 * 512, 64 * 512},
+		{"-p 1 -o 63s", 64 * 512, 64 * 512},
+	} {
+		t.Run(tt.args, func(t *testing.T) {
+			got := dmgRun(t, append([]string{"cat", images + "good-zlib.dmg"}, strings.Fields(tt.args)...)...)
+			if got.status != 0 || got.errOut != "" || got.out != string(disk[tt.from:tt.to]) {
+				t.Errorf("status %d, %q, %d bytes, want those from %d to %d", got.status, got.errOut, len(got.out), tt.from, tt.to)
+			}
+		})
+	}
+}
+
+// A failingWriter is a standard output that breaks after some bytes.
+type failingWriter struct {
+	left int
+	err  error
+}
+
+func (w *failingWriter) Write(p []byte) (int, error) {
+	n := min(len(p), w.left)
+	w.left -= n
+	if n < len(p) {
+		return n, w.err
+	}
+	return n, nil
+}
+
+func TestBrokenOutput(t *testing.T) {
+	const image = images + "good-zlib.dmg"
+	for _, args := range [][]string{
+		{"info", image},
+		{"info", "--json", image},
+		{"cat", image},
+		{"extract", image, "-"},
+		{"extract", "--keep-going", image, "-"},
+		{"extract", "-p", "2", image, "-"},
+		{"completion", "bash"},
+	} {
+		t.Run(strings.Join(args, " "), func(t *testing.T) {
+			for _, tt := range []struct {
+				err    error
+				status int
+				errOut string
+			}{
+				{&os.PathError{Op: "write", Path: "/dev/stdout", Err: syscall.EPIPE}, statusPipe, ""},
+				{&os.PathError{Op: "write", Path: "/dev/stdout", Err: syscall.ENOSPC}, statusError, "dmg: write /dev/stdout: " + syscall.ENOSPC.Error() + "\n"},
+			} {
+				var errOut bytes.Buffer
+				status := run(context.Background(), args, strings.NewReader(""), &failingWriter{100, tt.err}, &errOut)
+				if status != tt.status || errOut.String() != tt.errOut {
+					t.Errorf("%v: status %d, %q; want %d, %q", tt.err, status, errOut.String(), tt.status, tt.errOut)
+				}
 			}
 		})
 	}

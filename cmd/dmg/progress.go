@@ -10,23 +10,25 @@ import (
 )
 
 // startProgress begins a progress bar on standard error, if that is a terminal
-// and the user wants one. Both functions must be called: the first as often as
-// there is news, the second once, which removes the bar.
-func startProgress(std *stdio, what string, quiet bool) (update func(done, total int64), stop func()) {
+// and the user wants one. The work is total bytes, as far as is known. Both
+// functions must be called: the first as often as there is news, the second
+// once, which removes the bar.
+func startProgress(std *stdio, what string, total int64, quiet bool) (update func(done, total int64), stop func()) {
 	if quiet || !isTerminal(std.err) || os.Getenv("TERM") == "dumb" {
 		return func(int64, int64) {}, func() {}
 	}
-	bar := progressbar.NewOptions64(1,
+	bar := progressbar.NewOptions64(max(total, 1),
 		progressbar.OptionSetWriter(std.err),
 		progressbar.OptionSetDescription(what),
 		progressbar.OptionShowBytes(true),
-		progressbar.OptionShowTotalBytes(true),
+		progressbar.OptionShowCount(),
 		progressbar.OptionUseIECUnits(true),
 		progressbar.OptionSetPredictTime(true),
 		progressbar.OptionFullWidth(),
 		progressbar.OptionThrottle(100*time.Millisecond),
 		progressbar.OptionClearOnFinish(),
 	)
+	_ = bar.RenderBlank() // so that the first update, which has no speed yet, is throttled
 	update = func(done, total int64) {
 		if total <= 0 {
 			return
