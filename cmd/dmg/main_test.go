@@ -17,6 +17,19 @@ var update = flag.Bool("update", false, "write the golden files")
 
 const images = "../../testdata/"
 
+// asCommand is the environment variable that makes the test's program the
+// command itself.
+const asCommand = "DMG_TEST_AS_COMMAND"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asCommand) != "" {
+		main()
+		return
+	}
+	os.Unsetenv(passwordVar)
+	os.Exit(m.Run())
+}
+
 // A result is what a run of the command did.
 type result struct {
 	status      int

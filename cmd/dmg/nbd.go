@@ -160,9 +160,9 @@ func exportURI(addr net.Addr, name string) string {
 			path = abs
 		}
 		u.Scheme, u.Host = "nbd+unix", ""
-		// Slashes need no escape in a query, and clients' users like to read them.
-		u.RawQuery = "socket=" + strings.ReplaceAll(url.PathEscape(path), "%2F", "/")
-		return u.Scheme + "://" + u.EscapedPath() + "?" + u.RawQuery
+		// Slashes need no escape in a query, and people like to read them; a + is no space to everyone.
+		query := strings.NewReplacer("%2F", "/", "+", "%20").Replace(url.QueryEscape(path))
+		return u.Scheme + "://" + u.EscapedPath() + "?socket=" + query
 	}
 	return u.String()
 }

@@ -1,0 +1,329 @@
+//go:build unix
+
+package main
+
+import (
+	"bytes"
+	"crypto/rand"
+	"errors"
+	"io"
+	"math"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/go-dmg/dmg/internal/dmgtest"
+)
+
+// Tests of the command as a process of its own: signals, pipes, statuses. The
+// process is this test's program, which TestMain makes the command.
+
+// command prepares a process that runs dmg.
+func command(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(self, args...)
+	cmd.Env = append(os.Environ(), asCommand+"=1")
+	return cmd
+}
+
+// wantStatus waits for the process to end as expected.
+func wantStatus(t *testing.T, cmd *exec.Cmd, want int) {
+	t.Helper()
+	done := make(chan error, 1)
+	go func() { done <- cmd.Wait() }()
+	select {
+	case err := <-done:
+		var exit *exec.ExitError
+		if err != nil && !errors.As(err, &exit) {
+			t.Fatal(err)
+		}
+	case <-time.After(20 * time.Second):
+		_ = cmd.Process.Kill()
+		t.Fatalf("%v does not end", cmd.Args[1:])
+	}
+	if got := cmd.ProcessState.ExitCode(); got != want {
+		t.Errorf("%v: %v, want status %d", cmd.Args[1:], cmd.ProcessState, want)
+	}
+}
+
+// longImage is a small file with a disk of 64 GiB, without holes, which takes
+// minutes to extract: 65536 chunks share one run of data.
+func longImage(t *testing.T) string {
+	t.Helper()
+	const count, sectors = 1 << 16, 2048
+	data := make([]byte, sectors*sectorSize/4)
+	_, _ = rand.Read(data)
+	data = bytes.Repeat(data, 4)
+	l, err := dmgtest.Build(data, dmgtest.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	table := &l.Tables[0]
+	first, end := table.Chunks[0], table.Chunks[1]
+	table.Chunks = table.Chunks[:0]
+	for i := range uint64(count) {
+		first.Sector = i * sectors
+		table.Chunks = append(table.Chunks, first)
+	}
+	end.Sector = count * sectors
+	table.Chunks = append(table.Chunks, end)
+	table.Sectors, table.Count = count*sectors, count+1
+	if err := l.Seal(); err != nil {
+		t.Fatal(err)
+	}
+	l.Koly.Sectors = count * sectors
+	name := filepath.Join(t.TempDir(), "long.dmg")
+	if err := os.WriteFile(name, l.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// waitFor polls until the condition holds.
+func waitFor(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !condition(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("no %s after ten seconds", what)
+		}
+	}
+}
+
+func TestExtractInterrupted(t *testing.T) {
+	image := longImage(t)
+	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
+		t.Run(sig.String(), func(t *testing.T) {
+			dir := t.TempDir()
+			cmd := command(t, "extract", image, filepath.Join(dir, "disk.img"))
+			var errOut bytes.Buffer
+			cmd.Stderr = &errOut
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			waitFor(t, "data in a temporary file", func() bool {
+				parts, _ := filepath.Glob(filepath.Join(dir, "disk.img.*.part"))
+				if len(parts) == 0 {
+					return false
+				}
+				f, err := os.Open(parts[0])
+				if err != nil {
+					return false
+				}
+				defer f.Close()
+				b := make([]byte, 1)
+				_, err = f.Read(b)
+				return err == nil && b[0] != 0
+			})
+			if err := cmd.Process.Signal(sig); err != nil {
+				t.Fatal(err)
+			}
+			start := time.Now()
+			wantStatus(t, cmd, statusInterrupted)
+			if d := time.Since(start); d > 2*time.Second {
+				t.Errorf("took %v to end", d)
+			}
+			if errOut.String() != "dmg: interrupted\n" {
+				t.Errorf("standard error %q", errOut.String())
+			}
+			wantEmptyDir(t, dir)
+		})
+	}
+}
+
+// TestClosedPipe has a reader that has seen enough.
+func TestClosedPipe(t *testing.T) {
+	image := longImage(t)
+	for _, args := range [][]string{
+		{"extract", image, "-"},
+		{"extract", "--keep-going", image, "-"},
+		{"cat", image},
+	} {
+		cmd := command(t, args...)
+		var errOut bytes.Buffer
+		cmd.Stderr = &errOut
+		out, err := cmd.StdoutPipe()
+		if err == nil {
+			err = cmd.Start()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.CopyN(io.Discard, out, 3<<20); err != nil {
+			t.Error(err)
+		}
+		out.Close()
+		wantStatus(t, cmd, statusPipe)
+		if errOut.Len() > 0 {
+			t.Errorf("%v: %q", args, errOut.String())
+		}
+	}
+}
+
+func TestStatus(t *testing.T) {
+	for _, tt := range []struct {
+		args   []string
+		status int
+	}{
+		{[]string{"--help"}, statusOK},
+		{[]string{"--version"}, statusOK},
+		{[]string{"info", images + "good-zlib.dmg"}, statusOK},
+		{[]string{"info", images + "bad-overlap.dmg"}, statusError},
+		{[]string{"info"}, statusMisuse},
+		{nil, statusMisuse},
+	} {
+		cmd := command(t, tt.args...)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		wantStatus(t, cmd, tt.status)
+	}
+}
+
+// TestStopServer stops a server that has a client.
+func TestStopServer(t *testing.T) {
+	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
+		t.Run(sig.String(), func(t *testing.T) {
+			dir := socketDir(t)
+			socket := filepath.Join(dir, "s")
+			cmd := command(t, "nbd", "--socket", socket, images+"good-zlib.dmg")
+			var errOut bytes.Buffer
+			cmd.Stderr = &errOut
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			var conn net.Conn
+			waitFor(t, "server", func() (ok bool) {
+				var err error
+				conn, err = net.Dial("unix", socket)
+				return err == nil
+			})
+			defer conn.Close()
+			if _, err := io.CopyN(io.Discard, conn, 18); err != nil { // the greeting
+				t.Error(err)
+			}
+			if err := cmd.Process.Signal(sig); err != nil {
+				t.Fatal(err)
+			}
+			wantStatus(t, cmd, statusOK)
+			want := "dmg: serving " + images + "good-zlib.dmg at nbd+unix:///?socket=" + socket + "\n"
+			if errOut.String() != want {
+				t.Errorf("standard error %q, want %q", errOut.String(), want)
+			}
+			wantEmptyDir(t, dir)
+		})
+	}
+}
+
+// TestSparse looks at how much of a file is stored.
+func TestSparse(t *testing.T) {
+	const size = 64 << 20
+	disk := dmgtest.Join(dmgtest.Text(1, 1<<20), dmgtest.Zeros(size-2<<20), dmgtest.Text(2, 1<<20))
+	image := dmgtest.File(t, disk, size, dmgtest.Options{ChunkSectors: dmgtest.DefaultChunk})
+	out := filepath.Join(t.TempDir(), "disk.img")
+	if got := dmgRun(t, "extract", image, out); got != (result{}) {
+		t.Fatalf("%+v", got)
+	}
+	info, err := os.Stat(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stored := info.Sys().(*syscall.Stat_t).Blocks * 512
+	if info.Size() != size || stored > size/4 {
+		t.Errorf("%d of %d bytes are stored", stored, info.Size())
+	}
+	b, err := os.ReadFile(out)
+	if err != nil || !bytes.Equal(b, disk.Bytes()) {
+		t.Errorf("the disk differs (%v)", err)
+	}
+}
+
+// TestSpecialOutput has outputs that must not be replaced by a file.
+func TestSpecialOutput(t *testing.T) {
+	const image = images + "good-zlib.dmg"
+	want := zlibDisk(t)
+	dir := t.TempDir()
+	t.Run("fifo", func(t *testing.T) {
+		fifo := filepath.Join(dir, "fifo")
+		if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+			t.Skip(err)
+		}
+		read := make(chan []byte, 1)
+		go func() {
+			b, _ := os.ReadFile(fifo)
+			read <- b
+		}()
+		if got := dmgRun(t, "extract", "-f", image, fifo); got != (result{}) {
+			t.Fatalf("%+v", got)
+		}
+		if b := <-read; !bytes.Equal(b, want) {
+			t.Errorf("%d bytes, want %d", len(b), len(want))
+		}
+	})
+	t.Run("link", func(t *testing.T) {
+		file, link := filepath.Join(dir, "file"), filepath.Join(dir, "link")
+		if err := errors.Join(os.WriteFile(file, nil, 0o600), os.Symlink("file", link)); err != nil {
+			t.Fatal(err)
+		}
+		if got := dmgRun(t, "extract", "-f", image, link); got != (result{}) {
+			t.Fatalf("%+v", got)
+		}
+		if to, err := os.Readlink(link); err != nil || to != "file" {
+			t.Errorf("the link is to %q (%v)", to, err)
+		}
+		if b, err := os.ReadFile(file); err != nil || !bytes.Equal(b, want) {
+			t.Errorf("%d bytes, want %d (%v)", len(b), len(want), err)
+		}
+	})
+	t.Run("null", func(t *testing.T) {
+		if got := dmgRun(t, "extract", "-f", image, os.DevNull); got != (result{}) {
+			t.Fatalf("%+v", got)
+		}
+		if info, err := os.Stat(os.DevNull); err != nil || info.Mode()&os.ModeCharDevice == 0 {
+			t.Errorf("%v (%v)", info.Mode(), err)
+		}
+	})
+	t.Run("full", func(t *testing.T) {
+		if _, err := os.Stat("/dev/full"); err != nil {
+			t.Skip(err)
+		}
+		if got := dmgRun(t, "extract", "-f", image, "/dev/full"); got.status != statusError || !strings.Contains(got.errOut, syscall.ENOSPC.Error()) {
+			t.Errorf("%+v", got)
+		}
+	})
+}
+
+// TestNoRoom has a file system, or a limit, that the disk doesn't fit in.
+func TestNoRoom(t *testing.T) {
+	image := longImage(t)
+	var old syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &old); err != nil {
+		t.Skip(err)
+	}
+	if old.Cur < math.MaxInt64 {
+		t.Skip("there is a limit already")
+	}
+	dir := t.TempDir()
+	cmd := exec.Command("sh", "-c", `ulimit -f 2048 && exec "$0" extract "$1" "$2"`)
+	self := command(t, "")
+	cmd.Args = append(cmd.Args, self.Path, image, filepath.Join(dir, "disk.img"))
+	cmd.Env = self.Env
+	var errOut bytes.Buffer
+	cmd.Stderr = &errOut
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	wantStatus(t, cmd, statusError)
+	if !strings.Contains(errOut.String(), syscall.EFBIG.Error()) {
+		t.Errorf("standard error %q", errOut.String())
+	}
+	wantEmptyDir(t, dir)
+}

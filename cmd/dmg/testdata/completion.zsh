@@ -1,0 +1,97 @@
+#compdef dmg
+_dmg() {
+    local -a commands=(
+        'info:Say what an image is and what is in it.'
+        'extract:Write an image'\''s disk, or one partition, to a file.'
+        'cat:Write any range of an image'\''s disk to standard output.'
+        'nbd:Serve an image'\''s disk, read-only, to QEMU and other clients of the NBD protocol.'
+        'completion:Print a completion script for a shell.'
+    )
+    if ((CURRENT == 2)); then
+        _describe command commands -- && return
+        _arguments \
+            '-h[Show context-sensitive help.]' \
+            '--help[Show context-sensitive help.]' \
+            '--version[Print the version and exit.]'
+        return
+    fi
+    shift words
+    ((CURRENT--))
+    case $words[1] in
+    info)
+        _arguments \
+            '-h[Show context-sensitive help.]' \
+            '--help[Show context-sensitive help.]' \
+            '--version[Print the version and exit.]' \
+            '--json[Print JSON, whose fields stay as they are in later versions.]' \
+            '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input; one newline at its end is not part of it.]:FILE:_files' \
+            '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
+            '-v[Say more on standard error.]' \
+            '--verbose[Say more on standard error.]' \
+            ':image:_files'
+        ;;
+    extract)
+        _arguments \
+            '-h[Show context-sensitive help.]' \
+            '--help[Show context-sensitive help.]' \
+            '--version[Print the version and exit.]' \
+            '-p[Write this partition only\: a number or name from dmg info, or a part of a name.]:NAME: ' \
+            '--partition=[Write this partition only\: a number or name from dmg info, or a part of a name.]:NAME: ' \
+            '-f[Overwrite OUT if it exists.]' \
+            '--force[Overwrite OUT if it exists.]' \
+            '--keep-going[Write zeros for what is damaged, list it, and exit with status 1 in the end.]' \
+            '-q[Show no progress.]' \
+            '--quiet[Show no progress.]' \
+            '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input; one newline at its end is not part of it.]:FILE:_files' \
+            '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
+            '-v[Say more on standard error.]' \
+            '--verbose[Say more on standard error.]' \
+            ':image:_files' \
+            ':out:_files'
+        ;;
+    cat)
+        _arguments \
+            '-h[Show context-sensitive help.]' \
+            '--help[Show context-sensitive help.]' \
+            '--version[Print the version and exit.]' \
+            '-o[Where to begin; at the beginning if not given.]:N: ' \
+            '--offset=[Where to begin; at the beginning if not given.]:N: ' \
+            '-n[How much to write; to the end if not given.]:N: ' \
+            '--length=[How much to write; to the end if not given.]:N: ' \
+            '-p[Count from the start of this partition, and end at its end\: a number or name from dmg info, or a part of a name.]:NAME: ' \
+            '--partition=[Count from the start of this partition, and end at its end\: a number or name from dmg info, or a part of a name.]:NAME: ' \
+            '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input; one newline at its end is not part of it.]:FILE:_files' \
+            '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
+            '-v[Say more on standard error.]' \
+            '--verbose[Say more on standard error.]' \
+            ':image:_files'
+        ;;
+    nbd)
+        _arguments \
+            '-h[Show context-sensitive help.]' \
+            '--help[Show context-sensitive help.]' \
+            '--version[Print the version and exit.]' \
+            '-p[Serve this partition only\: a number or name from dmg info, or a part of a name.]:NAME: ' \
+            '--partition=[Serve this partition only\: a number or name from dmg info, or a part of a name.]:NAME: ' \
+            '--socket=[Listen on a Unix socket, which must not exist.]:PATH:_files' \
+            '--listen=[Listen on a TCP address, HOST\:PORT or PORT; 127.0.0.1\:10809 if neither is given. Port 0 takes a free one.]:ADDR: ' \
+            '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input; one newline at its end is not part of it.]:FILE:_files' \
+            '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
+            '-v[Say more on standard error.]' \
+            '--verbose[Say more on standard error.]' \
+            ':image:_files'
+        ;;
+    completion)
+        _arguments \
+            '-h[Show context-sensitive help.]' \
+            '--help[Show context-sensitive help.]' \
+            '--version[Print the version and exit.]' \
+            ':shell:(bash zsh fish)'
+        ;;
+    esac
+}
+if [[ $funcstack[1] == _dmg ]]; then
+    _dmg "$@"
+else
+    compdef _dmg dmg
+fi
