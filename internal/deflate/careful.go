@@ -24,7 +24,8 @@ func (d *Decoder) careful(target int) error {
 			d.end()
 			return nil
 		case e&entryOdd != 0:
-			return d.corrupt("invalid literal/length symbol")
+			d.drop(used - uint(e&entryDrop)) // as the fast loop, for the same offset
+			return d.corrupt(msgLit)
 		default:
 			if err := d.carefulMatch(target, e, used); err != nil {
 				return err
@@ -45,13 +46,14 @@ func (d *Decoder) carefulMatch(target int, e uint32, used uint) error {
 		return d.more() // and come again with more bits
 	}
 	if f&entryOdd != 0 {
-		return d.corrupt("invalid distance symbol")
+		d.drop(used + n - uint(f&entryDrop))
+		return d.corrupt(msgDist)
 	}
 	dist := int(value(f, d.bits>>(used+n-uint(f&entryDrop))))
-	if dist > d.opos {
-		return d.corrupt("distance too far back")
-	}
 	d.drop(used + n)
+	if dist > d.opos {
+		return d.corrupt(msgFar)
+	}
 	d.mlen, d.mdist = length, dist
 	d.match(target)
 	return nil

@@ -1,28 +1,51 @@
 package deflate
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"math/bits"
+)
 
 const (
-	fastIn  = 24
+	// fastIn bytes in hand are enough for one round of the fast loop: two
+	// refills advance by 7 bytes each, and read 8, and one came before it.
+	fastIn   = 24
+	fastTail = 16
+
+	// fastOut bytes of room are more than the literals of one round; a match
+	// may go beyond, into the slack of buf.
 	fastOut = 16
 )
 
-// fast decodes while input and output have slack.
+// fast decodes symbols while there is slack in the input and in the output,
+// so that nothing needs to be checked for one bit or byte. It is the hot loop
+// of the package and one piece for the compiler's sake: the bit buffer, its
+// count and both positions stay in registers, everything else is a field of d
+// at a constant distance. The masks on ip, o and src change nothing; they
+// show the compiler that the index is in range.
+//
+// Where the time goes is branches that can't be foreseen: literal or match,
+// and how long a match is. So the entry of the next symbol is looked up
+// before the bytes of a match are copied, and there is one branch for each
+// question at most. Only the low 6 bits of n count: it is reduced where it
+// is used, as shifts do for nothing.
 func (d *Decoder) fast(target int) error {
 	d.unread()
 	b, n, ip, o := d.bits, d.nbits, uint(d.ipos), uint(d.opos)
-	d.ilim, d.olim = uint(d.iend-16), uint(target-fastOut)
+	d.ilim, d.olim = uint(d.iend-fastTail), uint(target-fastOut)
 	if d.low > 0 {
 		d.olim = min(d.olim, o+(maxNoted-4)*minMatch)
 	}
 	d.noted = 0
 	var msg string
+
+	// A refill: at least 56 bits after it. The bits above n are those of the
+	// bytes at ip already, and or-ing them in again changes nothing.
 	b |= binary.LittleEndian.Uint64(d.in[ip&(inLen-1):]) << (n & 63)
 	ip += ^n >> 3 & 7
 	n |= 56
 	e := d.lit[b&(1<<litBits-1)]
 	for ip < d.ilim && o < d.olim {
-		if int32(e) < 0 {
+		if int32(e) < 0 { // entryLit
 			d.buf[o&(bufLen-1)] = byte(e >> entryBase)
 			o++
 			b >>= e & entryDrop
@@ -69,7 +92,7 @@ func (d *Decoder) fast(target int) error {
 			}
 			if e&entryOdd != 0 {
 				if e&entryEnd == 0 {
-					msg = "invalid literal/length symbol"
+					msg = msgLit
 					break
 				}
 				b >>= e & entryDrop
@@ -78,6 +101,9 @@ func (d *Decoder) fast(target int) error {
 				break
 			}
 		}
+
+		// 48 bits at most from a length to the end of its distance, 15+5 and
+		// 15+13: no refill between them.
 		length := uint(e>>entryBase) + uint(b&(1<<(e&entryDrop)-1)>>(e>>entryExtra&63))
 		b >>= e & entryDrop
 		n -= uint(e)
@@ -89,7 +115,7 @@ func (d *Decoder) fast(target int) error {
 				e = d.dist[(uint64(e>>entryBase)+b&(1<<(e>>entryExtra&15)-1))&(distSize-1)]
 			}
 			if e&entryOdd != 0 {
-				msg = "invalid distance symbol"
+				msg = msgDist
 				break
 			}
 		}
@@ -99,18 +125,21 @@ func (d *Decoder) fast(target int) error {
 		src := o - dist
 		d.mdist = int(dist)
 		if int(src) < 0 {
-			msg = "distance too far back"
+			msg = msgFar
 			break
 		}
-		// A match from before low is noted, others are overwritten: matches
-		// are of either kind at random, and a branch would cost ten times this.
+		// A match from before low is noted, the others are overwritten. With a
+		// branch in its place, the first pass with checkpoints took 4 % longer:
+		// matches are of either kind as they like.
 		k := d.noted % maxNoted
 		d.notes[k] = uint32(src)<<9 | uint32(length)
-		d.noted = k + uint(int(src)-d.low)>>63
+		d.noted = k + uint(int(src)-d.low)>>(bits.UintSize-1)
 		b |= binary.LittleEndian.Uint64(d.in[ip&(inLen-1):]) << (n & 63)
 		ip += ^n >> 3 & 7
 		n |= 56
 		e = d.lit[b&(1<<litBits-1)]
+
+		// Copies of a constant 16 or 8 bytes are one load and one store.
 		end := o + length
 		if dist >= 16 {
 			for {
@@ -131,7 +160,9 @@ func (d *Decoder) fast(target int) error {
 				}
 			}
 		} else {
-			v := binary.LittleEndian.Uint64(d.buf[src&(bufLen-1):]) & (1<<(dist*8&63) - 1) * patterns[dist&7]
+			// The pattern is repeated in one word, and that is written.
+			v := binary.LittleEndian.Uint64(d.buf[src&(bufLen-1):])
+			v = v & (1<<(dist*8&63) - 1) * patterns[dist&7]
 			step := uint(steps[dist&7])
 			for {
 				binary.LittleEndian.PutUint64(d.buf[o&(bufLen-1):], v)
@@ -144,8 +175,8 @@ func (d *Decoder) fast(target int) error {
 		}
 		o = end
 	}
-	d.mlen = 0
-	if o > uint(target) {
+
+	if o > uint(target) { // by the rest of a match, which is made again later
 		d.mlen = int(o) - target
 		o = uint(target)
 	}
@@ -160,7 +191,23 @@ func (d *Decoder) fast(target int) error {
 	return nil
 }
 
-// For a distance d < 8: the factor that repeats d bytes over 8, and the
-// largest multiple of d that is at most 8.
-var patterns = [8]uint64{0, 0x0101010101010101, 0x0001000100010001, 0x0001000001000001, 0x0000000100000001, 0x0000010000000001, 0x0001000000000001, 0x0100000000000001}
-var steps = [8]uint8{8, 8, 8, 6, 8, 5, 6, 7}
+const (
+	msgLit  = "invalid literal/length symbol"
+	msgDist = "invalid distance symbol"
+	msgFar  = "distance too far back"
+)
+
+// For a distance below 8: the factor that repeats so many bytes over 8 (a
+// product wraps), and the largest multiple of the distance in 8.
+var (
+	patterns = [8]uint64{
+		1: 0x0101010101010101,
+		2: 0x0001000100010001,
+		3: 0x0001000001000001,
+		4: 0x0000000100000001,
+		5: 0x0000010000000001,
+		6: 0x0001000000000001,
+		7: 0x0100000000000001,
+	}
+	steps = [8]uint8{0, 8, 8, 6, 8, 5, 6, 7}
+)

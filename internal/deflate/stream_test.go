@@ -379,7 +379,7 @@ func zlibStreams(t testing.TB, p []byte) []stream {
 import sys, zlib
 p = open(sys.argv[1] + "/in", "rb").read()
 for level in range(10):
-	for mem, strategy in (8, 0), (1, 0), (9, 4), (9, 2), (9, 3):
+	for mem, strategy in ((8, 0), (1, 0)) if level != 6 else ((8, 0), (1, 0), (9, 4), (9, 2), (9, 3)):
 		c = zlib.compressobj(level, zlib.DEFLATED, -15, mem, strategy)
 		open("%s/%d-%d-%d" % (sys.argv[1], level, mem, strategy), "wb").write(c.compress(p) + c.flush())
 `

@@ -3,6 +3,7 @@ package deflate
 import (
 	"encoding/binary"
 	"math/bits"
+	"slices"
 )
 
 // MaxPackedWindow is the most bytes a packed window has.
@@ -44,8 +45,9 @@ func AppendPackedWindow(dst, window []byte, refs *Refs) []byte {
 	if refs == nil {
 		return appendRun(dst, window, 0, 0, len(window))
 	}
+	dst = slices.Grow(dst, MaxPackedWindow)
 	skip := WindowSize - len(window) // bits before the window's first byte
-	done := 0
+	done := skip
 	for from := refs.next(skip, 0); from < WindowSize; {
 		to := refs.next(from, ^uint64(0))
 		next := refs.next(to, 0)
@@ -53,17 +55,25 @@ func AppendPackedWindow(dst, window []byte, refs *Refs) []byte {
 			to = refs.next(next, ^uint64(0))
 			next = refs.next(to, 0)
 		}
-		dst = appendRun(dst, window, done, from-skip, to-skip)
-		done = to - skip
-		from = next
+		dst = appendRun(dst, window, done-skip, from-skip, to-skip)
+		done, from = to, next
 	}
 	return dst
 }
 
 // appendRun appends the run window[from:to] after one that ended at done.
 func appendRun(dst, window []byte, done, from, to int) []byte {
-	dst = binary.AppendUvarint(dst, uint64(from-done))
-	dst = binary.AppendUvarint(dst, uint64(to-from))
+	gap, n := from-done, to-from
+	if len(dst)+18 <= cap(dst) && gap < 0x80 && n <= 16 && from+16 <= len(window) {
+		// The usual run: two short numbers, and a copy of constant length.
+		i := len(dst)
+		dst = dst[:i+18]
+		dst[i], dst[i+1] = byte(gap), byte(n)
+		copy(dst[i+2:][:16], window[from:][:16])
+		return dst[:i+2+n]
+	}
+	dst = binary.AppendUvarint(dst, uint64(gap))
+	dst = binary.AppendUvarint(dst, uint64(n))
 	return append(dst, window[from:to]...)
 }
 
