@@ -29,7 +29,7 @@ func benchData(b *testing.B) map[string][]byte {
 	return data
 }
 
-// whole decodes a stream as one who wants all of it does.
+// whole decodes a stream as one who wants all of it does, checksums included.
 func (d *player) whole(z []byte) int64 {
 	n := int64(0)
 	for d.s.Reset(bytes.NewReader(z)); d.s.Next(&d.b) == nil; {

@@ -23,7 +23,7 @@ import (
 var (
 	ErrCorrupt  = errors.New("bzip2: corrupt data")
 	ErrChecksum = errors.New("bzip2: checksum mismatch")
-	ErrCursor   = errors.New("bzip2: position outside the data")
+	ErrCursor   = errors.New("bzip2: position outside the data") // a Point or Cursor
 )
 
 var (
@@ -45,9 +45,10 @@ func (e *Error) Error() string {
 // Unwrap returns the error's class.
 func (e *Error) Unwrap() error { return e.Class }
 
-// Memory that the types hold at most, in bytes.
+// Memory that the types hold at most, in bytes. Nothing is allocated from what
+// data says but a block's links and text, in the size that it decoded to.
 const (
-	BlockMemory  = 4*maxLevel*levelSize + 256
+	BlockMemory  = 4*maxLevel*levelSize + 16<<10
 	TextMemory   = maxLevel*levelSize + 320<<10
 	StreamMemory = maxLevel*levelSize + inputLen + 96<<10
 )

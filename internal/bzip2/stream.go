@@ -107,9 +107,13 @@ func (s *Stream) Peek() (Point, error) {
 	return s.point, s.err
 }
 
-// Next decodes the next block into b. Errors are those of Peek, ErrCorrupt,
-// io.ErrUnexpectedEOF and the source's. After an error it returns that again,
-// and b is not to be read.
+// Next decodes the next block into b. Errors are those of Peek; an Error of
+// class ErrCorrupt or ErrChecksum; io.ErrUnexpectedEOF; and the source's own.
+// After an error it returns that again, until Reset or Resume, and b is empty.
+//
+// A worker that was only told of a magic at some bit resumes there, with the
+// highest level and any CRC, and calls Next once: what is no block fails soon
+// and at the cost of one block at most.
 func (s *Stream) Next(b *Block) error {
 	b.links = b.links[:0]
 	if _, err := s.Peek(); err != nil {
