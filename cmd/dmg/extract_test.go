@@ -9,9 +9,12 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/go-dmg/dmg/internal/dmgtest"
 )
 
 const samples = "../../../shared/samples/"
@@ -257,6 +260,51 @@ func TestKeepGoing(t *testing.T) {
 				t.Errorf("standard output differs from the file: status %d, %d bytes", got.status, len(got.out))
 			}
 		})
+	}
+}
+
+// TestKeepGoingLargeChunk has a wrong checksum at the end of a chunk that takes
+// several reads: what was written of it before is lost as well.
+func TestKeepGoingLargeChunk(t *testing.T) {
+	const size, chunk = 8 << 20, 4 << 20
+	disk := dmgtest.Text(1, size).Bytes()
+	l, err := dmgtest.Build(disk, dmgtest.Options{ChunkSectors: chunk / sectorSize, Partitions: []dmgtest.Partition{{First: 1}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad := l.Tables[0].Chunks[0]
+	l.Data[bad.Offset+bad.Length-1] ^= 1 // the last byte of its Adler-32
+	image := filepath.Join(t.TempDir(), "image.dmg")
+	if err := os.WriteFile(image, l.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	want := slices.Clone(disk)
+	clear(want[:sectorSize+chunk])
+	const lost = "dmg: lost sectors 1-8192: "
+	for _, tt := range []struct {
+		args []string
+		want []byte
+	}{
+		{nil, want},
+		{[]string{"-p", "0"}, want[sectorSize:]},
+	} {
+		out := filepath.Join(t.TempDir(), "disk.img")
+		got := dmgRun(t, append([]string{"extract", "--keep-going", image, out}, tt.args...)...)
+		if got.status != statusError || !strings.HasPrefix(got.errOut, lost) || strings.Count(got.errOut, "\n") != 2 {
+			t.Errorf("%v: status %d, %q", tt.args, got.status, got.errOut)
+		}
+		if b, err := os.ReadFile(out); err != nil || !bytes.Equal(b, tt.want) {
+			t.Errorf("%v: %d bytes differ from what is left (%v)", tt.args, len(b), err)
+		}
+		got = dmgRun(t, append([]string{"extract", "--keep-going", image, "-"}, tt.args...)...)
+		if got.status != statusError || !strings.HasPrefix(got.errOut, lost) {
+			t.Errorf("%v to standard output: status %d, %q", tt.args, got.status, got.errOut)
+		}
+		// What went out before the end of the chunk can't be taken back.
+		intact := len(tt.want) - (size - sectorSize - chunk)
+		if len(got.out) != len(tt.want) || got.out[intact:] != string(tt.want[intact:]) {
+			t.Errorf("%v to standard output: %d bytes differ from what is left", tt.args, len(got.out))
+		}
 	}
 }
 
