@@ -5,6 +5,7 @@ import (
 	"io"
 )
 
+// catCmd is dmg cat: what dd is for disks, for the disk in an image.
 type catCmd struct {
 	imageArg  `embed:""`
 	Offset    byteSize  `short:"o" placeholder:"N" help:"Where to begin; at the beginning if not given."`
@@ -13,6 +14,7 @@ type catCmd struct {
 	openFlags `embed:""`
 }
 
+// Help implements kong.HelpProvider.
 func (catCmd) Help() string {
 	return `Writes the bytes of the disk from offset on to standard output, and decodes no more for it than it must. Output
 ends at the end of the disk, even if that comes before length.
@@ -37,6 +39,7 @@ func (c *catCmd) Run(std *stdio) error {
 		return fmt.Errorf("%s: %w", c.Image, err)
 	}
 	if int64(c.Offset) > r.length {
+		// Beginning at the end is fine, as it is for dd and tail: there is nothing to write.
 		of := "disk"
 		if c.Partition != "" {
 			of = "partition"

@@ -8,10 +8,12 @@ import (
 	"github.com/alecthomas/kong"
 )
 
+// completionCmd is dmg completion.
 type completionCmd struct {
 	Shell string `arg:"" enum:"bash,zsh,fish" help:"bash, zsh or fish."`
 }
 
+// Help implements kong.HelpProvider.
 func (completionCmd) Help() string {
 	return `Prints a script that teaches the shell to complete dmg's commands, flags and files.
 
@@ -52,6 +54,7 @@ func bashCompletion(app *kong.Application) string {
 	return b.String()
 }
 
+// commandWords are the commands' names.
 func commandWords(app *kong.Application) string {
 	var words []string
 	for _, cmd := range app.Children {
@@ -60,6 +63,7 @@ func commandWords(app *kong.Application) string {
 	return strings.Join(words, " ")
 }
 
+// flagWords are the flags' long names.
 func flagWords(flags []*kong.Flag) string {
 	var words []string
 	for _, f := range flags {
@@ -77,6 +81,7 @@ func argWords(cmd *kong.Node) string {
 	return strings.Join(words, " ")
 }
 
+// choices are the values that an argument is one of; none: anything.
 func choices(arg *kong.Value) []string {
 	if arg.Enum == "" {
 		return nil // EnumSlice would have one, empty
@@ -87,6 +92,8 @@ func choices(arg *kong.Value) []string {
 // namesFile reports whether the flag's value is the name of a file.
 func namesFile(f *kong.Flag) bool { return f.PlaceHolder == "FILE" || f.PlaceHolder == "PATH" }
 
+// zshCompletion describes everything to _arguments, zsh's own parser of command
+// lines, once the command is known.
 func zshCompletion(app *kong.Application) string {
 	var b strings.Builder
 	b.WriteString("#compdef dmg\n_dmg() {\n    local -a commands=(\n")
@@ -136,6 +143,7 @@ func zshFlags(flags []*kong.Flag) string {
 	return b.String()
 }
 
+// fishCompletion is a list of rules; fish finds those that apply.
 func fishCompletion(app *kong.Application) string {
 	var b strings.Builder
 	b.WriteString("# fish completion for dmg\n")
@@ -157,6 +165,7 @@ func fishCompletion(app *kong.Application) string {
 	return b.String()
 }
 
+// fishFlag is the part of a rule that says what a flag is.
 func fishFlag(f *kong.Flag) string {
 	s := " -l " + f.Name
 	if f.Short != 0 {

@@ -27,6 +27,7 @@ const (
 // A misuse is an error of the command line that shows only when it runs.
 type misuse string
 
+// Error implements error.
 func (m misuse) Error() string { return string(m) }
 
 // report prints the error that a command ended with, if any, and returns the

@@ -9,6 +9,7 @@ import (
 	"github.com/go-dmg/dmg"
 )
 
+// extractCmd is dmg extract.
 type extractCmd struct {
 	imageArg  `embed:""`
 	Out       string `arg:"" help:"The file to write, - for standard output."`
@@ -19,6 +20,7 @@ type extractCmd struct {
 	openFlags `embed:""`
 }
 
+// Help implements kong.HelpProvider.
 func (extractCmd) Help() string {
 	return `Writes the disk as a raw image. The file has a name that ends in .part until it is complete, and is removed if
 that fails or is interrupted. Where the disk has holes, so has the file, if its file system can do so.
@@ -36,6 +38,7 @@ func (c *extractCmd) Run(ctx context.Context, std *stdio) error {
 	if c.Out == "-" {
 		return c.toStdout(ctx, std)
 	}
+	// What is wrong with the output's name is told before a password is asked for.
 	out, err := newOutput(c.Out, c.Image, c.Force)
 	if err != nil {
 		return err
@@ -47,7 +50,7 @@ func (c *extractCmd) Run(ctx context.Context, std *stdio) error {
 	defer im.Close()
 	ctx, stop := interruptible(ctx)
 	defer stop()
-	defer out.discard()
+	defer out.discard() // unless it is committed
 	if err := out.create(r.length); err != nil {
 		return err
 	}
@@ -95,6 +98,7 @@ func (c *extractCmd) write(ctx context.Context, im *dmg.Image, r diskRange, out 
 
 // stream copies the range to what can be written in order only.
 func (c *extractCmd) stream(ctx context.Context, im *dmg.Image, r diskRange, w io.Writer, progress func(done, total int64)) ([]loss, error) {
+	// Decoding runs ahead in WriteTo, which has no way around damage and no range.
 	if !c.KeepGoing && r == (diskRange{0, im.Size()}) {
 		_, err := im.WriteTo(&streamWriter{ctx: ctx, w: w, progress: progress, total: r.length})
 		return nil, err
@@ -111,6 +115,7 @@ type streamWriter struct {
 	done, total int64
 }
 
+// Write implements io.Writer.
 func (s *streamWriter) Write(p []byte) (int, error) {
 	if err := s.ctx.Err(); err != nil {
 		return 0, err

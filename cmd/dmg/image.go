@@ -63,7 +63,7 @@ func partitionRange(im *dmg.Image, name string) (diskRange, error) {
 		}
 		return diskRange{parts[i].Offset, parts[i].Length}, nil
 	}
-	var found []int
+	var found []int // partitions whose names contain the name
 	for i, p := range parts {
 		if p.Name == name {
 			return diskRange{p.Offset, p.Length}, nil

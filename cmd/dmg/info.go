@@ -11,12 +11,14 @@ import (
 	"github.com/go-dmg/dmg"
 )
 
+// infoCmd is dmg info. It reads only the image's structures, no data.
 type infoCmd struct {
 	imageArg  `embed:""`
 	JSON      bool `name:"json" help:"Print JSON, whose fields stay as they are in later versions."`
 	openFlags `embed:""`
 }
 
+// Help implements kong.HelpProvider.
 func (infoCmd) Help() string {
 	return `Prints the image's format as hdiutil names it, the size of its disk, its partitions, and how the disk's bytes are
 stored: chunks and bytes by method, and how many times larger the disk is than what is stored of it.
@@ -38,6 +40,7 @@ type imageInfo struct {
 	Total      methodInfo      `json:"total"` // its Method is "total"
 }
 
+// partitionInfo is a partition; Offset and Length are in bytes of the disk.
 type partitionInfo struct {
 	Index  int    `json:"index"`
 	Name   string `json:"name"`
@@ -60,6 +63,7 @@ func (m *methodInfo) add(c dmg.Chunk) {
 	m.Stored += c.DataLength
 }
 
+// setRatio leaves the ratio null where nothing is stored: JSON has no infinity.
 func (m *methodInfo) setRatio() {
 	if m.Stored > 0 {
 		r := float64(m.Bytes) / float64(m.Stored)
@@ -79,7 +83,7 @@ func (c *infoCmd) Run(std *stdio) error {
 	var b bytes.Buffer
 	if c.JSON {
 		enc := json.NewEncoder(&b)
-		enc.SetEscapeHTML(false)
+		enc.SetEscapeHTML(false) // names have ampersands, and this is no web page
 		enc.SetIndent("", "  ")
 		err = enc.Encode(info)
 	} else {
@@ -88,10 +92,13 @@ func (c *infoCmd) Run(std *stdio) error {
 	if err != nil {
 		return err
 	}
+	// All at once, so that an error leaves no half of a table.
 	_, err = std.out.Write(b.Bytes())
 	return err
 }
 
+// describe sums up an image. A disk may have chunks of methods that can't be
+// read, and they are counted like the others.
 func describe(im *dmg.Image) *imageInfo {
 	info := &imageInfo{
 		Format:     im.Format(),
@@ -116,7 +123,7 @@ func describe(im *dmg.Image) *imageInfo {
 		m.add(c)
 		info.Total.add(c)
 	}
-	slices.Sort(methods)
+	slices.Sort(methods) // by their numbers, which puts holes first
 	for _, method := range methods {
 		m := byMethod[method]
 		m.setRatio()
@@ -145,6 +152,7 @@ func (info *imageInfo) print(w io.Writer) error {
 	return info.printMethods(w)
 }
 
+// printPartitions writes a line a partition, numbered as --partition counts.
 func (info *imageInfo) printPartitions(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(t, "partition\toffset\tlength\tsize\t  name")
@@ -158,6 +166,7 @@ func (info *imageInfo) printPartitions(w io.Writer) error {
 	return t.Flush()
 }
 
+// printMethods writes a line a method, and their total.
 func (info *imageInfo) printMethods(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(t, "method\tchunks\tbytes\tstored\tratio\t")

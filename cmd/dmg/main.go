@@ -48,7 +48,7 @@ func main() {
 // run is main with everything it touches given. It returns the exit status.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	std := &stdio{stdin, stdout, stderr}
-	bare := len(args) == 0
+	bare := len(args) == 0 // help is what is needed then, but not what was asked for
 	if bare {
 		args, std.out = []string{"--help"}, stderr
 	}
@@ -71,6 +71,8 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	return report(std, command.Run(std))
 }
 
+// newParser makes the parser of the command line. Exit is called where kong
+// would end the process, as after --help; it goes on if exit returns.
 func newParser(std *stdio, exit func(int)) (*kong.Kong, error) {
 	return kong.New(new(cli),
 		kong.Name("dmg"),

@@ -25,6 +25,7 @@ const nbdPort = "10809"
 // distance of checkpoints at their finest.
 const nbdBlock = 64 << 10
 
+// nbdCmd is dmg nbd.
 type nbdCmd struct {
 	imageArg  `embed:""`
 	Partition string `short:"p" placeholder:"NAME" help:"Serve this partition only: a number or name from dmg info, or a part of a name."`
@@ -33,6 +34,7 @@ type nbdCmd struct {
 	openFlags `embed:""`
 }
 
+// Help implements kong.HelpProvider.
 func (nbdCmd) Help() string {
 	return `Serves the disk, read-only, to any number of clients until interrupted, and prints the URI to connect to on
 standard error. Without a host it listens on 127.0.0.1 only. The protocol has no passwords: whoever can reach the address
@@ -66,6 +68,8 @@ func (c *nbdCmd) Run(ctx context.Context, std *stdio) error {
 	return c.server(im, r, std).Serve(ctx, l)
 }
 
+// server makes the server of a range. Its export has the partition's name, and
+// answers to the empty name, which clients ask for by default, as well.
 func (c *nbdCmd) server(im *dmg.Image, r diskRange, std *stdio) *nbd.Server {
 	logger := log.New(std.err, "dmg: ", 0)
 	return &nbd.Server{
@@ -99,7 +103,9 @@ func (c *nbdCmd) listen(ctx context.Context) (net.Listener, error) {
 	return lc.Listen(ctx, "unix", c.Socket)
 }
 
-// tcpAddr completes what was given of an address.
+// tcpAddr completes what was given of an address: HOST:PORT, :PORT, PORT or
+// HOST. In Go, and in most programs, an empty host means all interfaces; here
+// that takes an explicit 0.0.0.0 or [::], since there is no other protection.
 func tcpAddr(s string) string {
 	if s == "" {
 		s = nbdPort
@@ -173,6 +179,7 @@ type shifted struct {
 	off int64
 }
 
+// ReadAt implements io.ReaderAt. The server keeps within its export's size.
 func (s shifted) ReadAt(p []byte, off int64) (int, error) { return s.im.ReadAt(p, s.off+off) }
 
 // extents tell holes from data in a range of the disk, quickly: the chunks may
@@ -182,6 +189,8 @@ type extents struct {
 	firstHole bool    // the first run is a hole
 }
 
+// newExtents joins the chunks of the range to runs of one kind, as few as there
+// can be: an extent is an answer's size on the wire.
 func newExtents(im *dmg.Image, r diskRange) *extents {
 	x := new(extents)
 	hole := false // of the last run

@@ -68,6 +68,8 @@ func newOutput(name, input string, force bool) (*output, error) {
 	return o, err
 }
 
+// existsError says how to overwrite the file. That it has to be said is the
+// point.
 func existsError(name string) error {
 	return fmt.Errorf("%s exists: -f overwrites it", name)
 }
@@ -92,7 +94,7 @@ func (o *output) createTemp() (err error) {
 	for range 100 {
 		o.temp = fmt.Sprintf("%s.%08x.part", o.name, rand.Uint32())
 		o.f, err = os.OpenFile(o.temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, o.mode)
-		if !errors.Is(err, fs.ErrExist) {
+		if !errors.Is(err, fs.ErrExist) { // else another extract's
 			break
 		}
 	}

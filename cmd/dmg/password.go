@@ -126,6 +126,7 @@ func openTerminal(std *stdio) (*terminal, error) {
 	return &t, nil
 }
 
+// close closes both ends.
 func (t *terminal) close() {
 	t.in.Close()
 	t.out.Close()

@@ -16,6 +16,7 @@ by powers of it.`
 // byteSize is a number of bytes as users write it: see numberHelp.
 type byteSize int64
 
+// sizeUnits are powers of 1024, as for dd and qemu-img: disks are counted so.
 var sizeUnits = []struct {
 	suffix string // in lower case
 	bytes  int64
