@@ -10,7 +10,10 @@
 // libbz2 1.0.8 does, in particular: a Huffman code may be incomplete or claim
 // too many words; selectors beyond the 18,002nd are read and forgotten; a block
 // without text is corrupt, and so is one that ends in four equal bytes without
-// the length that has to follow.
+// the length that has to follow. (compress/bzip2 refuses or misreads the first,
+// accepts the last, and refuses bytes after the last stream, which the bzip2
+// tool and this package ignore. Neither it nor dsnet/compress decodes
+// randomised blocks.)
 package bzip2
 
 import (
