@@ -174,6 +174,7 @@ func TestExtractRefuses(t *testing.T) {
 	}{
 		{"existing file", []string{image, old}, "dmg: " + old + " exists: -f overwrites it\n"},
 		{"existing folder", []string{image, dir}, "dmg: " + dir + " exists: -f overwrites it\n"},
+		{"missing folder", []string{image, filepath.Join(dir, "none", "x")}, "dmg: create " + filepath.Join(dir, "none", "x") + ": " + syscall.ENOENT.Error() + "\n"},
 		{"folder by force", []string{"-f", image, dir}, "dmg: " + dir + " is a directory: give the name of a file\n"},
 		{"the image itself", []string{"-f", copied, copied}, "dmg: " + copied + " is the image itself: give another name\n"},
 	} {
@@ -183,6 +184,11 @@ func TestExtractRefuses(t *testing.T) {
 				t.Errorf("got %+v, want %+v", got, want)
 			}
 		})
+	}
+	for _, args := range [][]string{{"extract", image, ""}, {"info", ""}} {
+		if got := dmgRun(t, args...); got.status != statusMisuse || !strings.Contains(got.errOut, "name is empty") {
+			t.Errorf("%q: %+v", args, got)
+		}
 	}
 	if b, err := os.ReadFile(old); err != nil || string(b) != "precious" {
 		t.Errorf("the file is now %.20q (%v)", b, err)

@@ -24,6 +24,9 @@ type openFlags struct {
 
 // open opens the image, asking for a password where it takes one.
 func (f *openFlags) open(std *stdio, image string) (*dmg.Image, error) {
+	if image == "" {
+		return nil, misuse("the image's name is empty")
+	}
 	opts := &dmg.Options{MemoryLimit: int64(f.MemoryLimit)}
 	im, err := f.openWithPassword(std, image, opts)
 	if err == nil {

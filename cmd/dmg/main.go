@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -101,6 +102,17 @@ func reportMisuse(std *stdio, err error) int {
 			command += " " + node.Name
 		}
 	}
-	fmt.Fprintf(std.err, "dmg: %s\nTry \"%s --help\".\n", oneLine(err), command)
+	fmt.Fprintf(std.err, "dmg: %s\nTry \"%s --help\".\n", misuseText(oneLine(err)), command)
 	return statusMisuse
+}
+
+// misuseText puts kong's words for what is missing into plainer ones.
+func misuseText(text string) string {
+	if flag, _, ok := strings.Cut(text, ": expected "); ok && strings.HasSuffix(text, `but got "EOL" (<EOL>)`) {
+		return flag + " needs a value"
+	}
+	if what, ok := strings.CutPrefix(text, "expected \"<"); ok {
+		return "missing argument \"<" + what
+	}
+	return text
 }

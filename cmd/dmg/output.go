@@ -36,6 +36,9 @@ const (
 // that users hear of a wrong name before they are asked for a password. The
 // input's name is needed lest the output replaces it.
 func newOutput(name, input string, force bool) (*output, error) {
+	if name == "" {
+		return nil, misuse("the output's name is empty")
+	}
 	o := &output{name: name, force: force, mode: 0o666}
 	if _, err := os.Lstat(name); errors.Is(err, fs.ErrNotExist) {
 		return o, nil
@@ -98,10 +101,16 @@ func (o *output) createTemp() (err error) {
 			break
 		}
 	}
-	if err != nil {
-		o.temp = ""
+	if err == nil {
+		return nil
 	}
-	return err
+	o.temp = ""
+	// The user knows nothing of a temporary name.
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		err = path.Err
+	}
+	return fmt.Errorf("create %s: %w", o.name, err)
 }
 
 // checkDevice refuses a device that the disk doesn't fit on before any of it
