@@ -81,11 +81,56 @@ func BenchmarkDecode(b *testing.B) {
 			sum := uint32(1)
 			return decode(func(p []byte) { sum = Adler32(sum, p) })
 		})
+		var c Checkpoint
+		var refs Refs
+		window, packed := make([]byte, 0, WindowSize), make([]byte, 0, MaxPackedWindow)
+		run("checkpoints", func() int64 {
+			return decode(func([]byte) {
+				d.Refs(&refs)
+				packed = AppendPackedWindow(packed[:0], window, &refs)
+				d.Checkpoint(&c)
+				window = append(window[:0], d.Window()...)
+				d.Track()
+			})
+		})
 		run("compress-flate", func() int64 {
 			r := flate.NewReader(bytes.NewReader(raw))
 			n, _ := io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{r}, make([]byte, 64<<10))
 			return n
 		})
+	}
+}
+
+// BenchmarkResume takes a packed window and decodes 4 KiB behind it.
+func BenchmarkResume(b *testing.B) {
+	s := benchData(b)[0]
+	raw := s.raw[ZlibHeaderLen:]
+	d := new(Decoder)
+	d.Reset(bytes.NewReader(raw))
+	var c Checkpoint
+	var refs Refs
+	for d.Out() < 1<<20 {
+		d.Decode(0)
+	}
+	d.Checkpoint(&c)
+	window := bytes.Clone(d.Window())
+	d.Track()
+	d.Decode(0)
+	d.Refs(&refs)
+	packed := AppendPackedWindow(nil, window, &refs)
+	r := bytes.NewReader(nil)
+	b.ReportMetric(float64(len(packed)+len(c.Header)), "bytes/checkpoint")
+	for b.Loop() {
+		if err := UnpackWindow(window, packed); err != nil {
+			b.Fatal(err)
+		}
+		r.Reset(raw[c.In/8:])
+		if err := d.Resume(r, &c, window); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := d.Decode(4096); err != nil {
+			b.Fatal(err)
+		}
 	}
 }
 

@@ -198,12 +198,16 @@ func TestTruncated(t *testing.T) {
 
 // TestNoOutput decodes empty blocks only, in time proportional to the input.
 func TestNoOutput(t *testing.T) {
+	blocks := 2 << 20
+	if raced {
+		blocks = 1 << 17
+	}
 	d := new(Decoder)
 	for name, block := range map[string][]byte{
 		"stored": {0, 0, 0, 0xFF, 0xFF},
 		"fixed":  {0x02, 0x08, 0x20, 0x80, 0x00}, // four blocks of 10 bits
 	} {
-		raw := bytes.Repeat(block, 2<<20)
+		raw := bytes.Repeat(block, blocks)
 		start := time.Now()
 		d.Reset(bytes.NewReader(raw))
 		if _, err := d.Decode(0); err != io.ErrUnexpectedEOF {
@@ -221,7 +225,7 @@ func TestNoOutput(t *testing.T) {
 // TestBomb decodes 1028 bytes for each one of input.
 func TestBomb(t *testing.T) {
 	size := 256 << 20
-	if testing.Short() {
+	if testing.Short() || raced {
 		size = 8 << 20
 	}
 	w := &bitWriter{}
@@ -255,7 +259,7 @@ func TestBomb(t *testing.T) {
 // TestOneBlock resumes in the middle of a single block of 64 MB.
 func TestOneBlock(t *testing.T) {
 	size := 64 << 20
-	if testing.Short() {
+	if testing.Short() || raced {
 		size = 1 << 20
 	}
 	w := &bitWriter{}

@@ -423,7 +423,10 @@ func streams(t testing.TB) []stream {
 }
 
 func makeStreams(t testing.TB) []stream {
-	const size = 300_000
+	size := 200_000
+	if raced {
+		size = 70_000
+	}
 	all := ownStreams(size)
 	p := mixed(size)
 	for level := -2; level <= 9; level++ {
