@@ -51,7 +51,7 @@ func (z *bzip2Codec) start(d *decoder, off int64) error {
 	z.d, z.begin, z.walked = d, -1, 0
 	z.e.mu.Lock()
 	d.pos = z.e.mu.points.nearest(d.chunk, off)
-	z.record = append(z.record[:0], z.e.mu.points.record(d.chunk, off)...)
+	z.record = z.e.mu.points.record(z.record[:0], d.chunk, off)
 	z.e.mu.Unlock()
 	if len(z.record) == 0 {
 		z.stream.Reset(&d.fetch)
@@ -61,7 +61,7 @@ func (z *bzip2Codec) start(d *decoder, off int64) error {
 	if err != nil {
 		return err
 	}
-	d.fetch.off += p.In / 8
+	d.fetch.skip(p.In / 8)
 	z.stream.Resume(&d.fetch, p)
 	if err := z.next(); err != nil {
 		return err
@@ -87,8 +87,9 @@ func (z *bzip2Codec) next() error {
 	z.cursors = append(z.cursors[:0], z.at)
 	z.e.mu.Lock()
 	defer z.e.mu.Unlock()
-	if record := z.e.mu.points.exact(z.d.chunk, z.begin); record != nil {
-		if z.cursors, err = appendCursors(z.cursors, record); err != nil {
+	if z.e.mu.points.has(z.d.chunk, z.begin) {
+		z.record = z.e.mu.points.record(z.record[:0], z.d.chunk, z.begin)
+		if z.cursors, err = appendCursors(z.cursors, z.record); err != nil {
 			return err
 		}
 	} else {
@@ -105,7 +106,7 @@ func (z *bzip2Codec) keep() {
 	for _, c := range z.cursors[1:] {
 		z.record, _ = c.AppendBinary(z.record)
 	}
-	z.e.mu.points.add(z.d.chunk, z.begin, z.record, z.e.mu.cache.shrink)
+	z.e.mu.points.add(z.d.chunk, z.begin, z.point.In/8+1, z.record)
 }
 
 func (z *bzip2Codec) decode(max int) ([]byte, error) {

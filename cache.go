@@ -123,20 +123,43 @@ func (c *cache) open(chunk int, off int64) *page {
 	return p
 }
 
-// blank returns a page out of use, with a buffer.
+// blank returns a page out of use, with a buffer: new, spare, or that of the page
+// used longest ago. It is nil if there is none.
 func (c *cache) blank() *page {
-	if len(c.spare) == 0 && c.account.take(useCache, pageSize) {
-		return &page{buf: make([]byte, pageSize)}
+	if len(c.spare) == 0 {
+		if c.mayGrow() && c.account.take(useCache, pageSize) {
+			return &page{buf: make([]byte, pageSize)}
+		}
+		c.evict()
 	}
-	if len(c.spare) == 0 && !c.evict() {
+	n := len(c.spare)
+	if n == 0 {
 		return nil
 	}
-	if len(c.spare) == 0 {
-		return nil // what was evicted is still being read
-	}
-	p := c.spare[len(c.spare)-1]
-	c.spare = c.spare[:len(c.spare)-1]
+	p := c.spare[n-1]
+	c.spare[n-1] = nil
+	c.spare = c.spare[:n-1]
 	return p
+}
+
+// mayGrow reports whether pages may take more memory: all of the limit but the
+// quarter that is left to decoders.
+func (c *cache) mayGrow() bool {
+	a := c.account
+	return a.used[useCache]+a.used[useCheckpoints]+pageSize <= a.limit-a.limit/4
+}
+
+// give returns a page's memory for checkpoints, nil if there is none.
+func (c *cache) give() []byte {
+	if c.mayGrow() && c.account.take(useCheckpoints, pageSize) {
+		return make([]byte, pageSize)
+	}
+	p := c.blank()
+	if p == nil {
+		return nil
+	}
+	c.account.move(useCache, useCheckpoints, pageSize)
+	return p.buf
 }
 
 // close puts a page that open returned into the cache, filled up to hi. Of two
@@ -170,17 +193,16 @@ func (c *cache) drop(p *page) {
 	}
 }
 
-// evict drops the page that was used longest ago.
-func (c *cache) evict() bool {
-	l := &c.fresh
-	if l.len == 0 {
-		l = &c.recent
+// evict drops the page that was used longest ago, but none that is being read.
+func (c *cache) evict() {
+	for _, l := range []*pageList{&c.fresh, &c.recent} {
+		for p := l.root.prev; p != &l.root; p = p.prev {
+			if p.pins == 0 {
+				c.drop(p)
+				return
+			}
+		}
 	}
-	if l.len == 0 {
-		return false
-	}
-	c.drop(l.root.prev)
-	return true
 }
 
 // shrink gives one page's memory back to the account.

@@ -10,42 +10,44 @@ import (
 // Decoding that many takes a tenth of a millisecond.
 const minSpacing = 64 << 10
 
-// slabSize is the unit in which checkpoints take memory, in bytes.
-const slabSize = 128 << 10
-
 // checkpoints are the places inside compressed chunks from which decoding can
-// be resumed, for all chunks of an image. What is kept for each, a record,
-// stands in slabs, one after the other as they were made, behind a header that
-// says whose it is. When records have used up their share of the memory limit
-// the spacing is doubled, what lies closer is dropped, and the rest is moved
-// together: nothing is left to the garbage collector, whose heap may grow to
-// twice what is in use. The engine's lock guards all of it.
+// be resumed, for all chunks of an image. What is kept for each, a record, stands
+// in a log, in the order in which they were made, behind a header that says
+// whose it is. When the log has used up its share of the memory limit the
+// spacing is doubled, what lies closer is dropped, and the rest is moved
+// together. The log takes its memory in pages, from the cache if need be: nothing
+// is left to the garbage collector, which lets the heap grow to twice what is in
+// use. The engine's lock guards all of it.
 type checkpoints struct {
 	account *account
+	cache   *cache
 	spacing int64
 	chunks  map[int][]checkpoint // by chunk, in order of off
-	slabs   [][]byte             // records up to their length; the capacity is slabSize
-	last    int                  // the slab that is being filled; those behind it are empty
+	pages   [][]byte             // of pageSize bytes
+	size    int64                // of the log
 }
 
 // checkpoint says where the record for a byte of a chunk is.
 type checkpoint struct {
-	off      int64 // in the chunk
-	slab, at int32
+	off int64 // in the chunk
+	in  int64 // in the chunk's data: what is decoded before off ends here, in bytes
+	log int64 // of its header
 }
 
-// recordHeader is the record's chunk, its offset there, and its length.
+// recordHeader is the record's chunk, its offset there, and its length. It
+// limits an image to 2^32 chunks, which takes 160 GB of block tables.
 const recordHeader = 4 + 8 + 4
 
-// Memory beside the slabs, about: that of a checkpoint, and of a chunk with
-// any, as slices and maps grow.
+// Memory beside the log, about: that of a checkpoint, and of a chunk with any,
+// as slices and maps grow.
 const (
-	checkpointOverhead = 32
+	checkpointOverhead = 40
 	chunkOverhead      = 128
 )
 
-func (s *checkpoints) init(a *account) {
+func (s *checkpoints) init(a *account, c *cache) {
 	s.account = a
+	s.cache = c
 	s.spacing = minSpacing
 	s.chunks = make(map[int][]checkpoint)
 }
@@ -66,116 +68,130 @@ func (s *checkpoints) nearest(chunk int, off int64) int64 {
 	return 0
 }
 
-// record returns what is kept for the last checkpoint of the chunk at or before
-// off, nil if there is none. It is valid as long as the lock is held.
-func (s *checkpoints) record(chunk int, off int64) []byte {
+// record appends to dst what is kept for the last checkpoint of the chunk at or
+// before off: nothing if there is none.
+func (s *checkpoints) record(dst []byte, chunk int, off int64) []byte {
 	if i := s.find(chunk, off); i >= 0 {
-		return s.at(s.chunks[chunk][i])
+		return s.at(dst, s.chunks[chunk][i])
 	}
-	return nil
+	return dst
 }
 
-// exact returns what is kept for byte off of the chunk, nil if that is no
-// checkpoint. It is valid as long as the lock is held.
-func (s *checkpoints) exact(chunk int, off int64) []byte {
-	if i := s.find(chunk, off); i >= 0 && s.chunks[chunk][i].off == off {
-		return s.at(s.chunks[chunk][i])
-	}
-	return nil
+// has reports whether byte off of the chunk is a checkpoint.
+func (s *checkpoints) has(chunk int, off int64) bool {
+	i := s.find(chunk, off)
+	return i >= 0 && s.chunks[chunk][i].off == off
 }
 
-// next returns what is kept for the first checkpoint of the chunk after off,
-// nil if there is none.
-func (s *checkpoints) next(chunk int, off int64) []byte {
-	if i := s.find(chunk, off) + 1; i < len(s.chunks[chunk]) {
-		return s.at(s.chunks[chunk][i])
+// input returns where in the chunk's data all ends that is needed to decode up
+// to off, 0 if that isn't known: the place of the first checkpoint from there on.
+func (s *checkpoints) input(chunk int, off int64) int64 {
+	if i := s.find(chunk, off-1) + 1; i < len(s.chunks[chunk]) {
+		return s.chunks[chunk][i].in
 	}
-	return nil
+	return 0
 }
 
-// at returns the record of p.
-func (s *checkpoints) at(p checkpoint) []byte {
-	b := s.slabs[p.slab][p.at:]
-	return b[recordHeader : recordHeader+binary.LittleEndian.Uint32(b[12:])]
+// at appends the record of p to dst.
+func (s *checkpoints) at(dst []byte, p checkpoint) []byte {
+	_, _, n := s.header(p.log)
+	return s.read(dst, p.log+recordHeader, n)
 }
 
 // wanted reports whether a checkpoint at off would be kept: whether it is the
 // first in its span of the chunk. The chunk's start has no need of one, but it
 // may have one for the cursors in it.
 func (s *checkpoints) wanted(chunk int, off int64) bool {
-	i := s.find(chunk, off)
-	if i >= 0 && s.chunks[chunk][i].off == off {
+	if s.has(chunk, off) {
 		return false
 	}
+	i := s.find(chunk, off)
 	return off == 0 || off >= s.spacing && (i < 0 || s.chunks[chunk][i].off/s.spacing < off/s.spacing)
 }
 
-// add keeps a record for byte off of the chunk, if one is wanted there or there
-// is one to be replaced. room makes room in the account, and reports whether it
-// could.
-func (s *checkpoints) add(chunk int, off int64, record []byte, room func() bool) {
-	n := recordHeader + len(record)
-	for !s.fits(n) && !s.grow(room) {
-		if off == 0 || n > slabSize || len(s.chunks) == 0 {
+// add keeps a record for byte off of the chunk and byte in of its data, if one
+// is wanted there or there is one to be replaced.
+func (s *checkpoints) add(chunk int, off, in int64, record []byte) {
+	n := int64(recordHeader + len(record))
+	for !s.room(n) {
+		if off == 0 || len(s.chunks) == 0 {
 			return
 		}
 		s.thin()
 	}
+	p := checkpoint{off, in, s.size}
 	i := s.find(chunk, off)
-	if i >= 0 && s.chunks[chunk][i].off == off {
-		s.chunks[chunk][i] = s.write(chunk, off, record)
+	switch {
+	case s.has(chunk, off):
+		s.chunks[chunk][i] = p
+	case s.wanted(chunk, off) && s.takeOverhead(chunk):
+		s.chunks[chunk] = slices.Insert(s.chunks[chunk], i+1, p)
+	default:
 		return
 	}
-	if !s.wanted(chunk, off) || !s.account.take(useCheckpoints, s.overhead(chunk)) {
-		return
-	}
-	s.chunks[chunk] = slices.Insert(s.chunks[chunk], i+1, s.write(chunk, off, record))
+	var head [recordHeader]byte
+	binary.LittleEndian.PutUint32(head[:], uint32(chunk))
+	binary.LittleEndian.PutUint64(head[4:], uint64(off))
+	binary.LittleEndian.PutUint32(head[12:], uint32(len(record)))
+	s.write(head[:])
+	s.write(record)
 }
 
-// write puts a record into the slab that fits chose.
-func (s *checkpoints) write(chunk int, off int64, record []byte) checkpoint {
-	b := s.slabs[s.last]
-	p := checkpoint{off, int32(s.last), int32(len(b))}
-	b = binary.LittleEndian.AppendUint32(b, uint32(chunk))
-	b = binary.LittleEndian.AppendUint64(b, uint64(off))
-	b = binary.LittleEndian.AppendUint32(b, uint32(len(record)))
-	s.slabs[s.last] = append(b, record...)
-	return p
-}
-
-// overhead is the memory that one more checkpoint of the chunk takes beside its
-// record.
-func (s *checkpoints) overhead(chunk int) int64 {
-	if len(s.chunks[chunk]) == 0 {
-		return checkpointOverhead + chunkOverhead
-	}
-	return checkpointOverhead
-}
-
-// fits finds the slab that n more bytes go to, and reports whether there is one.
-func (s *checkpoints) fits(n int) bool {
-	for ; s.last < len(s.slabs); s.last++ {
-		if len(s.slabs[s.last])+n <= slabSize {
-			return true
+// room makes sure that n more bytes fit into the log.
+func (s *checkpoints) room(n int64) bool {
+	for s.size+n > int64(len(s.pages))*pageSize {
+		if s.account.used[useCheckpoints]+pageSize > s.account.checkpointShare() {
+			return false
 		}
+		page := s.cache.give()
+		if page == nil {
+			return false
+		}
+		s.pages = append(s.pages, page)
 	}
-	s.last = max(0, len(s.slabs)-1)
-	return false
+	return true
 }
 
-// grow takes one more slab, if the checkpoints' share of the limit has room for
-// it.
-func (s *checkpoints) grow(room func() bool) bool {
-	a := s.account
-	if a.used[useCheckpoints]+slabSize > a.checkpointShare() {
-		return false
+// write appends to the log, which has room.
+func (s *checkpoints) write(p []byte) {
+	for len(p) > 0 {
+		n := copy(s.pages[s.size/pageSize][s.size%pageSize:], p)
+		s.size += int64(n)
+		p = p[n:]
 	}
-	for !a.take(useCheckpoints, slabSize) {
-		if !room() {
+}
+
+// read appends n bytes from a place in the log to dst.
+func (s *checkpoints) read(dst []byte, at int64, n int) []byte {
+	for n > 0 {
+		p := s.pages[at/pageSize][at%pageSize:]
+		p = p[:min(n, len(p))]
+		dst = append(dst, p...)
+		at += int64(len(p))
+		n -= len(p)
+	}
+	return dst
+}
+
+// header reads the header of the record at a place in the log.
+func (s *checkpoints) header(at int64) (chunk int, off int64, n int) {
+	var space [recordHeader]byte
+	b := s.read(space[:0], at, recordHeader)
+	return int(binary.LittleEndian.Uint32(b)), int64(binary.LittleEndian.Uint64(b[4:])), int(binary.LittleEndian.Uint32(b[12:]))
+}
+
+// takeOverhead accounts for what one more checkpoint of the chunk takes beside
+// the log.
+func (s *checkpoints) takeOverhead(chunk int) bool {
+	n := int64(checkpointOverhead)
+	if len(s.chunks[chunk]) == 0 {
+		n += chunkOverhead
+	}
+	for !s.account.take(useCheckpoints, n) {
+		if !s.cache.shrink() {
 			return false
 		}
 	}
-	s.slabs = append(s.slabs, make([]byte, 0, slabSize))
 	return true
 }
 
@@ -204,23 +220,22 @@ func (s *checkpoints) thin() {
 	s.compact()
 }
 
-// compact moves the records that still have a checkpoint to the front. A record
-// never moves back, so it can't be written over one that is yet to be moved.
+// compact moves the records that still have a checkpoint to the log's front.
 func (s *checkpoints) compact() {
-	s.last = 0
-	for i, b := range s.slabs {
-		start := len(b)
-		s.slabs[i] = b[:0]
-		for len(b) > 0 {
-			n := recordHeader + int(binary.LittleEndian.Uint32(b[12:]))
-			chunk, off := int(binary.LittleEndian.Uint32(b)), int64(binary.LittleEndian.Uint64(b[4:]))
-			at := int32(start - len(b))
-			if k := s.find(chunk, off); k >= 0 && s.chunks[chunk][k] == (checkpoint{off, int32(i), at}) {
-				s.fits(n)
-				s.chunks[chunk][k] = checkpoint{off, int32(s.last), int32(len(s.slabs[s.last]))}
-				s.slabs[s.last] = append(s.slabs[s.last], b[:n]...)
-			}
-			b = b[n:]
+	end := s.size
+	s.size = 0
+	var buf []byte
+	for at := int64(0); at < end; {
+		chunk, off, n := s.header(at)
+		from := at
+		at += int64(recordHeader + n)
+		if !s.has(chunk, off) {
+			continue
+		}
+		if p := &s.chunks[chunk][s.find(chunk, off)]; p.log == from {
+			p.log = s.size
+			buf = s.read(buf[:0], from, recordHeader+n)
+			s.write(buf)
 		}
 	}
 }

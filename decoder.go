@@ -49,11 +49,10 @@ type codec interface {
 	finish() error
 }
 
-// start places d in chunk c of that index, at or before off. need is the
-// offset up to which bytes of the chunk are wanted at once.
-func (d *decoder) start(src countingSource, c *Chunk, index int, off int64) error {
+// start places d in chunk c of that index, at or before off.
+func (d *decoder) start(c *Chunk, index int, off int64) error {
 	d.chunk, d.pos, d.length = index, 0, c.Length
-	d.fetch = fetcher{src: src, off: c.DataOffset, end: c.DataOffset + c.DataLength}
+	d.fetch.begin(c.DataOffset, c.DataOffset+c.DataLength)
 	return d.failed(d.codec.start(d, off))
 }
 
@@ -85,7 +84,7 @@ func (d *decoder) failed(err error) error {
 // damage gives an error of a codec the class ErrFormat, unless it has one.
 func damage(err error) error {
 	switch {
-	case errors.Is(err, ErrFormat), errors.Is(err, ErrChecksum), errors.Is(err, ErrMemoryLimit), errors.Is(err, ErrUnsupported):
+	case errors.Is(err, ErrFormat), errors.Is(err, ErrChecksum), errors.Is(err, ErrUnsupported), errors.Is(err, ErrIndex):
 		return err
 	case errors.Is(err, bzip2.ErrChecksum):
 		return fmt.Errorf("%w: %w", ErrChecksum, err)
@@ -112,18 +111,20 @@ func (e *engine) newCodec(m Method, memory int64) codec {
 }
 
 // decoderMemory returns how much of the limit a decoder of c takes.
-func decoderMemory(src io.ReaderAt, c *Chunk) (int64, error) {
+func decoderMemory(src io.ReaderAt, c *Chunk) (memory int64, err error) {
 	switch c.Method {
 	case ADC:
-		return adc.Memory, nil
+		memory = adc.Memory
 	case LZFSE:
-		return lzfse.Memory, nil
+		memory = lzfse.Memory
 	case LZMA:
-		return xzMemory(src, c)
+		memory, err = xzMemory(src, c)
 	case Bzip2:
-		return bzip2Memory, nil
+		memory = bzip2Memory
+	case Zlib:
+		memory = zlibMemory
 	}
-	return zlibMemory, nil
+	return memory + fetchBuffer, err
 }
 
 // forward is a codec whose streams can only be decoded from their start on.
@@ -207,7 +208,7 @@ type xzReader struct {
 
 func newXZReader(memory int64) *xzReader {
 	// NewReader only fails for what it reads, and it reads nothing yet.
-	z, _ := xz.NewReader(nil, uint32(min(memory-xzFixed, 1<<32-1)))
+	z, _ := xz.NewReader(nil, uint32(min(memory-xzFixed-fetchBuffer, 1<<32-1)))
 	return &xzReader{z: z, buf: make([]byte, maxDecode)}
 }
 

@@ -39,7 +39,7 @@ func (e *engine) init(r io.ReaderAt, m chunkMap, limit int64) {
 	e.mu.account.limit = limit
 	e.mu.cache.init(&e.mu.account)
 	e.mu.turns = make(map[int][]*turn)
-	e.mu.points.init(&e.mu.account)
+	e.mu.points.init(&e.mu.account, &e.mu.cache)
 	e.mu.freed.L = &e.mu
 }
 
@@ -168,12 +168,8 @@ func (e *engine) step(i int, p []byte, off int64) (int, error) {
 		t.waiting--
 	}
 	t := e.beginTurn(i, off, off+int64(len(p)))
-	d, sequential, err := e.acquire(i, off, t)
+	d, err := e.acquire(i, off, t)
 	e.mu.Unlock()
-	if sequential {
-		// A reader that goes on where it stopped will want the page's rest.
-		t.end = min(d.length, roundUp(t.end, pageSize))
-	}
 
 	var n int
 	if err == nil {
@@ -256,29 +252,44 @@ func (e *engine) inTheWay(i int, off int64) *turn {
 	return nil
 }
 
-// acquire returns a decoder that stands at or before off in chunk i, and
-// whether a reader left it right there. It may wait for memory, and it gives up
-// the lock while it starts a decoder.
-func (e *engine) acquire(i int, off int64, t *turn) (d *decoder, sequential bool, err error) {
+// acquire returns a decoder that stands at or before off in chunk i. It may wait
+// for memory, and it gives up the lock while it starts a decoder.
+func (e *engine) acquire(i int, off int64, t *turn) (d *decoder, err error) {
 	near := e.nearestParked(i, off)
 	from := e.mu.points.nearest(i, off)
 	if near.index >= 0 && near.reach >= from {
 		d := e.unpark(near.index)
+		if d.pos == off {
+			// A reader that goes on where it stopped will want the page's rest.
+			t.end = min(d.length, roundUp(t.end, pageSize))
+		}
+		e.expect(d, i, t)
 		d.codec.seek(d, off)
 		t.pos = d.pos
-		return d, d.pos == off, nil
+		return d, nil
 	}
 	t.pos = from
 	c := &e.chunks[i]
 	if d, err = e.blank(c); err != nil {
-		return nil, false, err
+		return nil, err
 	}
+	e.expect(d, i, t)
 	e.mu.Unlock()
-	if err = d.start(e.src, c, i, off); err != nil {
+	if err = d.start(c, i, off); err != nil {
 		err = e.chunkError(d, c, err)
 	}
 	e.mu.Lock()
-	return d, false, err
+	return d, err
+}
+
+// expect tells a decoder what the turn will need of it, and of the chunk's data
+// if a checkpoint says where that ends.
+func (e *engine) expect(d *decoder, i int, t *turn) {
+	const codecsLook = 64 // bytes ahead
+	d.until, d.fetch.want = t.end, 0
+	if in := e.mu.points.input(i, t.end); in > 0 {
+		d.fetch.want = e.chunks[i].DataOffset + in + codecsLook
+	}
 }
 
 // decode runs a decoder from where it stands to the turn's end, through p,
@@ -286,7 +297,6 @@ func (e *engine) acquire(i int, off int64, t *turn) (d *decoder, sequential bool
 // to p.
 func (e *engine) decode(d *decoder, t *turn, p []byte, off int64) (n int, err error) {
 	var pg *page
-	d.until = t.end
 	for err == nil && d.pos < t.end {
 		pg = e.turnPage(d, t, pg, t.end-d.pos)
 		for stop := min(t.end, roundUp(d.pos+1, pageSize)); err == nil && d.pos < stop; {
@@ -403,7 +413,7 @@ func (e *engine) blank(c *Chunk) (*decoder, error) {
 			return e.unpark(old), nil
 		}
 		if a.take(useDecoders, memory) {
-			return &decoder{codec: e.newCodec(c.Method, memory), method: c.Method, memory: memory, count: &e.count}, nil
+			return &decoder{codec: e.newCodec(c.Method, memory), method: c.Method, memory: memory, count: &e.count, fetch: fetcher{src: e.src}}, nil
 		}
 		if e.makeRoom() {
 			continue

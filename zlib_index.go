@@ -4,30 +4,94 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"math"
 
 	"github.com/go-dmg/dmg/internal/deflate"
 )
 
-// zlibCodec decodes zlib chunks, RFC 1950.
+// zlibCodec decodes zlib chunks, RFC 1950. Every so many bytes it leaves a
+// checkpoint: the deflate decoder's state, the Adler-32 so far, and of the
+// window those bytes that what follows refers to. These are known when the
+// next checkpoint is due, until when the codec keeps the window itself.
 type zlibCodec struct {
 	e     *engine
 	d     *decoder
 	z     deflate.Decoder
+	state deflate.Checkpoint
 	head  [deflate.ZlibHeaderLen]byte
 	nhead int    // bytes of head that have been read
-	sum   uint32 // Adler-32 of all that was decoded
-	whole bool   // sum is that of all bytes before the position
+	sum   uint32 // Adler-32 of all bytes before the position
+
+	due     int64 // offset in the chunk of the next checkpoint
+	pending int64 // offset of the checkpoint whose window isn't packed yet, -1 if there is none
+	input   int64 // where in the chunk's data its decoding goes on
+	refs    deflate.Refs
+	window  [deflate.WindowSize]byte
+	record  []byte // of the pending checkpoint, without its window; then with it
 }
 
-const zlibMemory = deflate.Memory
+// stateMax is the longest encoding of a deflate.Checkpoint, about: a dynamic
+// block's header has 286+30 code lengths at most, of 14 bits each.
+const stateMax = 1 << 10
 
-func newZlibCodec(e *engine) *zlibCodec { return &zlibCodec{e: e} }
+const zlibRecordMax = 4 + stateMax + deflate.MaxPackedWindow
 
+// zlibMemory is what a zlibCodec holds.
+const zlibMemory = deflate.Memory + deflate.WindowSize + zlibRecordMax + stateMax + 8<<10
+
+func newZlibCodec(e *engine) *zlibCodec {
+	z := &zlibCodec{e: e, pending: -1, record: make([]byte, 0, zlibRecordMax)}
+	z.state.Header = make([]byte, 0, stateMax)
+	return z
+}
+
+// start resumes from the last checkpoint at or before off, or begins the
+// stream.
 func (z *zlibCodec) start(d *decoder, off int64) error {
-	z.d = d
-	z.nhead = 0
-	z.sum, z.whole = 1, true
+	z.d, z.pending = d, -1
+	z.e.mu.Lock()
+	points := &z.e.mu.points
+	d.pos = points.nearest(d.chunk, off)
+	z.record = points.record(z.record[:0], d.chunk, off)
+	z.plan(points.spacing)
+	z.e.mu.Unlock()
+	if len(z.record) > 0 {
+		return z.resume(z.record)
+	}
+	z.nhead, z.sum = 0, 1
 	z.z.Reset(z)
+	return nil
+}
+
+// plan sets when the next checkpoint is due.
+func (z *zlibCodec) plan(spacing int64) {
+	z.due = roundUp(z.d.pos+1, spacing)
+	if z.due >= z.d.length {
+		z.due = math.MaxInt64
+	}
+}
+
+// resume goes on from a checkpoint's record.
+func (z *zlibCodec) resume(record []byte) error {
+	bad := func(err error) error {
+		return fmt.Errorf("%w: checkpoint at byte %d of a zlib chunk: %w", ErrIndex, z.d.pos, err)
+	}
+	if len(record) < 4 {
+		return bad(io.ErrUnexpectedEOF)
+	}
+	z.sum = binary.BigEndian.Uint32(record)
+	packed, err := z.state.Parse(record[4:])
+	if err != nil {
+		return bad(err)
+	}
+	if err := deflate.UnpackWindow(z.window[:], packed); err != nil {
+		return bad(err)
+	}
+	z.nhead = len(z.head)
+	z.d.fetch.skip(deflate.ZlibHeaderLen + z.state.In/8)
+	if err := z.z.Resume(z, &z.state, z.window[:]); err != nil {
+		return bad(err)
+	}
 	return nil
 }
 
@@ -47,11 +111,49 @@ func (z *zlibCodec) Read(p []byte) (int, error) {
 }
 
 func (z *zlibCodec) decode(max int) ([]byte, error) {
-	b, err := z.z.Decode(max)
-	if z.whole {
-		z.sum = deflate.Adler32(z.sum, b)
+	if z.d.pos == z.due {
+		z.checkpoint()
 	}
+	b, err := z.z.Decode(int(min(int64(max), z.due-z.d.pos)))
+	z.sum = deflate.Adler32(z.sum, b)
 	return b, err
+}
+
+// checkpoint finishes the pending checkpoint and begins one here.
+func (z *zlibCodec) checkpoint() {
+	z.finishPending()
+	z.e.mu.Lock()
+	wanted := z.e.mu.points.wanted(z.d.chunk, z.d.pos)
+	z.plan(z.e.mu.points.spacing)
+	z.e.mu.Unlock()
+	if !wanted {
+		return
+	}
+	z.z.Checkpoint(&z.state)
+	z.record = binary.BigEndian.AppendUint32(z.record[:0], z.sum)
+	record, err := z.state.AppendBinary(z.record)
+	if err != nil {
+		return // a state that can't be resumed is no place to resume
+	}
+	z.record = record
+	z.input = deflate.ZlibHeaderLen + z.state.In/8 + 1
+	z.pending = z.d.pos
+	copy(z.window[:], z.z.Window())
+	z.z.Track()
+}
+
+// finishPending keeps the pending checkpoint, now that a window's length has
+// been decoded since or the chunk is at its end.
+func (z *zlibCodec) finishPending() {
+	if z.pending < 0 {
+		return
+	}
+	z.z.Refs(&z.refs)
+	z.record = deflate.AppendPackedWindow(z.record, z.window[:], &z.refs)
+	z.e.mu.Lock()
+	z.e.mu.points.add(z.d.chunk, z.pending, z.input, z.record)
+	z.e.mu.Unlock()
+	z.pending = -1
 }
 
 func (z *zlibCodec) reach(d *decoder, off int64) int64 {
@@ -70,9 +172,7 @@ const maxExcess = 64 << 10
 
 // finish compares the Adler-32 at the stream's end with the data's.
 func (z *zlibCodec) finish() error {
-	if !z.whole {
-		return nil
-	}
+	z.finishPending()
 	for excess := 0; ; {
 		b, err := z.z.Decode(maxDecode)
 		if err == io.EOF {
