@@ -26,7 +26,7 @@ const (
 // A Checkpoint is what a decoder needs, next to the window, to go on from a
 // byte of output.
 //
-// It has the dynamic block's header in it, 60 to 100 bytes as a rule, and not
+// It has the dynamic block's header in it, 50 to 100 bytes as a rule, and not
 // its place in the stream: so to resume takes ONE contiguous read of the
 // source, from byte In/8 on. The header may lie megabytes before In (one block
 // may fill a stream), and a second read costs a round trip where the source is
@@ -36,7 +36,7 @@ const (
 type Checkpoint struct {
 	In       int64  // bits before it in the stream
 	Out      int64  // bytes of output before it
-	Block    Block  //
+	Block    Block  // what it stands in
 	Final    bool   // the block is the last one
 	Stored   int    // bytes left of a stored block, else 0
 	Length   int    // bytes left of a match that Out cuts, else 0
