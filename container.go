@@ -1,32 +1,146 @@
 package dmg
 
 import (
+	"errors"
+	"fmt"
 	"io"
+	"iter"
 	"os"
+	"path/filepath"
+	"sync/atomic"
+
+	"github.com/go-dmg/dmg/internal/crypt"
+	"github.com/go-dmg/dmg/internal/segment"
+	"github.com/go-dmg/dmg/internal/sparse"
 )
 
-// A container is a file that may hold an image, with what is wrapped around it
-// taken off.
+// A container is a file that holds an image, with what is wrapped around it
+// taken off one by one: each wrapping is an io.ReaderAt over the one outside.
 type container struct {
-	r         io.ReaderAt
-	size      int64
-	format    string // hdiutil's name, if the container is the format
-	encrypted bool
-	closers   []io.Closer
+	r       io.ReaderAt
+	size    int64
+	name    string   // in the file system; "" if the caller gave an io.ReaderAt
+	layers  []string // what has been taken off, outermost first
+	closers []io.Closer
+
+	disk    io.ReaderAt             // of a format without block tables: what extents lie in
+	extents iter.Seq[sparse.Extent] // of that disk; nil if it is r itself
+	format  string                  // hdiutil's name for it
 }
 
-// openFile opens a file of the file system.
-func openFile(name string) (container, error) {
+// openFile opens a file or a sparse bundle of the file system.
+func openFile(name string, keys crypt.Keys) (container, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return container{}, err
 	}
 	info, err := f.Stat()
+	if err == nil && info.IsDir() {
+		f.Close()
+		return openBundle(name, keys)
+	}
+	c := container{r: f, name: name, closers: []io.Closer{f}}
+	if err == nil {
+		c.size = info.Size()
+		if !info.Mode().IsRegular() { // a block device has a size, but not there
+			c.size, err = f.Seek(0, io.SeekEnd)
+		}
+	}
 	if err != nil {
 		f.Close()
 		return container{}, err
 	}
-	return container{r: f, size: info.Size(), closers: []io.Closer{f}}, nil
+	return c, nil
+}
+
+// openBundle opens the sparse bundle in a directory. Links must not lead out of
+// it: a bundle is as untrusted as any image.
+func openBundle(name string, keys crypt.Keys) (container, error) {
+	root, err := os.OpenRoot(name)
+	if err != nil {
+		return container{}, err
+	}
+	b, err := sparse.OpenBundle(root.FS(), func(token io.ReaderAt, size int64) (sparse.Decrypter, error) {
+		c, err := crypt.Unlock(token, size, keys)
+		if err != nil {
+			return nil, err
+		}
+		return func(r io.ReaderAt, size int64) sparse.Sized { return c.Reader(r, size) }, nil
+	})
+	if err != nil {
+		root.Close()
+		return container{}, wrapError(err)
+	}
+	c := container{size: b.Size(), name: name, closers: []io.Closer{root, b}}
+	if b.Encrypted() {
+		c.layers = append(c.layers, "encrypted")
+	}
+	c.layers = append(c.layers, "sparse bundle")
+	c.disk, c.extents, c.format = b, b.Extents(), "UDSB"
+	return c, nil
+}
+
+// unwrap takes encryption off, and finds out whether what is inside is a sparse
+// image.
+func (c *container) unwrap(keys crypt.Keys) error {
+	if c.disk != nil {
+		return nil
+	}
+	if err := c.decrypt(keys); err != nil {
+		return err
+	}
+	magic := make([]byte, min(4, c.size))
+	if err := readFull(c.r, magic, 0); err != nil {
+		return err
+	}
+	if string(magic) != "sprs" {
+		return nil
+	}
+	s, err := sparse.OpenImage(c.r, c.size)
+	if err != nil {
+		return wrapError(err)
+	}
+	c.layers = append(c.layers, "sparse image")
+	c.disk, c.extents, c.format = c.r, s.Extents(), "UDSP"
+	c.size = s.Size()
+	return nil
+}
+
+func (c *container) decrypt(keys crypt.Keys) error {
+	v, err := crypt.Detect(c.r, c.size)
+	if err != nil || v == crypt.None {
+		return err
+	}
+	r, err := crypt.Open(c.r, c.size, keys)
+	if err != nil {
+		return wrapError(err)
+	}
+	c.r, c.size = r, r.Size()
+	c.layers = append(c.layers, "encrypted")
+	return nil
+}
+
+// joinSegments opens the other files of an image that was split, of which c is
+// the first, and returns the joined data fork.
+func (c *container) joinSegments(k *koly, keys crypt.Keys) (*segment.Reader, error) {
+	if c.name == "" {
+		return nil, fmt.Errorf("%w: the image is split into %d files: open the first one by its name with Open", ErrUnsupported, k.segments)
+	}
+	unwrap := func(r io.ReaderAt, size int64) (io.ReaderAt, int64, error) {
+		part := container{r: r, size: size}
+		err := part.decrypt(keys)
+		return part.r, part.size, err
+	}
+	s, err := segment.Open(os.DirFS(filepath.Dir(c.name)), filepath.Base(c.name), unwrap)
+	if err != nil {
+		if first := segment.FirstName(c.name); errors.Is(err, segment.ErrNotFirst) && first != c.name {
+			err = fmt.Errorf("%w; open %s", err, first)
+		}
+		return nil, wrapError(err)
+	}
+	c.layers = append(c.layers, "segments")
+	c.closers = append(c.closers, s)
+	return s, nil
 }
 
 // diskMarks are the signatures that tell a raw disk from any other file.
@@ -45,22 +159,112 @@ var diskMarks = []struct {
 	{32, "NXSB", "UDRW"},      // APFS container
 }
 
-// rawChunks makes a container that is a disk itself into one raw chunk. A file
-// without any sign of a disk is refused: a reader of arbitrary files as disks
-// would hide that a file is no image.
-func (c *container) rawChunks() ([]Chunk, error) {
+// rawDisk takes what is no image for a disk itself. A file without any sign of a
+// disk is refused: to serve any file as a disk would hide that it is no image.
+func (c *container) rawDisk() error {
 	for _, mark := range diskMarks {
 		b := make([]byte, len(mark.magic))
 		if mark.offset+int64(len(b)) > c.size {
 			continue
 		}
 		if err := readFull(c.r, b, mark.offset); err != nil {
-			return nil, err
+			return err
 		}
 		if string(b) == mark.magic {
-			c.format = mark.format
-			return []Chunk{{Method: Raw, Length: c.size, DataLength: c.size, Partition: -1}}, nil
+			c.disk, c.format = c.r, mark.format
+			return nil
 		}
 	}
-	return nil, &FormatError{Section: "file", Msg: "neither a disk image nor a raw disk"}
+	return &FormatError{Section: "file", Msg: "neither a disk image nor a raw disk"}
+}
+
+// chunks returns the stored ranges of a disk without block tables as raw chunks.
+func (c *container) chunks() []Chunk {
+	if c.extents == nil {
+		return []Chunk{{Method: Raw, Length: c.size, DataLength: c.size, Partition: -1}}
+	}
+	var chunks []Chunk
+	_, bundle := c.disk.(*sparse.Bundle)
+	for x := range c.extents {
+		if x.Hole {
+			continue
+		}
+		at := x.DataOffset
+		if bundle {
+			at = x.Offset // its bands are files of their own
+		}
+		chunks = append(chunks, Chunk{Method: Raw, Offset: x.Offset, Length: x.Length, DataOffset: at, DataLength: x.Length, Partition: -1})
+	}
+	return chunks
+}
+
+// wrapError gives an error of a container package its class here. The source's
+// own errors stay as they are.
+func wrapError(err error) error {
+	var c *crypt.FormatError
+	var s *sparse.FormatError
+	var part *segment.PartError
+	switch {
+	case errors.Is(err, crypt.ErrPassword):
+		return fmt.Errorf("%w: %w", ErrPassword, err)
+	case errors.Is(err, crypt.ErrUnsupported), errors.Is(err, sparse.ErrUnsupported):
+		return fmt.Errorf("%w: %w", ErrUnsupported, err)
+	case errors.As(err, &c):
+		return &FormatError{Section: "encryption header", Offset: c.Offset, Msg: c.Msg}
+	case errors.As(err, &s):
+		section := "sparse image"
+		if s.File != "" {
+			section = "sparse bundle's " + s.File
+		}
+		return &FormatError{Section: section, Offset: s.Offset, Msg: s.Msg}
+	case errors.As(err, &part):
+		return fmt.Errorf("%w: %w", ErrFormat, err)
+	}
+	return err
+}
+
+// edges is a source whose ends are read once while an image is opened: that
+// takes many small reads there, and each is a round trip where the source is
+// remote. Once the image is open it passes all reads on.
+type edges struct {
+	r          io.ReaderAt
+	size       int64
+	head, tail []byte
+	opened     atomic.Bool
+}
+
+// edgeLen is enough for all headers and, as a rule, for koly and the property
+// list before it.
+const edgeLen = 32 << 10
+
+// open ends the opening of the image.
+func (e *edges) open() {
+	e.head, e.tail = nil, nil
+	e.opened.Store(true)
+}
+
+// ReadAt implements io.ReaderAt. Until open is called it is for one goroutine.
+func (e *edges) ReadAt(p []byte, off int64) (int, error) {
+	end := off + int64(len(p))
+	switch tail := max(0, e.size-edgeLen); {
+	case e.opened.Load():
+	case off >= 0 && off >= tail && end <= e.size:
+		return e.copy(&e.tail, tail, p, off)
+	case off >= 0 && end <= min(edgeLen, e.size):
+		return e.copy(&e.head, 0, p, off)
+	}
+	return e.r.ReadAt(p, off)
+}
+
+// copy copies from the edge that begins at byte at, which it reads first if need
+// be.
+func (e *edges) copy(edge *[]byte, at int64, p []byte, off int64) (int, error) {
+	if *edge == nil {
+		b := make([]byte, min(edgeLen, e.size))
+		if err := readFull(e.r, b, at); err != nil {
+			return 0, err
+		}
+		*edge = b
+	}
+	return copy(p, (*edge)[off-at:]), nil
 }

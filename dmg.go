@@ -2,12 +2,16 @@ package dmg
 
 import (
 	"cmp"
+	"crypto"
 	"errors"
 	"fmt"
 	"io"
 	"iter"
 	"slices"
 	"strings"
+
+	"github.com/go-dmg/dmg/internal/crypt"
+	"github.com/go-dmg/dmg/internal/partition"
 )
 
 // The classes of errors, to test for with errors.Is. The errors returned say
@@ -68,8 +72,12 @@ const DefaultMemoryLimit = 64 << 20
 // Options are what Open and NewImage may be told. The zero value and nil stand
 // for the defaults.
 type Options struct {
-	// Password opens an encrypted image.
+	// Password opens an encrypted image. It is taken byte for byte.
 	Password string
+
+	// PrivateKey opens an image that was encrypted for a certificate. It must
+	// decrypt RSA with PKCS #1 v1.5 padding.
+	PrivateKey crypto.Decrypter
 
 	// MemoryLimit is how many bytes decoders, decoded data kept for later
 	// reads, and checkpoints may take together. 0 stands for
@@ -87,12 +95,14 @@ type Image struct {
 	partitions []Partition
 	tables     []table // in the image's order, which the master checksum follows
 	koly       *koly   // nil if the image is no UDIF
-	closers    []io.Closer
 }
 
-// Partition is a range of the disk with a name: of one of the block tables.
+// Partition is a range of the disk with a name. In a UDIF image it is what has a
+// block table of its own, which includes the partition map and free space; in
+// others it is an entry of the disk's partition table.
 type Partition struct {
 	Name   string // as in the image, such as "disk image (Apple_HFS : 4)"; may be empty
+	Type   string // such as "Apple_HFS"; empty if it isn't known
 	Offset int64  // in bytes from the disk's start
 	Length int64  // in bytes
 
@@ -105,18 +115,15 @@ func (p Partition) Open() *io.SectionReader {
 	return io.NewSectionReader(p.im, p.Offset, p.Length)
 }
 
-// Open opens the disk image of that name in the file system. Close the Image
-// when it is no longer needed.
+// Open opens the disk image of that name in the file system: a file, the
+// directory that is a sparse bundle, or the first file of an image that was
+// split. Close the Image when it is no longer needed.
 func Open(name string, opts *Options) (*Image, error) {
-	c, err := openFile(name)
+	c, err := openFile(name, opts.keys())
 	if err != nil {
 		return nil, err
 	}
-	im, err := newImage(c, opts)
-	if err != nil {
-		return nil, errors.Join(err, closeAll(c.closers))
-	}
-	return im, nil
+	return newImage(c, opts)
 }
 
 // NewImage opens the disk image that is the first size bytes of r. The image
@@ -129,44 +136,87 @@ func NewImage(r io.ReaderAt, size int64, opts *Options) (*Image, error) {
 	return newImage(container{r: r, size: size}, opts)
 }
 
+func (o *Options) keys() crypt.Keys {
+	if o == nil {
+		return crypt.Keys{}
+	}
+	return crypt.Keys{Password: o.Password, PrivateKey: o.PrivateKey}
+}
+
+// newImage opens the image in c. It closes c if it fails.
 func newImage(c container, opts *Options) (*Image, error) {
 	if opts == nil {
 		opts = new(Options)
 	}
+	im := &Image{plain: c}
+	if err := im.open(opts); err != nil {
+		return nil, errors.Join(err, im.Close())
+	}
+	return im, nil
+}
+
+func (im *Image) open(opts *Options) error {
 	limit := opts.MemoryLimit
 	switch {
 	case limit < 0:
-		return nil, fmt.Errorf("dmg: MemoryLimit %d is negative", limit)
+		return fmt.Errorf("dmg: MemoryLimit %d is negative", limit)
 	case limit == 0:
 		limit = DefaultMemoryLimit
 	}
-	im := &Image{plain: c, closers: c.closers}
-	k, err := findKoly(c.r, c.size)
-	if err != nil {
-		return nil, err
+	c := &im.plain
+	if c.r != nil {
+		ends := &edges{r: c.r, size: c.size}
+		c.r = ends
+		defer ends.open()
 	}
-	var chunks []Chunk
-	size := c.size
-	if k != nil {
-		im.koly = k
-		if chunks, size, err = im.readTables(); err != nil {
-			return nil, err
-		}
-	} else if chunks, err = im.plain.rawChunks(); err != nil {
-		return nil, err
+	if err := c.unwrap(opts.keys()); err != nil {
+		return err
+	}
+	chunks, size, err := im.layout(opts.keys())
+	if err != nil {
+		return err
 	}
 	m, err := newChunkMap(chunks, size)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	im.engine.init(c.r, m, limit)
-	return im, nil
+	im.engine.init(c.disk, m, limit)
+	return im.findPartitions()
+}
+
+// layout returns the chunks of the disk and its size in bytes, and sets what
+// they are read from.
+func (im *Image) layout(keys crypt.Keys) ([]Chunk, int64, error) {
+	c := &im.plain
+	if c.disk != nil {
+		return c.chunks(), c.size, nil
+	}
+	k, err := findKoly(c.r, c.size)
+	switch {
+	case err != nil:
+		return nil, 0, err
+	case k == nil:
+		err := c.rawDisk()
+		return c.chunks(), c.size, err
+	}
+	im.koly = k
+	c.disk = c.r
+	p := tableParser{dataFork: k.data.off, dataSize: c.size}
+	if k.segments > 1 {
+		s, err := c.joinSegments(k, keys)
+		if err != nil {
+			return nil, 0, err
+		}
+		c.disk = s
+		p = tableParser{dataSize: s.Size()}
+	}
+	return im.readTables(p)
 }
 
 // readTables reads the block tables of a UDIF image: its chunks, and the size
 // of its disk in bytes.
-func (im *Image) readTables() ([]Chunk, int64, error) {
-	k, c := im.koly, im.plain
+func (im *Image) readTables(p tableParser) ([]Chunk, int64, error) {
+	k, c := im.koly, &im.plain
 	if k.sectors > maxSectors {
 		return nil, 0, &FormatError{Section: "koly", Offset: 0x1EC, Msg: fmt.Sprintf("%d sectors are more than a disk can have", k.sectors)}
 	}
@@ -174,7 +224,6 @@ func (im *Image) readTables() ([]Chunk, int64, error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	p := tableParser{dataFork: k.data.off, dataSize: c.size}
 	entries := 0
 	for _, res := range resources {
 		entries += len(res.data) / entryLen
@@ -186,8 +235,7 @@ func (im *Image) readTables() ([]Chunk, int64, error) {
 		if err != nil {
 			return nil, 0, err
 		}
-		// Images of one partition may be short of the tables' total by what
-		// alignment left free; the tables are what is stored.
+		// The tables are what is stored, and koly's count is not always theirs.
 		sectors = max(sectors, t.first+t.count)
 		im.tables = append(im.tables, t)
 	}
@@ -213,6 +261,7 @@ func (im *Image) sortPartitions() []int {
 		order[t] = i
 		im.partitions = append(im.partitions, Partition{
 			Name:   im.tables[t].name,
+			Type:   typeInName(im.tables[t].name),
 			Offset: int64(im.tables[t].first) * sectorSize,
 			Length: int64(im.tables[t].count) * sectorSize,
 			im:     im,
@@ -221,17 +270,51 @@ func (im *Image) sortPartitions() []int {
 	return order
 }
 
+// typeInName returns the type in a partition's name as hdiutil writes it: that
+// of "disk image (Apple_HFS : 4)" is Apple_HFS.
+func typeInName(name string) string {
+	i := strings.LastIndexByte(name, '(')
+	kind, _, ok := strings.Cut(name[i+1:], " : ")
+	if i < 0 || !ok {
+		return ""
+	}
+	return kind
+}
+
+// findPartitions reads the disk's partition table where block tables don't say
+// what is where. A disk that has none, or can't be read there, can be opened
+// all the same; only an error of the source fails it.
+func (im *Image) findPartitions() error {
+	nameless := func(p Partition) bool { return p.Name == "" }
+	if im.koly != nil && !slices.ContainsFunc(im.partitions, nameless) {
+		return nil
+	}
+	found, err := partition.Read(im, im.size)
+	var damaged *ChunkError
+	if err != nil && !errors.As(err, &damaged) {
+		return err
+	}
+	for _, p := range found.Partitions {
+		if im.koly == nil {
+			im.partitions = append(im.partitions, Partition{p.Name, p.Type, p.Offset, p.Length, im})
+			continue
+		}
+		for i := range im.partitions {
+			if q := &im.partitions[i]; q.Name == "" && q.Offset == p.Offset && q.Length == p.Length {
+				q.Name, q.Type = p.Name, p.Type
+			}
+		}
+	}
+	return nil
+}
+
 // Size returns the size of the disk in bytes.
 func (im *Image) Size() int64 { return im.size }
 
 // Close closes what Open opened. An image made by NewImage holds nothing open.
 func (im *Image) Close() error {
-	closers := im.closers
-	im.closers = nil
-	return closeAll(closers)
-}
-
-func closeAll(closers []io.Closer) error {
+	closers := im.plain.closers
+	im.plain.closers = nil
 	var errs []error
 	for _, c := range slices.Backward(closers) {
 		errs = append(errs, c.Close())
@@ -239,9 +322,7 @@ func closeAll(closers []io.Closer) error {
 	return errors.Join(errs...)
 }
 
-// Partitions returns the parts of the disk that have a block table of their
-// own, in disk order: the partitions, their map, and free space. A raw disk has
-// none.
+// Partitions returns the partitions of the disk, in disk order.
 func (im *Image) Partitions() []Partition { return slices.Clone(im.partitions) }
 
 // Chunks yields the chunks of the whole disk in order, from byte 0 to Size.
@@ -259,9 +340,9 @@ var udifFormats = map[Method]string{
 
 // Format returns the image's format as hdiutil names it: "UDZO", "UDBZ",
 // "ULFO", "ULMO", "UDCO" by the method that compresses most of the disk, "UDRO"
-// for a UDIF image that compresses nothing, "UDRW" for a raw disk, "UDTO" for
-// the raw image of a CD or DVD. A UDIF image of methods without a name is
-// "UDIF".
+// for a UDIF image that compresses nothing, "UDSP" for a sparse image, "UDSB"
+// for a sparse bundle, "UDRW" for a raw disk, "UDTO" for that of a CD or DVD. A
+// UDIF image of methods without a name is "UDIF".
 func (im *Image) Format() string {
 	if im.koly == nil {
 		return im.plain.format
@@ -292,4 +373,17 @@ func (im *Image) Format() string {
 }
 
 // Encrypted reports whether the image is encrypted.
-func (im *Image) Encrypted() bool { return im.plain.encrypted }
+func (im *Image) Encrypted() bool { return slices.Contains(im.plain.layers, "encrypted") }
+
+// Layers returns what is wrapped around the disk, outermost first: "encrypted",
+// "segments", and "UDIF", "sparse image", "sparse bundle" or "raw".
+func (im *Image) Layers() []string {
+	layers := slices.Clone(im.plain.layers)
+	switch {
+	case im.koly != nil:
+		layers = append(layers, "UDIF")
+	case im.plain.extents == nil:
+		layers = append(layers, "raw")
+	}
+	return layers
+}
