@@ -78,24 +78,15 @@ func (c *cache) find(chunk int, off int64) *page {
 	return p
 }
 
-// touch marks p as used. Recent pages may take three quarters of the cache;
-// the oldest of them become new again, so that pages which were used much but
-// long ago make room.
+// touch marks p as used.
 func (c *cache) touch(p *page) {
 	if p.seen {
 		c.recent.remove(p)
-		c.recent.push(p)
-		return
+	} else {
+		c.fresh.remove(p)
+		p.seen = true
 	}
-	c.fresh.remove(p)
-	p.seen = true
 	c.recent.push(p)
-	for c.recent.len > 3*(c.fresh.len+1) {
-		old := c.recent.root.prev
-		c.recent.remove(old)
-		old.seen = false
-		c.fresh.push(old)
-	}
 }
 
 // unpin ends a reader's use of p.
@@ -194,7 +185,16 @@ func (c *cache) drop(p *page) {
 }
 
 // evict drops the page that was used longest ago, but none that is being read.
+// Recent pages may take three quarters of the cache. Beyond that the oldest of
+// them become new again first, so that pages which were used much but long ago
+// make room.
 func (c *cache) evict() {
+	for c.recent.len > 3*(c.fresh.len+1) {
+		old := c.recent.root.prev
+		c.recent.remove(old)
+		old.seen = false
+		c.fresh.push(old)
+	}
 	for _, l := range []*pageList{&c.fresh, &c.recent} {
 		for p := l.root.prev; p != &l.root; p = p.prev {
 			if p.pins == 0 {

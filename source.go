@@ -105,11 +105,11 @@ func (f *fetcher) fill() error {
 	k, err := f.src.ReadAt(f.buf[:n], f.off)
 	f.off += int64(k)
 	f.w = k
-	if err != nil {
-		f.err = err
-		if k == 0 {
-			return err
-		}
+	if k > 0 {
+		// What came may be enough. If not, the source is asked again, so that
+		// its error is that of the read which needs the rest.
+		return nil
 	}
-	return nil
+	f.err = err
+	return err
 }
