@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"iter"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 
 	"github.com/go-dmg/dmg/internal/crypt"
@@ -69,6 +71,10 @@ func openBundle(name string, keys crypt.Keys) (container, error) {
 	})
 	if err != nil {
 		root.Close()
+		// To the caller this would say that there is nothing of that name.
+		if path := (*fs.PathError)(nil); errors.Is(err, fs.ErrNotExist) && errors.As(err, &path) {
+			err = &FormatError{Section: "directory", Msg: "no sparse bundle, because it lacks " + path.Path}
+		}
 		return container{}, wrapError(err)
 	}
 	c := container{size: b.Size(), name: name, closers: []io.Closer{root, b}}
@@ -87,7 +93,7 @@ func (c *container) unwrap(keys crypt.Keys) error {
 		return nil
 	}
 	if err := c.decrypt(keys); err != nil {
-		return err
+		return wrapError(err)
 	}
 	magic := make([]byte, min(4, c.size))
 	if err := readFull(c.r, magic, 0); err != nil {
@@ -106,6 +112,7 @@ func (c *container) unwrap(keys crypt.Keys) error {
 	return nil
 }
 
+// decrypt takes encryption off, if there is any. Its error is package crypt's.
 func (c *container) decrypt(keys crypt.Keys) error {
 	v, err := crypt.Detect(c.r, c.size)
 	if err != nil || v == crypt.None {
@@ -113,7 +120,7 @@ func (c *container) decrypt(keys crypt.Keys) error {
 	}
 	r, err := crypt.Open(c.r, c.size, keys)
 	if err != nil {
-		return wrapError(err)
+		return err
 	}
 	c.r, c.size = r, r.Size()
 	c.layers = append(c.layers, "encrypted")
@@ -132,10 +139,10 @@ func (c *container) joinSegments(k *koly, keys crypt.Keys) (*segment.Reader, err
 		return part.r, part.size, err
 	}
 	s, err := segment.Open(os.DirFS(filepath.Dir(c.name)), filepath.Base(c.name), unwrap)
+	if errors.Is(err, segment.ErrMissing) {
+		err = fmt.Errorf("%w: all files of the image must be in one directory", err)
+	}
 	if err != nil {
-		if first := segment.FirstName(c.name); errors.Is(err, segment.ErrNotFirst) && first != c.name {
-			err = fmt.Errorf("%w; open %s", err, first)
-		}
 		return nil, wrapError(err)
 	}
 	c.layers = append(c.layers, "segments")
@@ -210,18 +217,26 @@ func wrapError(err error) error {
 	case errors.Is(err, crypt.ErrUnsupported), errors.Is(err, sparse.ErrUnsupported):
 		return fmt.Errorf("%w: %w", ErrUnsupported, err)
 	case errors.As(err, &c):
-		return &FormatError{Section: "encryption header", Offset: c.Offset, Msg: c.Msg}
+		section := "encryption header"
+		if errors.As(err, &part) {
+			section = part.Name + ": " + section
+		}
+		return &FormatError{Section: section, Offset: c.Offset, Msg: c.Msg}
 	case errors.As(err, &s):
 		section := "sparse image"
 		if s.File != "" {
 			section = "sparse bundle's " + s.File
 		}
 		return &FormatError{Section: section, Offset: s.Offset, Msg: s.Msg}
-	case errors.As(err, &part):
+	case slices.ContainsFunc(segmentErrors, func(class error) bool { return errors.Is(err, class) }):
 		return fmt.Errorf("%w: %w", ErrFormat, err)
 	}
 	return err
 }
+
+// segmentErrors are what can be wrong with a segment itself. Other errors in a
+// segment.PartError are those of the file system, or of what is around it.
+var segmentErrors = []error{segment.ErrMissing, segment.ErrForeign, segment.ErrOrder, segment.ErrNotFirst, segment.ErrFormat}
 
 // edges is a source whose ends are read once while an image is opened: that
 // takes many small reads there, and each is a round trip where the source is
