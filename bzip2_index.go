@@ -28,10 +28,15 @@ type bzip2Codec struct {
 	d      *decoder
 	stream bzip2.Stream
 	block  bzip2.Block
-	text   bzip2.Text
+	text   *bzip2.Text
 	buf    [maxDecode]byte
 
+	ahead    *ahead // decodes coming blocks, while a reader has far to go
+	detached bool   // stream is not where the block ends
+
 	point   bzip2.Point    // of the block
+	after   bzip2.Point    // where the block ends
+	crc     uint32         // the block's own
 	begin   int64          // offset in the chunk of the block's first byte, -1 if none is decoded
 	at      bzip2.Cursor   // of the next byte
 	unwound bool           // text is the block's
@@ -43,12 +48,12 @@ type bzip2Codec struct {
 	record  []byte         // for checkpoints
 }
 
-func newBzip2Codec(e *engine) *bzip2Codec { return &bzip2Codec{e: e} }
+func newBzip2Codec(e *engine) *bzip2Codec { return &bzip2Codec{e: e, text: new(bzip2.Text)} }
 
 // start goes to the last block known to begin at or before off, and in it to
 // the last cursor.
 func (z *bzip2Codec) start(d *decoder, off int64) error {
-	z.d, z.begin, z.walked = d, -1, 0
+	z.d, z.begin, z.walked, z.detached = d, -1, 0, false
 	z.e.mu.Lock()
 	d.pos = z.e.mu.points.nearest(d.chunk, off)
 	z.record = z.e.mu.points.record(z.record[:0], d.chunk, off)
@@ -70,20 +75,19 @@ func (z *bzip2Codec) start(d *decoder, off int64) error {
 	return nil
 }
 
-// next decodes the block at d.pos. Its start becomes a checkpoint, unless it is
-// one, with cursors.
+// next decodes the block at d.pos, or takes it from those decoded ahead. Its
+// start becomes a checkpoint, unless it is one, with cursors.
 func (z *bzip2Codec) next() error {
+	taken := z.begin >= 0 && z.takeAhead()
 	z.begin = -1
-	point, err := z.stream.Peek()
-	if err != nil {
-		return err
+	if !taken {
+		if err := z.decodeBlock(); err != nil {
+			return err
+		}
 	}
-	if err := z.stream.Next(&z.block); err != nil {
-		return err
-	}
-	z.point, z.begin = point, z.d.pos
-	z.at, z.unwound = z.block.Start(), false
+	z.begin = z.d.pos
 	z.sum, z.whole = 0, true
+	var err error
 	z.cursors = append(z.cursors[:0], z.at)
 	z.e.mu.Lock()
 	defer z.e.mu.Unlock()
@@ -97,6 +101,70 @@ func (z *bzip2Codec) next() error {
 	}
 	z.kept = len(z.cursors)
 	return nil
+}
+
+// decodeBlock decodes the next block from the stream.
+func (z *bzip2Codec) decodeBlock() (err error) {
+	z.attach()
+	if z.point, err = z.stream.Peek(); err != nil {
+		return err
+	}
+	if err := z.stream.Next(&z.block); err != nil {
+		return err
+	}
+	z.after = z.stream.Point()
+	z.at, z.crc, z.unwound = z.block.Start(), z.block.CRC(), false
+	return nil
+}
+
+// attach places the stream behind the block, if that was decoded ahead of it.
+func (z *bzip2Codec) attach() {
+	if z.detached {
+		c := &z.e.chunks[z.d.chunk]
+		z.d.fetch.begin(c.DataOffset+z.after.In/8, c.DataOffset+c.DataLength)
+		z.stream.Resume(&z.d.fetch, z.after)
+		z.detached = false
+	}
+}
+
+// takeAhead takes the block behind the present one from the workers, which it
+// puts to work if the reader has far to go.
+func (z *bzip2Codec) takeAhead() bool {
+	if z.ahead == nil {
+		if z.d.until-z.d.pos < aheadFrom {
+			return false
+		}
+		if z.ahead = z.e.newAhead(&z.e.chunks[z.d.chunk], z.after.In/8); z.ahead == nil {
+			return false
+		}
+	}
+	text := z.ahead.take(z.after, z.text)
+	if text == nil {
+		// Where a stream ends and the next begins the block is further on.
+		z.attach()
+		p, err := z.stream.Peek()
+		if err != nil || p.In == z.after.In {
+			return false
+		}
+		z.after = p
+		if text = z.ahead.take(p, z.text); text == nil {
+			return false
+		}
+	}
+	z.text, z.unwound, z.detached = text, true, true
+	z.point = z.after
+	z.after, _ = z.point.AfterText(text)
+	z.at, z.crc = text.Start(), text.CRC()
+	return true
+}
+
+// rest ends what was decoded ahead.
+func (z *bzip2Codec) rest() {
+	if z.ahead != nil {
+		z.ahead.close()
+		z.e.releaseAhead(z.ahead)
+		z.ahead = nil
+	}
 }
 
 // keep adds the block's checkpoint, with the cursors that there are by now. It
@@ -135,7 +203,7 @@ func (z *bzip2Codec) read(p []byte) ([]byte, error) {
 	stop := int64(z.at.Out)/cursorSpacing*cursorSpacing + cursorSpacing
 	p = p[:min(int64(len(p)), stop-int64(z.at.Out))]
 	if !z.unwound && max(z.walked, z.d.until-z.d.pos) >= unwindFrom {
-		z.block.Unwind(&z.text)
+		z.block.Unwind(z.text)
 		z.unwound = true
 	}
 	var n int
@@ -157,8 +225,8 @@ func (z *bzip2Codec) read(p []byte) ([]byte, error) {
 
 // endBlock checks the block's CRC and keeps its cursors, after its last byte.
 func (z *bzip2Codec) endBlock() error {
-	if z.whole && z.sum != z.block.CRC() {
-		return fmt.Errorf("%w: bzip2 block at bit %d: CRC is %08x, stored is %08x", ErrChecksum, z.point.In, z.sum, z.block.CRC())
+	if z.whole && z.sum != z.crc {
+		return fmt.Errorf("%w: bzip2 block at bit %d: CRC is %08x, stored is %08x", ErrChecksum, z.point.In, z.sum, z.crc)
 	}
 	if n := len(z.cursors); n > z.kept {
 		z.e.mu.Lock()
@@ -215,6 +283,7 @@ func (z *bzip2Codec) finish() error {
 			return err
 		}
 	}
+	z.attach()
 	_, err := z.stream.Peek()
 	if err == io.EOF {
 		return nil

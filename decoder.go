@@ -44,6 +44,8 @@ type codec interface {
 	// starting anew, -1 if it can't; seek goes there.
 	reach(d *decoder, off int64) int64
 	seek(d *decoder, off int64)
+	// rest is called when a reader is done, and another may go on later.
+	rest()
 	// finish is called after the chunk's last byte. It checks what can only be
 	// checked then.
 	finish() error
@@ -150,6 +152,7 @@ func (f *forward) reach(d *decoder, off int64) int64 {
 }
 
 func (f *forward) seek(*decoder, int64) {}
+func (f *forward) rest()                {}
 func (f *forward) finish() error        { return nil }
 
 // xzFixed is what an xz.Reader takes besides its dictionary, with the output

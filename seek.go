@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"slices"
 	"sync"
 )
@@ -174,6 +175,9 @@ func (e *engine) step(i int, p []byte, off int64) (int, error) {
 	var n int
 	if err == nil {
 		n, err = e.decode(d, t, p, off)
+	}
+	if d != nil {
+		d.codec.rest()
 	}
 
 	e.mu.Lock()
@@ -438,4 +442,43 @@ func (e *engine) makeRoom() bool {
 	d := e.unpark(0)
 	e.mu.account.release(useDecoders, d.memory)
 	return true
+}
+
+// newAhead puts other cores to work on the coming blocks of a bzip2 chunk, from
+// byte at of its data on: as many as there are, if memory allows for two at
+// least. It waits for none.
+func (e *engine) newAhead(c *Chunk, at int64) *ahead {
+	e.mu.Lock()
+	workers := 0
+	for workers < runtime.GOMAXPROCS(0) && e.takeNow(aheadMemory) {
+		workers++
+	}
+	e.mu.Unlock()
+	if workers < 2 {
+		e.releaseAhead(&ahead{memory: int64(workers) * aheadMemory})
+		return nil
+	}
+	a := newAhead(e.src, c, at, workers)
+	a.memory = int64(workers) * aheadMemory
+	return a
+}
+
+// takeNow takes memory for decoders without waiting for it.
+func (e *engine) takeNow(n int64) bool {
+	for !e.mu.account.take(useDecoders, n) {
+		if !e.makeRoom() {
+			return false
+		}
+	}
+	return true
+}
+
+// releaseAhead gives an ahead's memory back.
+func (e *engine) releaseAhead(a *ahead) {
+	e.mu.Lock()
+	e.mu.account.release(useDecoders, a.memory)
+	if e.mu.waiting > 0 {
+		e.mu.freed.Broadcast()
+	}
+	e.mu.Unlock()
 }

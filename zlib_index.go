@@ -165,6 +165,8 @@ func (z *zlibCodec) reach(d *decoder, off int64) int64 {
 
 func (z *zlibCodec) seek(*decoder, int64) {}
 
+func (z *zlibCodec) rest() {}
+
 // maxExcess is how many bytes more than its chunk a stream is decoded for, to
 // get at its checksum. A damaged stream may be longer than it should be; one
 // that is much longer was meant to be cut.

@@ -25,10 +25,19 @@ type Point struct {
 // This is how blocks decoded apart from each other are joined: a block found by
 // its magic is genuine only if the one before it ended there.
 func (p Point) After(b *Block) (Point, bool) {
-	if p.Level == 0 || b.start.In != p.In || b.Len() > p.Level*levelSize {
+	return p.after(b.start.In, b.end, b.Len(), b.crc)
+}
+
+// AfterText is After for a block of which only the text is left.
+func (p Point) AfterText(t *Text) (Point, bool) {
+	return p.after(t.from, t.to, t.size, t.crc)
+}
+
+func (p Point) after(in, end int64, size int, crc uint32) (Point, bool) {
+	if p.Level == 0 || in != p.In || size > p.Level*levelSize {
 		return p, false
 	}
-	return Point{In: b.end, Level: p.Level, CRC: combine(p.CRC, b.crc)}, true
+	return Point{In: end, Level: p.Level, CRC: combine(p.CRC, crc)}, true
 }
 
 // valid reports whether p can be a place in some data.

@@ -44,6 +44,8 @@ type Text struct {
 	size   int
 	pieces []piece // in the order of the text
 	crc    uint32
+	from   int64 // in bits: where the block begins,
+	to     int64 // and where it ends
 
 	walks []walk
 	found []piece // in the order they were found
@@ -106,6 +108,7 @@ func (t *Text) place(c *Cursor, pos uint32, i int) {
 func (b *Block) Unwind(t *Text) {
 	n := len(b.links)
 	t.size, t.crc = n, b.crc
+	t.from, t.to = b.start.In, b.end
 	t.pieces, t.found, t.walks = t.pieces[:0], t.found[:0], t.walks[:0]
 	if need := n + chains*pieceLen; cap(t.arena) < need {
 		t.arena = make([]byte, roundUp(n)+chains*pieceLen)
