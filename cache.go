@@ -153,6 +153,12 @@ func (c *cache) give() []byte {
 	return p.buf
 }
 
+// takeBack makes memory that give returned a spare page again.
+func (c *cache) takeBack(buf []byte) {
+	c.account.move(useCheckpoints, useCache, pageSize)
+	c.spare = append(c.spare, &page{buf: buf})
+}
+
 // close puts a page that open returned into the cache, filled up to hi. Of two
 // pages with different bytes of the same place the fuller one stays.
 func (c *cache) close(p *page, hi int) {

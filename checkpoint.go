@@ -114,7 +114,8 @@ func (s *checkpoints) wanted(chunk int, off int64) bool {
 func (s *checkpoints) add(chunk int, off, in int64, record []byte) {
 	n := int64(recordHeader + len(record))
 	for !s.room(n) {
-		if off == 0 || len(s.chunks) == 0 {
+		// Thinning makes room in the log's pages, not pages.
+		if off == 0 || n > int64(len(s.pages))*pageSize {
 			return
 		}
 		s.thin()
@@ -137,8 +138,12 @@ func (s *checkpoints) add(chunk int, off, in int64, record []byte) {
 	s.write(record)
 }
 
-// room makes sure that n more bytes fit into the log.
+// room makes sure that n more bytes fit into the log, and that the share is not
+// used up: what checkpoints take beside the log may have grown.
 func (s *checkpoints) room(n int64) bool {
+	if s.account.used[useCheckpoints] > s.account.checkpointShare() {
+		return false
+	}
 	for s.size+n > int64(len(s.pages))*pageSize {
 		if s.account.used[useCheckpoints]+pageSize > s.account.checkpointShare() {
 			return false
@@ -196,9 +201,9 @@ func (s *checkpoints) takeOverhead(chunk int) bool {
 }
 
 // thin doubles the spacing and drops every checkpoint but the first in each
-// span, and those at the start of chunks. Those that remain need no more of their window for the longer way to
-// the next: what lies beyond the old way's end refers back 32 KiB at most, which
-// is less than any way.
+// span, and those at the start of chunks. Those that remain need no more of
+// their window for the longer way to the next: what lies beyond the old way's
+// end refers back 32 KiB at most, which is less than any way.
 func (s *checkpoints) thin() {
 	s.spacing *= 2
 	for chunk, points := range s.chunks {
@@ -237,5 +242,20 @@ func (s *checkpoints) compact() {
 			buf = s.read(buf[:0], from, recordHeader+n)
 			s.write(buf)
 		}
+	}
+	s.giveBack()
+}
+
+// giveBack returns pages that the log has no use for, as far as the share is
+// exceeded.
+func (s *checkpoints) giveBack() {
+	for s.account.used[useCheckpoints] > s.account.checkpointShare() {
+		last := len(s.pages) - 1
+		if last < 0 || s.size > int64(last)*pageSize {
+			return
+		}
+		s.cache.takeBack(s.pages[last])
+		s.pages[last] = nil
+		s.pages = s.pages[:last]
 	}
 }
