@@ -162,7 +162,7 @@ func (z *bzip2Codec) takeAhead() bool {
 func (z *bzip2Codec) rest() {
 	if z.ahead != nil {
 		z.ahead.close()
-		z.e.releaseAhead(z.ahead)
+		z.e.releaseMemory(z.ahead.memory)
 		z.ahead = nil
 	}
 }

@@ -83,6 +83,15 @@ func (s *checkpoints) has(chunk int, off int64) bool {
 	return i >= 0 && s.chunks[chunk][i].off == off
 }
 
+// from returns the offset of the first checkpoint of the chunk at or after off, 0
+// if there is none.
+func (s *checkpoints) from(chunk int, off int64) int64 {
+	if i := s.find(chunk, off-1) + 1; i < len(s.chunks[chunk]) {
+		return s.chunks[chunk][i].off
+	}
+	return 0
+}
+
 // input returns where in the chunk's data all ends that is needed to decode up
 // to off, 0 if that isn't known: the place of the first checkpoint from there on.
 func (s *checkpoints) input(chunk int, off int64) int64 {

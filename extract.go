@@ -1,24 +1,120 @@
 package dmg
 
-import "io"
+import (
+	"context"
+	"fmt"
+	"io"
+)
 
-// WriteTo writes the whole disk to w in order. It returns how many bytes were
-// written, and the first error.
-func (e *engine) WriteTo(w io.Writer) (n int64, err error) {
-	buf := make([]byte, 1<<20)
-	for n < e.size && err == nil {
-		var k int
-		k, err = e.ReadAt(buf[:min(int64(len(buf)), e.size-n)], n)
-		if k > 0 {
-			kk, werr := w.Write(buf[:k])
-			n += int64(kk)
-			if werr != nil {
-				return n, werr
-			}
+// zeroBytes is what holes are written from.
+var zeroBytes [64 << 10]byte
+
+// WriteTo writes the whole disk to w in order, and implements io.WriterTo. It
+// decodes ahead on all cores, within the memory limit, and calls w.Write from
+// one goroutine at a time. It returns how many bytes were written, and the first
+// error. Other methods may be called meanwhile, but not by w itself.
+func (im *Image) WriteTo(w io.Writer) (n int64, err error) {
+	write := func(b []byte) error {
+		k, err := w.Write(b)
+		n += int64(k)
+		if err == nil && k < len(b) {
+			err = io.ErrShortWrite
 		}
+		return err
 	}
-	if err == io.EOF {
-		err = nil
+	p := pipeline{
+		e:       &im.engine,
+		ordered: true,
+		data:    func(_ int, _ int64, b []byte) error { return write(b) },
+		zeros: func(_ int, _, n int64) error {
+			for n > 0 {
+				k := min(n, int64(len(zeroBytes)))
+				if err := write(zeroBytes[:k]); err != nil {
+					return err
+				}
+				n -= k
+			}
+			return nil
+		},
 	}
+	_, err = p.run(context.Background())
+	im.count.bytesRead.Add(n)
 	return n, err
+}
+
+// ExtractOptions are what Extract may be told. The zero value and nil stand for
+// the defaults.
+type ExtractOptions struct {
+	// Workers is how many goroutines decode, at most: fewer if the memory limit
+	// has no room for them. 0 stands for one a core.
+	Workers int
+
+	// Sparse leaves out what is zero by the block tables: w must read as zeros
+	// where nothing is written, as a new file does, and must be given the
+	// disk's size in another way, such as os.File.Truncate.
+	Sparse bool
+
+	// Progress is called now and then, from one goroutine at a time, with the
+	// bytes of the disk that are done.
+	Progress func(done, total int64)
+}
+
+// Extract writes the disk to w, out of order and from several goroutines at a
+// time. It stops at the first error, or when ctx is done, after the reads and
+// writes under way; the error says up to which offset everything was written,
+// and wraps the cause.
+func (im *Image) Extract(ctx context.Context, w io.WriterAt, o *ExtractOptions) error {
+	if o == nil {
+		o = new(ExtractOptions)
+	}
+	write := func(b []byte, off int64) error {
+		k, err := w.WriteAt(b, off)
+		if err == nil && k < len(b) {
+			err = io.ErrShortWrite
+		}
+		im.count.bytesRead.Add(int64(k))
+		return err
+	}
+	p := pipeline{
+		e:        &im.engine,
+		workers:  o.Workers,
+		progress: o.Progress,
+		data:     func(_ int, off int64, b []byte) error { return write(b, off) },
+		zeros: func(_ int, off, n int64) error {
+			for !o.Sparse && n > 0 {
+				k := min(n, int64(len(zeroBytes)))
+				if err := ctx.Err(); err != nil {
+					return err
+				}
+				if err := write(zeroBytes[:k], off); err != nil {
+					return err
+				}
+				off += k
+				n -= k
+			}
+			return nil
+		},
+	}
+	if end, err := p.run(ctx); err != nil {
+		return fmt.Errorf("dmg: extract: complete up to byte %d: %w", end, err)
+	}
+	return nil
+}
+
+// BuildIndex makes the checkpoints of the whole disk, as reading all of it would:
+// from then on any read decodes little. Index returns them. progress, if not
+// nil, is called now and then, from one goroutine at a time. Damaged chunks are
+// passed over. BuildIndex stops when ctx is done, or at the first error of the
+// source.
+func (im *Image) BuildIndex(ctx context.Context, progress func(done, total int64)) error {
+	p := pipeline{
+		e:        &im.engine,
+		progress: progress,
+		data:     func(int, int64, []byte) error { return nil },
+		zeros:    func(int, int64, int64) error { return nil },
+		skip:     func(c *Chunk) bool { return c.Method != Zlib && c.Method != Bzip2 || c.Length <= minSpacing },
+		lost:     func(int, *ChunkError) error { return nil },
+	}
+	_, err := p.run(ctx)
+	return err
 }

@@ -425,10 +425,23 @@ func (e *engine) blank(c *Chunk) (*decoder, error) {
 		if a.used[useDecoders] == 0 {
 			return nil, &ChunkError{*c, fmt.Errorf("%w: its decoder takes %d bytes of %d", ErrMemoryLimit, memory, a.limit)}
 		}
-		e.mu.waiting++
-		e.mu.freed.Wait()
-		e.mu.waiting--
+		e.wait()
 	}
+}
+
+// wait returns when memory may have become free.
+func (e *engine) wait() {
+	e.mu.waiting++
+	e.mu.freed.Wait()
+	e.mu.waiting--
+}
+
+// retire parks a decoder that has nothing to go on with.
+func (e *engine) retire(d *decoder) {
+	e.mu.Lock()
+	d.pos = d.length
+	e.park(d, nil)
+	e.mu.Unlock()
 }
 
 // makeRoom gives back the memory of a parked decoder, or of a cached page.
@@ -455,7 +468,7 @@ func (e *engine) newAhead(c *Chunk, at int64) *ahead {
 	}
 	e.mu.Unlock()
 	if workers < 2 {
-		e.releaseAhead(&ahead{memory: int64(workers) * aheadMemory})
+		e.releaseMemory(int64(workers) * aheadMemory)
 		return nil
 	}
 	a := newAhead(e.src, c, at, workers)
@@ -473,10 +486,10 @@ func (e *engine) takeNow(n int64) bool {
 	return true
 }
 
-// releaseAhead gives an ahead's memory back.
-func (e *engine) releaseAhead(a *ahead) {
+// releaseMemory gives memory taken for decoders back.
+func (e *engine) releaseMemory(n int64) {
 	e.mu.Lock()
-	e.mu.account.release(useDecoders, a.memory)
+	e.mu.account.release(useDecoders, n)
 	if e.mu.waiting > 0 {
 		e.mu.freed.Broadcast()
 	}
