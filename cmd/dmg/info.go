@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/go-dmg/dmg"
@@ -20,8 +21,8 @@ type infoCmd struct {
 
 // Help implements kong.HelpProvider.
 func (infoCmd) Help() string {
-	return `Prints the image's format as hdiutil names it, the size of its disk, its partitions, and how the disk's bytes are
-stored: chunks and bytes by method, and how many times larger the disk is than what is stored of it.
+	return `Prints the image's format as hdiutil names it, what is wrapped around the disk, the disk's size, its
+partitions, and how its bytes are stored: chunks and bytes by method, and how many times larger the disk is than what is stored of it.
 
 Example:
 
@@ -33,6 +34,7 @@ Example:
 type imageInfo struct {
 	Image      string          `json:"image"`
 	Format     string          `json:"format"`
+	Layers     []string        `json:"layers"` // what is around the disk, outermost first
 	Encrypted  bool            `json:"encrypted"`
 	Size       int64           `json:"size"` // of the disk, bytes
 	Partitions []partitionInfo `json:"partitions"`
@@ -102,6 +104,7 @@ func (c *infoCmd) Run(std *stdio) error {
 func describe(im *dmg.Image) *imageInfo {
 	info := &imageInfo{
 		Format:     im.Format(),
+		Layers:     append([]string{}, im.Layers()...), // never null
 		Encrypted:  im.Encrypted(),
 		Size:       im.Size(),
 		Partitions: []partitionInfo{},
@@ -136,11 +139,7 @@ func describe(im *dmg.Image) *imageInfo {
 // print writes the text form: first the image, then two tables. Names come
 // last in their lines, since their width on a terminal is anyone's guess.
 func (info *imageInfo) print(w io.Writer) error {
-	encrypted := ""
-	if info.Encrypted {
-		encrypted = ", encrypted"
-	}
-	fmt.Fprintf(w, "%s: %s%s\n", printable(info.Image), info.Format, encrypted)
+	fmt.Fprintf(w, "%s: %s (%s)\n", printable(info.Image), info.Format, strings.Join(info.Layers, ", "))
 	fmt.Fprintf(w, "disk: %d bytes, %s, %d sectors\n", info.Size, humanSize(info.Size), info.Size/sectorSize)
 	if len(info.Partitions) > 0 {
 		fmt.Fprintln(w)

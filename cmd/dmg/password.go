@@ -36,7 +36,7 @@ func (f *openFlags) openWithPassword(std *stdio, image string, opts *dmg.Options
 		return im, err
 	}
 	if from != "" {
-		return nil, fmt.Errorf("the password in %s is wrong", from)
+		return nil, fmt.Errorf("%w (password from %s)", err, from)
 	}
 	tty, err := openTerminal(std)
 	if err != nil {
@@ -160,7 +160,7 @@ func (t *terminal) ask(prompt string) (string, error) {
 		got.err = errors.Join(ctx.Err(), term.Restore(fd, state))
 	}
 	fmt.Fprintln(t.out) // the user's newline was not echoed either
-	if errors.Is(got.err, io.EOF) {
+	if len(got.line) == 0 && (got.err == nil || got.err == io.EOF) {
 		return "", errors.New("no password was given")
 	}
 	return string(got.line), got.err

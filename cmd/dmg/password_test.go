@@ -1,0 +1,73 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/go-dmg/dmg/internal/dmgtest"
+)
+
+// encryptedImage writes good-zlib.dmg again, encrypted.
+func encryptedImage(t *testing.T, password string) string {
+	t.Helper()
+	plain, err := os.ReadFile(images + "good-zlib.dmg")
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(t.TempDir(), "secret.dmg")
+	if err := os.WriteFile(name, dmgtest.Encryption{Password: password}.Image(plain), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+func TestPassword(t *testing.T) {
+	const password = " pass wörd"
+	image, want := encryptedImage(t, password), string(zlibDisk(t))
+	file := func(content string) string {
+		name := filepath.Join(t.TempDir(), "password")
+		if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
+	for _, tt := range []struct {
+		name   string
+		args   string
+		env    string
+		stdin  string
+		errOut string // end of standard error; empty: the image opens
+	}{
+		{name: "environment", env: password},
+		{name: "file", args: "--password-file " + file(password)},
+		{name: "file with newline", args: "--password-file " + file(password+"\n")},
+		{name: "file with CRLF", args: "--password-file " + file(password+"\r\n")},
+		{name: "file before environment", args: "--password-file " + file(password), env: "x"},
+		{name: "standard input", args: "--password-file -", stdin: password + "\n"},
+		{name: "none", errOut: "secret.dmg: encrypted, and no terminal to ask for the password: give --password-file FILE or set DMG_PASSWORD\n"},
+		{name: "wrong environment", env: "x", errOut: " (password from DMG_PASSWORD)\n"},
+		{name: "wrong file", args: "--password-file " + file("x"), env: password, errOut: "/password)\n"},
+		{name: "two newlines", args: "--password-file -", stdin: password + "\n\n", errOut: " (password from standard input)\n"},
+		{name: "empty file", args: "--password-file " + file("\n"), errOut: "password file: empty\n"},
+		{name: "a disk for a file", args: "--password-file " + file(strings.Repeat("x", maxPassword+1)), errOut: "longer than 65536 bytes, so not a password\n"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Setenv(passwordVar, tt.env)
+			got := dmgRunWith(t, tt.stdin, append([]string{"cat", image}, strings.Fields(tt.args)...)...)
+			if tt.errOut == "" {
+				if got.status != 0 || got.errOut != "" || got.out != want {
+					t.Errorf("status %d, %q, %d bytes", got.status, got.errOut, len(got.out))
+				}
+				return
+			}
+			if got.status != statusError || !strings.HasPrefix(got.errOut, "dmg: ") || !strings.HasSuffix(got.errOut, tt.errOut) {
+				t.Errorf("status %d, %q, want %q", got.status, got.errOut, tt.errOut)
+			}
+			if strings.Contains(got.errOut, password) {
+				t.Errorf("the password is told: %q", got.errOut)
+			}
+		})
+	}
+}
