@@ -94,7 +94,9 @@ type Image struct {
 	plain      container
 	partitions []Partition
 	tables     []table // in the image's order, which the master checksum follows
-	koly       *koly   // nil if the image is no UDIF
+	order      []int   // index of each table's partition
+	dataFork   struct{ off, length int64 }
+	koly       *koly // nil if the image is no UDIF
 }
 
 // Partition is a range of the disk with a name. In a UDIF image it is what has a
@@ -202,6 +204,8 @@ func (im *Image) layout(keys crypt.Keys) ([]Chunk, int64, error) {
 	im.koly = k
 	c.disk = c.r
 	p := tableParser{dataFork: k.data.off, dataSize: c.size}
+	im.dataFork.off = int64(min(k.data.off, uint64(c.size)))
+	im.dataFork.length = int64(min(k.data.length, uint64(c.size-im.dataFork.off)))
 	if k.segments > 1 {
 		s, err := c.joinSegments(k, keys)
 		if err != nil {
@@ -209,6 +213,7 @@ func (im *Image) layout(keys crypt.Keys) ([]Chunk, int64, error) {
 		}
 		c.disk = s
 		p = tableParser{dataSize: s.Size()}
+		im.dataFork.off, im.dataFork.length = 0, s.Size()
 	}
 	return im.readTables(p)
 }
@@ -239,9 +244,9 @@ func (im *Image) readTables(p tableParser) ([]Chunk, int64, error) {
 		sectors = max(sectors, t.first+t.count)
 		im.tables = append(im.tables, t)
 	}
-	order := im.sortPartitions()
+	im.order = im.sortPartitions()
 	for i := range p.chunks {
-		p.chunks[i].Partition = order[p.chunks[i].Partition]
+		p.chunks[i].Partition = im.order[p.chunks[i].Partition]
 	}
 	return p.chunks, int64(sectors) * sectorSize, nil
 }
@@ -328,6 +333,29 @@ func (im *Image) Partitions() []Partition { return slices.Clone(im.partitions) }
 // Chunks yields the chunks of the whole disk in order, from byte 0 to Size.
 // Holes, which no block table covers, come as Zero chunks without a partition.
 func (im *Image) Chunks() iter.Seq[Chunk] { return im.all() }
+
+// ReadAt reads len(p) bytes of the disk from byte off on, as io.ReaderAt says: a
+// short read has an error, which is io.EOF at the disk's end. The error is a
+// *ChunkError if a chunk in the range is damaged or unsupported; the bytes before
+// it are right. Errors of the source are passed on, and the next read tries
+// again. Concurrent reads of one place decode it once; reads of different places
+// don't wait for each other.
+func (im *Image) ReadAt(p []byte, off int64) (int, error) { return im.readAt(p, off) }
+
+// Stats are counters of an Image since it was opened, in bytes where nothing
+// else is said.
+type Stats struct {
+	BytesRead       int64 // returned by ReadAt, or written by WriteTo and Extract
+	BytesDecoded    int64 // made by decoders
+	SourceBytes     int64 // read from the source, since the image was opened
+	SourceReads     int64 // calls of the source's ReadAt
+	CacheHits       int64 // times that a read found decoded data
+	CheckpointBytes int64 // memory that checkpoints take now
+	CacheBytes      int64 // memory that decoded data takes now
+}
+
+// Stats returns the counters so far.
+func (im *Image) Stats() Stats { return im.stats() }
 
 // udifFormats are the names that hdiutil has for images compressed by a method.
 var udifFormats = map[Method]string{

@@ -44,20 +44,8 @@ func (e *engine) init(r io.ReaderAt, m chunkMap, limit int64) {
 	e.mu.freed.L = &e.mu
 }
 
-// Stats are counters of an Image since it was opened. Bytes are counted as
-// stored or decoded, whoever they were for.
-type Stats struct {
-	BytesRead       int64 // returned by reads
-	BytesDecoded    int64 // made by decoders
-	SourceBytes     int64 // read from the source
-	SourceReads     int64 // calls of the source's ReadAt
-	CacheHits       int64 // times that a read found decoded data
-	CheckpointBytes int64 // memory that checkpoints take now
-	CacheBytes      int64 // memory that decoded data takes now
-}
-
-// Stats returns the counters so far.
-func (e *engine) Stats() Stats {
+// stats returns the counters so far.
+func (e *engine) stats() Stats {
 	e.mu.Lock()
 	used := e.mu.account.used
 	e.mu.Unlock()
@@ -72,12 +60,8 @@ func (e *engine) Stats() Stats {
 	}
 }
 
-// ReadAt reads len(p) bytes of the disk from byte off on, as io.ReaderAt says.
-// The error is a *ChunkError if a chunk in the range is damaged or unsupported;
-// the bytes before it are right. Errors of the source are passed on, and the
-// next read tries again. It may be called concurrently; reads of the same place
-// decode it once.
-func (e *engine) ReadAt(p []byte, off int64) (n int, err error) {
+// readAt is ReadAt of the disk.
+func (e *engine) readAt(p []byte, off int64) (n int, err error) {
 	if off < 0 {
 		return 0, fmt.Errorf("dmg: ReadAt: offset %d is negative", off)
 	}
