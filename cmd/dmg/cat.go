@@ -33,7 +33,7 @@ func (c *catCmd) Run(std *stdio) error {
 	if err != nil {
 		return err
 	}
-	defer im.Close()
+	defer c.close(std, im)
 	r, err := partitionRange(im, c.Partition)
 	if err != nil {
 		return fmt.Errorf("%s: %w", c.Image, err)

@@ -47,7 +47,7 @@ func (c *extractCmd) Run(ctx context.Context, std *stdio) error {
 	if err != nil {
 		return err
 	}
-	defer im.Close()
+	defer c.close(std, im)
 	ctx, stop := interruptible(ctx)
 	defer stop()
 	defer out.discard() // unless it is committed
@@ -84,6 +84,10 @@ func (c *extractCmd) openRange(std *stdio) (*dmg.Image, diskRange, error) {
 func (c *extractCmd) write(ctx context.Context, im *dmg.Image, r diskRange, out *output, progress func(done, total int64)) ([]loss, error) {
 	if out.place == stream {
 		return c.stream(ctx, im, r, out.f, progress)
+	}
+	whole := r == diskRange{0, im.Size()}
+	if whole && !c.KeepGoing {
+		return nil, im.Extract(ctx, out.f, &dmg.ExtractOptions{Sparse: out.place == regular, Progress: progress})
 	}
 	cp := copier{
 		im:        im,
@@ -136,7 +140,7 @@ func (c *extractCmd) toStdout(ctx context.Context, std *stdio) error {
 	if err != nil {
 		return err
 	}
-	defer im.Close()
+	defer c.close(std, im)
 	lost, err := c.stream(ctx, im, r, std.out, func(int64, int64) {})
 	if err != nil {
 		return c.explain(err)
@@ -147,11 +151,11 @@ func (c *extractCmd) toStdout(ctx context.Context, std *stdio) error {
 // explain says what can be done about a chunk that can't be read.
 func (c *extractCmd) explain(err error) error {
 	var damaged *dmg.ChunkError
-	if !errors.As(err, &damaged) {
-		return err
-	}
-	if c.KeepGoing || errors.Is(err, dmg.ErrMemoryLimit) {
+	switch {
+	case errors.Is(err, dmg.ErrMemoryLimit):
 		return fmt.Errorf("%s: %w", c.Image, err)
+	case c.KeepGoing || !errors.As(err, &damaged):
+		return err
 	}
 	return fmt.Errorf("%s: %w; --keep-going extracts the rest", c.Image, err)
 }

@@ -272,7 +272,7 @@ func TestKeepGoing(t *testing.T) {
 // TestKeepGoingLargeChunk has a wrong checksum at the end of a chunk that takes
 // several reads: what was written of it before is lost as well.
 func TestKeepGoingLargeChunk(t *testing.T) {
-	const size, chunk = 8 << 20, 4 << 20
+	const size, chunk = 3 << 20, 2 << 20
 	disk := dmgtest.Text(1, size).Bytes()
 	l, err := dmgtest.Build(disk, dmgtest.Options{ChunkSectors: chunk / sectorSize, Partitions: []dmgtest.Partition{{First: 1}}})
 	if err != nil {
@@ -286,7 +286,7 @@ func TestKeepGoingLargeChunk(t *testing.T) {
 	}
 	want := slices.Clone(disk)
 	clear(want[:sectorSize+chunk])
-	const lost = "dmg: lost sectors 1-8192: "
+	const lost = "dmg: lost sectors 1-4096: "
 	for _, tt := range []struct {
 		args []string
 		want []byte

@@ -19,7 +19,7 @@ type imageArg struct {
 type openFlags struct {
 	PasswordFile string   `placeholder:"FILE" help:"Read an encrypted image's password from FILE, - for standard input; one newline at its end is not part of it."`
 	MemoryLimit  byteSize `placeholder:"SIZE" help:"Memory for decoding, such as 32M; 64M if not given."`
-	Verbose      bool     `short:"v" help:"Say more on standard error."`
+	Verbose      bool     `short:"v" help:"Say on standard error what was decoded and fetched."`
 }
 
 // open opens the image, asking for a password where it takes one.
@@ -38,6 +38,14 @@ func (f *openFlags) open(std *stdio, image string) (*dmg.Image, error) {
 		return nil, err
 	}
 	return nil, fmt.Errorf("%s: %w", image, err)
+}
+
+// close closes the image, and says what it cost if the user wants to know.
+func (f *openFlags) close(std *stdio, im *dmg.Image) {
+	s := im.Stats()
+	f.verbosef(std, "read %s of the disk; decoded %s; fetched %s of the image in %d reads",
+		humanSize(s.BytesRead), humanSize(s.BytesDecoded), humanSize(s.SourceBytes), s.SourceReads)
+	im.Close()
 }
 
 // verbosef says something to users who want to know more.

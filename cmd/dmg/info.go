@@ -79,7 +79,7 @@ func (c *infoCmd) Run(std *stdio) error {
 	if err != nil {
 		return err
 	}
-	defer im.Close()
+	defer c.close(std, im)
 	info := describe(im)
 	info.Image = c.Image
 	var b bytes.Buffer
@@ -156,13 +156,17 @@ func (info *imageInfo) printPartitions(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(t, "partition\toffset\tlength\tsize\t  name")
 	for _, p := range info.Partitions {
-		name := printable(p.Name)
-		if name == "" {
-			name = "(unnamed)"
-		}
-		fmt.Fprintf(t, "%d\t%d\t%d\t%s\t  %s\n", p.Index, p.Offset, p.Length, humanSize(p.Length), name)
+		fmt.Fprintf(t, "%d\t%d\t%d\t%s\t  %s\n", p.Index, p.Offset, p.Length, humanSize(p.Length), partitionName(p.Name))
 	}
 	return t.Flush()
+}
+
+// partitionName is a partition's name as tables show it.
+func partitionName(name string) string {
+	if name == "" {
+		return "(unnamed)"
+	}
+	return printable(name)
 }
 
 // printMethods writes a line a method, and their total.

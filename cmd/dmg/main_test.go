@@ -104,6 +104,7 @@ var commandTests = []struct {
 	{name: "help of info", args: "info --help", golden: "help-info.txt"},
 	{name: "help of extract", args: "extract --help", golden: "help-extract.txt"},
 	{name: "help of cat", args: "cat --help", golden: "help-cat.txt"},
+	{name: "help of verify", args: "verify --help", golden: "help-verify.txt"},
 	{name: "help of nbd", args: "nbd --help", golden: "help-nbd.txt"},
 	{name: "help of completion", args: "completion --help", golden: "help-completion.txt"},
 	{name: "unknown command", args: "inf", status: 2, errOut: `dmg: unexpected argument inf, did you mean "info"\?\nTry "dmg --help".\n`},
@@ -130,6 +131,19 @@ var commandTests = []struct {
 	{name: "JSON of mixed", args: "info --json ../../testdata/good-mixed.dmg", golden: "info-mixed.json"},
 	{name: "JSON of names", args: "info --json ../../testdata/good-names.dmg", golden: "info-names.json"},
 
+	{name: "verify zlib", args: "verify ../../testdata/good-zlib.dmg", golden: "verify-zlib.txt"},
+	{name: "verify names", args: "verify ../../testdata/good-names.dmg", golden: "verify-names.txt"},
+	{name: "verify a wrong table sum", args: "verify ../../testdata/bad-table-sum.dmg", status: 1, golden: "verify-table-sum.txt",
+		errOut: `dmg: ../../testdata/bad-table-sum.dmg: damaged: .* wrong checksums?, 0 unreadable chunks\n`},
+	{name: "verify a wrong data sum", args: "verify ../../testdata/bad-data-sum.dmg", status: 1, golden: "verify-data-sum.txt",
+		errOut: `dmg: ../../testdata/bad-data-sum.dmg: damaged: 1 wrong checksum, 0 unreadable chunks\n`},
+	{name: "verify a damaged chunk", args: "verify ../../testdata/bad-stream.dmg", status: 1, golden: "verify-stream.txt",
+		errOut: `dmg: ../../testdata/bad-stream.dmg: damaged: .* wrong checksums?, 1 unreadable chunk\n`},
+	{name: "verify unknown methods", args: "verify ../../testdata/unsupported-1990s.dmg", status: 1, golden: "verify-1990s.txt",
+		errOut: `dmg: ../../testdata/unsupported-1990s.dmg: damaged: .* 4 unreadable chunks\n`},
+
+	{name: "verbose", args: "cat -v ../../testdata/good-zlib.dmg -o 64s -n 1", golden: "cat-verbose.txt",
+		errOut: `dmg: read 1 B of the disk; decoded \d.* B; fetched \d.* of the image in \d+ reads\n`},
 	{name: "offset past the end", args: "cat ../../testdata/good-zlib.dmg --offset 1G", status: 1,
 		errOut: `dmg: ../../testdata/good-zlib.dmg: offset 1073741824 is past the end of the disk, which has \d+ bytes\n`},
 	{name: "offset past a partition", args: "cat ../../testdata/good-zlib.dmg -p 0 -o 1M", status: 1, errOut: `dmg: .* past the end of the partition, .*\n`},
@@ -140,7 +154,7 @@ var commandTests = []struct {
 	{name: "unreadable chunk", args: "extract ../../testdata/bad-stream.dmg -", status: 1, errOut: `dmg: ../../testdata/bad-stream.dmg: zlib chunk at sectors .*; --keep-going extracts the rest\n`},
 	{name: "no password file", args: "info --password-file none ../../testdata/good-zlib.dmg", status: 1, errOut: `dmg: .*password file: open none: .*\n`},
 	{name: "empty password file", args: "info --password-file - ../../testdata/good-zlib.dmg", status: 1, errOut: `dmg: .*password file: empty\n`},
-	{name: "memory limit", args: "extract --memory-limit 1k ../../testdata/good-lzma.dmg -", status: 1, errOut: `dmg: ../../testdata/good-lzma.dmg: lzma chunk .*; give it more with --memory-limit\n`},
+	{name: "memory limit", args: "extract --memory-limit 1k ../../testdata/good-lzma.dmg -", status: 1, errOut: `dmg: ../../testdata/good-lzma.dmg: .*; give it more with --memory-limit\n`},
 }
 
 func TestCommands(t *testing.T) {

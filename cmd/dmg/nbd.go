@@ -53,7 +53,7 @@ func (c *nbdCmd) Run(ctx context.Context, std *stdio) error {
 	if err != nil {
 		return err
 	}
-	defer im.Close()
+	defer c.close(std, im)
 	r, err := partitionRange(im, c.Partition)
 	if err != nil {
 		return fmt.Errorf("%s: %w", c.Image, err)

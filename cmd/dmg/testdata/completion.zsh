@@ -4,6 +4,7 @@ _dmg() {
         'info:Say what an image is and what is in it.'
         'extract:Write an image'\''s disk, or one partition, to a file.'
         'cat:Write any range of an image'\''s disk to standard output.'
+        'verify:Check an image against the checksums that it stores.'
         'nbd:Serve an image'\''s disk, read-only, to QEMU and other clients of the NBD protocol.'
         'completion:Print a completion script for a shell.'
     )
@@ -26,8 +27,8 @@ _dmg() {
             '--json[Print JSON, whose fields stay as they are in later versions.]' \
             '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input; one newline at its end is not part of it.]:FILE:_files' \
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
-            '-v[Say more on standard error.]' \
-            '--verbose[Say more on standard error.]' \
+            '-v[Say on standard error what was decoded and fetched.]' \
+            '--verbose[Say on standard error what was decoded and fetched.]' \
             ':image:_files'
         ;;
     extract)
@@ -44,8 +45,8 @@ _dmg() {
             '--quiet[Show no progress.]' \
             '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input; one newline at its end is not part of it.]:FILE:_files' \
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
-            '-v[Say more on standard error.]' \
-            '--verbose[Say more on standard error.]' \
+            '-v[Say on standard error what was decoded and fetched.]' \
+            '--verbose[Say on standard error what was decoded and fetched.]' \
             ':image:_files' \
             ':out:_files'
         ;;
@@ -62,8 +63,21 @@ _dmg() {
             '--partition=[Count from the start of this partition, and end at its end\: a number or name from dmg info, or a part of a name.]:NAME: ' \
             '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input; one newline at its end is not part of it.]:FILE:_files' \
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
-            '-v[Say more on standard error.]' \
-            '--verbose[Say more on standard error.]' \
+            '-v[Say on standard error what was decoded and fetched.]' \
+            '--verbose[Say on standard error what was decoded and fetched.]' \
+            ':image:_files'
+        ;;
+    verify)
+        _arguments \
+            '-h[Show context-sensitive help.]' \
+            '--help[Show context-sensitive help.]' \
+            '--version[Print the version and exit.]' \
+            '-q[Show no progress.]' \
+            '--quiet[Show no progress.]' \
+            '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input; one newline at its end is not part of it.]:FILE:_files' \
+            '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
+            '-v[Say on standard error what was decoded and fetched.]' \
+            '--verbose[Say on standard error what was decoded and fetched.]' \
             ':image:_files'
         ;;
     nbd)
@@ -77,8 +91,8 @@ _dmg() {
             '--listen=[Listen on a TCP address, HOST\:PORT or PORT; 127.0.0.1\:10809 if neither is given. Port 0 takes a free one.]:ADDR: ' \
             '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input; one newline at its end is not part of it.]:FILE:_files' \
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
-            '-v[Say more on standard error.]' \
-            '--verbose[Say more on standard error.]' \
+            '-v[Say on standard error what was decoded and fetched.]' \
+            '--verbose[Say on standard error what was decoded and fetched.]' \
             ':image:_files'
         ;;
     completion)
