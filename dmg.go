@@ -1,3 +1,43 @@
+// Package dmg reads Apple disk images: any byte of the disk inside, without
+// decoding the rest.
+//
+// A disk image is a disk cut into chunks, each stored raw, as zeros, or
+// compressed. [Open] and [NewImage] read its block tables; the [Image] is an
+// [io.ReaderAt] of the disk. A read goes to the chunks it touches, and inside a
+// compressed chunk to a checkpoint shortly before, so that it decodes little
+// even where a chunk is as large as the disk.
+//
+// # Formats
+//
+// UDIF images compressed by zlib (UDZO), bzip2 (UDBZ), LZFSE (ULFO), LZMA (ULMO)
+// and ADC (UDCO), and uncompressed ones (UDRO), with a property list or a
+// resource fork; sparse images (UDSP) and sparse bundles (UDSB); images split
+// into segments; raw disks (UDRW, UDTO); and all of these encrypted by a password
+// or for a certificate. The compressions of the 1990s, KenCode, RLE and LZH, are
+// not decoded: such an image opens, and reading such a chunk is ErrUnsupported.
+// File systems are not this package's business: hand a [Partition] to one.
+//
+// # Checkpoints
+//
+// A zlib or bzip2 chunk can only be decoded from its start, at first. The first
+// way through it, whoever's read that is, leaves checkpoints at which decoding
+// can resume. BuildIndex goes that way for the whole disk, on all cores. The
+// other compressions have no checkpoints; their chunks are a megabyte or less in
+// the images that Apple's tools write.
+//
+// # Memory
+//
+// Decoders, decoded data that is kept for later reads, and checkpoints take up to
+// [Options].MemoryLimit bytes together, whatever the image says, however large
+// its chunks are, and however many reads there are at a time. The chunk map, 48
+// bytes a chunk, comes on top.
+//
+// # Untrusted images
+//
+// An image may come from anyone. A hostile one gives an error or some bytes; it
+// does not make the package panic, run on without end, or allocate by what it
+// claims. The structures are checked when the image is opened, compressed data
+// when it is decoded, and checksums by Verify.
 package dmg
 
 import (
