@@ -382,6 +382,10 @@ func (e *engine) park(d *decoder, err error) {
 	}
 }
 
+// maxParked is how many decoders are parked at most while readers take new ones:
+// each read looks through all of them.
+const maxParked = 128
+
 // blank returns a decoder for c that stands nowhere: a new one, or a parked one
 // whose place is given up. Decoders may fill a quarter of the limit before
 // parked ones are reused, which is enough for many sequential readers. A reader
@@ -396,7 +400,7 @@ func (e *engine) blank(c *Chunk) (*decoder, error) {
 	a := &e.mu.account
 	for {
 		old := slices.IndexFunc(e.mu.parked, func(d *decoder) bool { return d.method == c.Method && d.memory >= memory })
-		few := a.used[useDecoders]+memory <= a.limit/4
+		few := a.used[useDecoders]+memory <= a.limit/4 && len(e.mu.parked) < maxParked
 		if old >= 0 && (!few || e.mu.parked[old].chunk < 0) {
 			return e.unpark(old), nil
 		}
