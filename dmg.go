@@ -125,6 +125,10 @@ type Options struct {
 	// reads, which wait for each other rather than exceed it. The chunk map,
 	// 48 bytes a chunk, comes on top.
 	MemoryLimit int64
+
+	// Index holds checkpoints that an earlier run saved. Opening fails with
+	// ErrIndex if it is of another image.
+	Index *Index
 }
 
 // Image is an open disk image. All methods are safe for concurrent use, except
@@ -223,6 +227,11 @@ func (im *Image) open(opts *Options) error {
 		return err
 	}
 	im.engine.init(c.disk, m, limit)
+	if opts.Index != nil {
+		if err := im.useIndex(opts.Index); err != nil {
+			return err
+		}
+	}
 	return im.findPartitions()
 }
 

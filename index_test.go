@@ -1,0 +1,726 @@
+package dmg
+
+import (
+	"bytes"
+	"compress/flate"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"testing/iotest"
+
+	"github.com/go-dmg/dmg/internal/dmgtest"
+)
+
+// indexDisk is 5 MiB and a bit: 80 spans of checkpoints, six bzip2 blocks.
+func indexDisk() []byte {
+	return dmgtest.Join(dmgtest.Mixed(5, 2<<20), dmgtest.Text(6, 3<<20), dmgtest.Random(7, 5000)).Bytes()
+}
+
+func newTest(t testing.TB, file []byte, opts *Options) *Image {
+	t.Helper()
+	im, err := NewImage(bytes.NewReader(file), int64(len(file)), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return im
+}
+
+// saved returns the bytes of the image's index.
+func saved(t testing.TB, im *Image) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	if n, err := im.Index().WriteTo(&b); err != nil || n != int64(b.Len()) {
+		t.Fatalf("WriteTo = %d, %v, wrote %d", n, err, b.Len())
+	}
+	return b.Bytes()
+}
+
+func readIndex(t testing.TB, file []byte) *Index {
+	t.Helper()
+	ix, err := ReadIndex(bytes.NewReader(file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ix
+}
+
+// readThrough reads the whole disk and compares it.
+func readThrough(t testing.TB, im *Image, disk []byte) {
+	t.Helper()
+	var b bytes.Buffer
+	if _, err := im.WriteTo(&b); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.Bytes(); !bytes.Equal(got[:len(disk)], disk) || len(bytes.Trim(got[len(disk):], "\x00")) > 0 {
+		t.Fatal("wrong bytes")
+	}
+}
+
+// builtIndex returns the index of an image whose whole disk has been read.
+func builtIndex(t testing.TB, file, disk []byte) []byte {
+	t.Helper()
+	im := newTest(t, file, nil)
+	readThrough(t, im, disk)
+	return saved(t, im)
+}
+
+var indexImages = []struct {
+	name  string
+	o     dmgtest.Options
+	block bool  // a read may decode a block of bzip2
+	most  int64 // the longest way between checkpoints that the index may have
+}{
+	{name: "zlib one chunk", o: dmgtest.Options{}, most: 512 << 10},
+	{name: "zlib 1 MiB", o: dmgtest.Options{ChunkSectors: 2048}, most: 512 << 10},
+	{name: "zlib level 1", o: dmgtest.Options{Level: 1, ChunkSectors: 5000}, most: 512 << 10},
+	{name: "bzip2 one chunk", o: dmgtest.Options{Codecs: []dmgtest.Method{dmgtest.Bzip2}}, block: true, most: 900_000},
+	{name: "bzip2 level 1", o: dmgtest.Options{Codecs: []dmgtest.Method{dmgtest.Bzip2}, Level: 1}, block: true, most: 200_000},
+	{name: "mixed", o: dmgtest.Options{
+		Codecs:       []dmgtest.Method{dmgtest.Zlib, dmgtest.Bzip2, dmgtest.Raw, dmgtest.LZFSE, dmgtest.Zlib},
+		ChunkSectors: 3000, Shuffle: true,
+	}, block: true, most: 3000 * sectorSize},
+}
+
+// An Image that is given the index of another one of the same file decodes no
+// more for its first read than from the last checkpoint on, or one block.
+func TestIndexRoundTrip(t *testing.T) {
+	disk := indexDisk()
+	for _, tt := range indexImages {
+		t.Run(tt.name, func(t *testing.T) {
+			file := dmgtest.Image(t, disk, tt.o)
+			index := builtIndex(t, file, disk)
+			ix := readIndex(t, index)
+			if limit := max(len(file)/indexShare, indexFloor); len(index) > limit {
+				t.Errorf("an index of %d bytes for an image of %d", len(index), len(file))
+			}
+			rng := rand.New(rand.NewPCG(1, 2))
+			for range 20 {
+				im := newTest(t, file, &Options{Index: ix})
+				p := make([]byte, 4096)
+				off := rng.Int64N(int64(len(disk) - len(p)))
+				before := im.Stats().BytesDecoded
+				if _, err := im.ReadAt(p, off); err != nil || !bytes.Equal(p, disk[off:][:len(p)]) {
+					t.Fatalf("read at %d: %v or wrong bytes", off, err)
+				}
+				decoded := im.Stats().BytesDecoded - before
+				if limit := tt.most + 4096; decoded > limit {
+					t.Errorf("the first read decodes %d bytes, more than %d", decoded, limit)
+				}
+			}
+			again := newTest(t, file, &Options{Index: ix})
+			if got := saved(t, again); !bytes.Equal(got, index) {
+				t.Error("an index that was taken over and saved is another one")
+			}
+			readThrough(t, again, disk)
+		})
+	}
+}
+
+// places returns the offsets of all checkpoints.
+func places(im *Image) map[int][]int64 {
+	all := make(map[int][]int64)
+	for chunk, points := range im.mu.points.chunks {
+		for _, p := range points {
+			all[chunk] = append(all[chunk], p.off)
+		}
+	}
+	return all
+}
+
+// The same checkpoints give the same bytes, however they came to be.
+func TestIndexIsReproducible(t *testing.T) {
+	disk := indexDisk()
+	for _, tt := range indexImages {
+		t.Run(tt.name, func(t *testing.T) {
+			file := dmgtest.Image(t, disk, tt.o)
+			want := builtIndex(t, file, disk)
+			ways := []struct {
+				name string
+				opts Options
+				read func(im *Image)
+			}{
+				{"in one read", Options{}, func(im *Image) { im.ReadAt(make([]byte, im.Size()), 0) }},
+				{"in small steps", Options{}, func(im *Image) { readPrefix(im, make([]byte, im.Size()), 4096) }},
+				{"in little memory", Options{MemoryLimit: 16 << 20}, func(im *Image) { im.WriteTo(io.Discard) }},
+				{"in much memory", Options{MemoryLimit: 256 << 20}, func(im *Image) { im.WriteTo(io.Discard) }},
+				{"chunks from the last", Options{}, func(im *Image) {
+					for _, c := range slices.Backward(im.chunks) {
+						im.ReadAt(make([]byte, c.Length), c.Offset)
+					}
+				}},
+				{"with the index", Options{Index: readIndex(t, want)}, func(im *Image) { im.WriteTo(io.Discard) }},
+			}
+			for _, way := range ways {
+				if tt.block && way.name == "in small steps" {
+					// The cursors in a bzip2 block are the same places, but
+					// one place has several cursors.
+					continue
+				}
+				im := newTest(t, file, &way.opts)
+				way.read(im)
+				if !bytes.Equal(saved(t, im), want) {
+					t.Errorf("%s: another index", way.name)
+				}
+			}
+		})
+	}
+}
+
+// Random reads leave the checkpoints of zlib chunks that reading in order does.
+func TestIndexByRandomReads(t *testing.T) {
+	disk := indexDisk()
+	file := dmgtest.Image(t, disk, dmgtest.Options{})
+	im := newTest(t, file, nil)
+	rng := rand.New(rand.NewPCG(3, 4))
+	var wg sync.WaitGroup
+	for range 4 {
+		offs := make([]int64, 50)
+		for i := range offs {
+			offs[i] = rng.Int64N(int64(len(disk) - 1000))
+		}
+		offs = append(offs, int64(len(disk)-1000))
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			p := make([]byte, 1000)
+			for i, off := range offs {
+				if i%20 == 0 {
+					im.Index()
+				}
+				if _, err := im.ReadAt(p, off); err != nil || !bytes.Equal(p, disk[off:][:len(p)]) {
+					t.Errorf("read at %d: %v or wrong bytes", off, err)
+				}
+			}
+		}()
+	}
+	wg.Wait()
+	whole := newTest(t, file, nil)
+	readThrough(t, whole, disk)
+	// A decoder that was called away may have left one out.
+	for chunk, offs := range places(im) {
+		for _, off := range offs {
+			if _, ok := slices.BinarySearch(places(whole)[chunk], off); !ok {
+				t.Errorf("a checkpoint at %d of chunk %d", off, chunk)
+			}
+		}
+	}
+	other := newTest(t, file, &Options{Index: readIndex(t, saved(t, im))})
+	readThrough(t, other, disk)
+	if !bytes.Equal(saved(t, other), saved(t, whole)) {
+		t.Error("another index when the rest has been read")
+	}
+}
+
+// Where the index has more than checkpoints may take, they are thinned out.
+func TestIndexThinned(t *testing.T) {
+	disk := dmgtest.Text(1, 24<<20).Bytes()
+	file := dmgtest.Image(t, disk, dmgtest.Options{})
+	ix := readIndex(t, builtIndex(t, file, disk))
+	full := newTest(t, file, &Options{Index: ix}).Stats().CheckpointBytes
+	const limit = 1 << 20
+	im := newTest(t, file, &Options{Index: ix, MemoryLimit: limit})
+	if n := im.Stats().CheckpointBytes; n > limit/2 || n == 0 || full <= limit/2 {
+		t.Errorf("%d bytes of checkpoints, %d without a limit", n, full)
+	}
+	p := make([]byte, 4096)
+	if _, err := im.ReadAt(p, 20<<20); err != nil || !bytes.Equal(p, disk[20<<20:][:len(p)]) {
+		t.Error(err, "or wrong bytes")
+	}
+	if n := im.Stats().BytesDecoded; n > 8<<20 {
+		t.Errorf("the first read decodes %d bytes", n)
+	}
+}
+
+// tryIndex reads the disk through an image that is given an index, if it is
+// taken, from many places. It fails the test for wrong bytes, and for an error
+// of another class than ErrIndex.
+func tryIndex(t *testing.T, image, index, disk []byte) (taken bool) {
+	t.Helper()
+	ix, err := ReadIndex(bytes.NewReader(index))
+	if err == nil {
+		var im *Image
+		if im, err = NewImage(bytes.NewReader(image), int64(len(image)), &Options{Index: ix}); err == nil {
+			for off := int64(len(disk)) - 10; err == nil && off > 0; off -= int64(len(disk)) / 40 {
+				p := make([]byte, 10)
+				if _, err = im.ReadAt(p, off); err == nil && !bytes.Equal(p, disk[off:][:len(p)]) {
+					t.Errorf("wrong bytes at %d", off)
+				}
+			}
+			taken = err == nil
+		}
+	}
+	if err != nil && !errors.Is(err, ErrIndex) {
+		t.Errorf("%v, want ErrIndex", err)
+	}
+	return taken
+}
+
+func TestIndexMutated(t *testing.T) {
+	disk := indexDisk()
+	for _, tt := range indexImages[:4] {
+		t.Run(tt.name, func(t *testing.T) {
+			image := dmgtest.Image(t, disk, tt.o)
+			index := builtIndex(t, image, disk)
+			if !tryIndex(t, image, index, disk) {
+				t.Fatal("the whole index is refused")
+			}
+			rng := rand.New(rand.NewPCG(5, 6))
+			for range 200 {
+				bad := mutate(rng, index)
+				if tryIndex(t, image, bad, disk) && !bytes.Equal(bad, index) {
+					t.Fatal("a changed index is taken")
+				}
+			}
+		})
+	}
+}
+
+// mutate returns b with one to four changes.
+func mutate(rng *rand.Rand, b []byte) []byte {
+	b = bytes.Clone(b)
+	for range 1 + rng.IntN(4) {
+		i := rng.IntN(len(b))
+		n := min(1+rng.IntN(40), len(b)-i)
+		switch rng.IntN(5) {
+		case 0:
+			b[i] ^= 1 << rng.IntN(8)
+		case 1:
+			b[i] = byte(rng.Uint32())
+		case 2:
+			b = slices.Delete(b, i, i+n)
+		case 3:
+			b = slices.Insert(b, i, b[i:i+n]...)
+		case 4:
+			clear(b[i : i+n])
+		}
+	}
+	return b
+}
+
+func TestIndexCutShort(t *testing.T) {
+	disk := dmgtest.Text(1, 600<<10).Bytes()
+	image := dmgtest.Image(t, disk, dmgtest.Options{Codecs: []dmgtest.Method{dmgtest.Zlib, dmgtest.Bzip2}, ChunkSectors: 600})
+	index := builtIndex(t, image, disk)
+	if n := binary.BigEndian.Uint64(index[indexCount:]); n < 2 {
+		t.Fatalf("%d checkpoints", n)
+	}
+	for n := range index {
+		if _, err := ReadIndex(bytes.NewReader(index[:n])); !errors.Is(err, ErrIndex) {
+			t.Fatalf("the first %d bytes of %d: %v, want ErrIndex", n, len(index), err)
+		}
+		// Nor is it taken when the checksum is right.
+		if n < indexHeader || n%11 != 0 || n == len(index)-sha256.Size {
+			continue
+		}
+		ix := readIndex(t, seal(bytes.Clone(index[:n])))
+		if _, err := NewImage(bytes.NewReader(image), int64(len(image)), &Options{Index: ix}); !errors.Is(err, ErrIndex) {
+			t.Fatalf("the first %d bytes of %d with a checksum: %v, want ErrIndex", n, len(index), err)
+		}
+	}
+	if _, err := ReadIndex(bytes.NewReader(append(bytes.Clone(index), 0))); !errors.Is(err, ErrIndex) {
+		t.Errorf("a byte more: %v, want ErrIndex", err)
+	}
+}
+
+// Offsets in the header.
+const (
+	indexIdentity = len(indexMagic) + 4
+	indexCount    = indexIdentity + sha256.Size
+)
+
+// seal appends the checksum.
+func seal(body []byte) []byte {
+	sum := sha256.Sum256(body)
+	return append(body, sum[:]...)
+}
+
+func TestIndexOfAnotherImage(t *testing.T) {
+	disk := indexDisk()
+	changed := bytes.Clone(disk)
+	changed[len(changed)-100] ^= 1 // in random bytes: the streams stay as long
+	bend := func(f func(l *dmgtest.Layout)) []byte {
+		l, err := dmgtest.Build(disk, dmgtest.Options{ChunkSectors: 2048})
+		if err != nil {
+			t.Fatal(err)
+		}
+		f(l)
+		if err := l.Seal(); err != nil {
+			t.Fatal(err)
+		}
+		return l.Bytes()
+	}
+	noSums := dmgtest.Options{DataSum: dmgtest.NoSum, TableSum: dmgtest.NoSum, MasterSum: dmgtest.NoSum}
+	image := dmgtest.Image(t, disk, dmgtest.Options{ChunkSectors: 2048})
+	raw := make([]byte, 1<<20)
+	copy(raw[510:], "\x55\xAA")
+	for _, tt := range []struct {
+		name       string
+		image, own []byte
+	}{
+		{"other content", dmgtest.Image(t, changed, dmgtest.Options{ChunkSectors: 2048}), image},
+		{"other content, no checksums", dmgtest.Image(t, changed, noSums), dmgtest.Image(t, disk, noSums)},
+		{"other chunks", dmgtest.Image(t, disk, dmgtest.Options{ChunkSectors: 2047}), image},
+		{"other level", dmgtest.Image(t, disk, dmgtest.Options{ChunkSectors: 2048, Level: 1}), image},
+		{"other order", dmgtest.Image(t, disk, dmgtest.Options{ChunkSectors: 2048, Shuffle: true, Seed: 3}), image},
+		{"other name", bend(func(l *dmgtest.Layout) { l.Tables[0].Name += "x" }), image},
+		{"other sum of a table", bend(func(l *dmgtest.Layout) { l.Tables[0].Checksum.Data[0]++ }), image},
+		{"other place of a chunk", bend(func(l *dmgtest.Layout) { l.Tables[0].Chunks[1].Offset-- }), image},
+		{"other method of a chunk", bend(func(l *dmgtest.Layout) { l.Tables[0].Chunks[1].Method = dmgtest.Raw }), image},
+		{"other segment id", bend(func(l *dmgtest.Layout) { l.Koly.SegmentID[3]++ }), image},
+		{"a tail", append(bytes.Clone(image), 1, 2, 3), image},
+		{"a raw disk", raw, image},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			index := builtIndex(t, tt.own, disk)
+			if !tryIndex(t, tt.own, index, disk) {
+				t.Fatal("its own index is refused")
+			}
+			if bytes.Equal(tt.image, tt.own) {
+				t.Fatal("no other image")
+			}
+			_, err := NewImage(bytes.NewReader(tt.image), int64(len(tt.image)), &Options{Index: readIndex(t, index)})
+			if !errors.Is(err, ErrIndex) {
+				t.Errorf("%v, want ErrIndex", err)
+			}
+		})
+	}
+}
+
+// Every kind of image has an index, if only an empty one.
+func TestIndexOfContainers(t *testing.T) {
+	disk := dmgtest.Mixed(1, 1<<20).Bytes()
+	copy(disk[510:], "\x55\xAA")
+	write := func(b []byte) string {
+		name := filepath.Join(t.TempDir(), "image.dmg")
+		if err := os.WriteFile(name, b, 0o666); err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
+	udif := func(codecs ...dmgtest.Method) []byte {
+		return dmgtest.Image(t, disk, dmgtest.Options{Codecs: codecs})
+	}
+	encryption := dmgtest.Encryption{Password: "pass"}
+	for _, tt := range []struct {
+		name, file string
+		empty      bool
+	}{
+		{"raw disk", write(disk), true},
+		{"raw image", write(udif(dmgtest.Raw)), true},
+		{"adc", write(udif(dmgtest.ADC)), true},
+		{"lzfse", write(udif(dmgtest.LZFSE)), true},
+		{"lzma", write(udif(dmgtest.LZMA)), true},
+		{"sparse image", write(dmgtest.SparseImage(disk, dmgtest.SparseOptions{})), true},
+		{"sparse bundle", dmgtest.SparseBundle(t, disk, dmgtest.BundleOptions{}), true},
+		{"encrypted raw disk", write(encryption.Image(disk)), true},
+		{"encrypted zlib", write(encryption.Image(udif(dmgtest.Zlib))), false},
+		{"zlib", write(udif(dmgtest.Zlib)), false},
+		{"bzip2", write(udif(dmgtest.Bzip2)), false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			im, err := Open(tt.file, &Options{Password: "pass"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer im.Close()
+			unread := saved(t, im)
+			readThrough(t, im, disk)
+			index := saved(t, im)
+			if bytes.Equal(unread, index) != tt.empty {
+				t.Errorf("an index of %d bytes, unread one of %d", len(index), len(unread))
+			}
+			for _, b := range [][]byte{unread, index} {
+				other, err := Open(tt.file, &Options{Password: "pass", Index: readIndex(t, b)})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer other.Close()
+				readThrough(t, other, disk)
+			}
+		})
+	}
+}
+
+// forged is an index that can say anything and have the right checksum.
+type forged struct {
+	id      []byte
+	count   uint64
+	streams [numStreams][]byte
+}
+
+func (f *forged) file() []byte {
+	b := binary.BigEndian.AppendUint32([]byte(indexMagic), indexVersion)
+	b = binary.BigEndian.AppendUint64(append(b, f.id...), f.count)
+	var packed [numStreams]bytes.Buffer
+	for i := range packed {
+		w, _ := flate.NewWriter(&packed[i], 1)
+		w.Write(f.streams[i])
+		w.Close()
+		b = binary.BigEndian.AppendUint64(b, uint64(packed[i].Len()))
+	}
+	for i := range packed {
+		b = append(b, packed[i].Bytes()...)
+	}
+	return seal(b)
+}
+
+// unforged takes an index apart.
+func unforged(t testing.TB, index []byte) *forged {
+	t.Helper()
+	f := &forged{id: index[indexIdentity:indexCount], count: binary.BigEndian.Uint64(index[indexCount:])}
+	b := index[indexHeader:]
+	for i := range f.streams {
+		n := binary.BigEndian.Uint64(index[indexCount+8+8*i:])
+		s, err := io.ReadAll(flate.NewReader(bytes.NewReader(b[:n])))
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.streams[i], b = s, b[n:]
+	}
+	return f
+}
+
+// What an index says is checked although its checksum is right.
+func TestIndexForged(t *testing.T) {
+	disk := indexDisk()
+	image := dmgtest.Image(t, disk, dmgtest.Options{Codecs: []dmgtest.Method{dmgtest.Zlib, dmgtest.Bzip2, dmgtest.Raw}, ChunkSectors: 6000})
+	index := builtIndex(t, image, disk)
+	id := index[indexIdentity:indexCount]
+	if whole := unforged(t, index); !tryIndex(t, image, whole.file(), disk) {
+		t.Fatal("the index is refused when it is put together again")
+	}
+	// A checkpoint before a fixed block at byte 64 KiB of chunk 0.
+	state := append([]byte{0, 0, 0, 1, 0}, binary.AppendUvarint([]byte{8 * 5}, minSpacing)...)
+	at := func(chunk, off uint64) []byte {
+		return binary.AppendUvarint(binary.AppendUvarint(nil, chunk), off)
+	}
+	zlib := func(state []byte, runs byte) []byte {
+		return append(append([]byte{byte(len(state))}, state...), runs)
+	}
+	point := make([]byte, pointLen)
+	point[6], point[8] = 1, 9
+	cat := func(p ...[]byte) []byte { return bytes.Join(p, nil) }
+	good := cat(at(0, minSpacing), zlib(state, 0))
+	for _, tt := range []struct {
+		name string
+		f    forged
+		ok   bool
+	}{
+		{name: "none", f: forged{}, ok: true},
+		{name: "one", f: forged{count: 1, streams: [4][]byte{good}}, ok: true},
+		{name: "one block", f: forged{count: 1, streams: [4][]byte{cat(at(1, 5), []byte{0}, point)}}, ok: true},
+		{name: "a count too high", f: forged{count: 2, streams: [4][]byte{good}}},
+		{name: "a count far too high", f: forged{count: 1<<64 - 1, streams: [4][]byte{good}}},
+		{name: "a count too low", f: forged{count: 0, streams: [4][]byte{good}}},
+		{name: "bytes left over", f: forged{count: 1, streams: [4][]byte{good, nil, nil, {1}}}},
+		{name: "no such chunk", f: forged{count: 1, streams: [4][]byte{cat(at(3, minSpacing), zlib(state, 0))}}},
+		{name: "chunk of 70 bits", f: forged{count: 1, streams: [4][]byte{bytes.Repeat([]byte{0xFF}, 10)}}},
+		{name: "chunk without checkpoints", f: forged{count: 1, streams: [4][]byte{cat(at(2, minSpacing), zlib(state, 0))}}},
+		{name: "past the chunk's end", f: forged{count: 1, streams: [4][]byte{cat(at(0, 6000*sectorSize), zlib(state, 0))}}},
+		{name: "at the chunk's start", f: forged{count: 1, streams: [4][]byte{cat(at(0, 0), zlib([]byte{0, 0, 0, 1, 0, 40, 0}, 0))}}},
+		{name: "the same place twice", f: forged{count: 2, streams: [4][]byte{cat(good, at(0, 0), zlib(state, 0))}}},
+		{name: "not where it says", f: forged{count: 1, streams: [4][]byte{cat(at(0, 2*minSpacing), zlib(state, 0))}}},
+		{name: "at an odd byte", f: forged{count: 1, streams: [4][]byte{cat(at(0, 5), zlib([]byte{0, 0, 0, 1, 0, 40, 5}, 0))}}},
+		{name: "a short state", f: forged{count: 1, streams: [4][]byte{cat(at(0, minSpacing), zlib(state[:3], 0))}}},
+		{name: "a long state", f: forged{count: 1, streams: [4][]byte{cat(at(0, minSpacing), zlib(cat(state, state), 0))}}},
+		{name: "a state of 2 KiB", f: forged{count: 1, streams: [4][]byte{cat(at(0, minSpacing), []byte{0x80, 0x10}, make([]byte, 3000))}}},
+		{name: "past the data", f: forged{count: 1, streams: [4][]byte{cat(at(0, minSpacing), zlib(cat([]byte{0, 0, 0, 1, 0}, binary.AppendUvarint(nil, 1<<40), binary.AppendUvarint(nil, minSpacing)), 0))}}},
+		{name: "a run without bytes", f: forged{count: 1, streams: [4][]byte{cat(at(0, minSpacing), zlib(state, 1)), {0}, {1}}}},
+		{name: "a window too long", f: forged{count: 1, streams: [4][]byte{cat(at(0, minSpacing), zlib(state, 2)), {0, 1}, cat(binary.AppendUvarint(nil, 32<<10), []byte{0}), make([]byte, 33<<10)}}},
+		{name: "a block past the data", f: forged{count: 1, streams: [4][]byte{cat(at(1, 5), []byte{0}, []byte{0, 0, 9, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0})}}},
+		{name: "no block", f: forged{count: 1, streams: [4][]byte{cat(at(1, 5), []byte{0}, []byte{0, 0, 0, 0, 0, 0, 1, 0, 10, 0, 0, 0, 0})}}},
+		{name: "a block's cursor elsewhere", f: forged{count: 1, streams: [4][]byte{cat(at(1, 5), []byte{1}, point, make([]byte, cursorLen))}}},
+		{name: "a block's cursors cut", f: forged{count: 1, streams: [4][]byte{cat(at(1, 5), []byte{2}, point, make([]byte, cursorLen))}}},
+		{name: "too many cursors", f: forged{count: 1, streams: [4][]byte{cat(at(1, 5), []byte{0xFF, 0x7F}, point, make([]byte, 16383*cursorLen))}}},
+		{name: "a block before the one before", f: forged{count: 2, streams: [4][]byte{cat(at(1, 5), []byte{0}, point, at(0, 5), []byte{0}, make([]byte, 8), point[8:])}}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			tt.f.id = id
+			ix := readIndex(t, tt.f.file())
+			_, err := NewImage(bytes.NewReader(image), int64(len(image)), &Options{Index: ix})
+			if tt.ok && err != nil || !tt.ok && !errors.Is(err, ErrIndex) {
+				t.Errorf("%v, want it accepted: %v", err, tt.ok)
+			}
+		})
+	}
+}
+
+// A header that is wrong, though its checksum is right.
+func TestIndexHeader(t *testing.T) {
+	disk := dmgtest.Text(1, 300<<10).Bytes()
+	image := dmgtest.Image(t, disk, dmgtest.Options{})
+	index := builtIndex(t, image, disk)
+	for _, tt := range []struct {
+		name string
+		at   int
+	}{
+		{"magic", 3},
+		{"version", len(indexMagic) + 3},
+		{"identity", indexIdentity},
+		{"count", indexCount + 7},
+		{"length of a stream", indexHeader - 1},
+		{"huge stream", indexHeader - 8},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			b := bytes.Clone(index[:len(index)-sha256.Size])
+			b[tt.at] ^= 0x80
+			if tryIndex(t, image, seal(b), disk) {
+				t.Error("it is taken")
+			}
+		})
+	}
+	if _, err := NewImage(bytes.NewReader(image), int64(len(image)), &Options{Index: new(Index)}); !errors.Is(err, ErrIndex) {
+		t.Errorf("the zero Index: %v, want ErrIndex", err)
+	}
+	if _, err := new(Index).WriteTo(io.Discard); !errors.Is(err, ErrIndex) {
+		t.Errorf("WriteTo of the zero Index: %v, want ErrIndex", err)
+	}
+}
+
+// failingWriter takes n bytes.
+type failingWriter struct{ n int }
+
+var errTest = errors.New("test error")
+
+func (w *failingWriter) Write(p []byte) (int, error) {
+	k := min(w.n, len(p))
+	w.n -= k
+	if k < len(p) {
+		return k, errTest
+	}
+	return k, nil
+}
+
+// Errors of readers, writers and sources are passed on.
+func TestIndexErrors(t *testing.T) {
+	disk := dmgtest.Text(1, 300<<10).Bytes()
+	image := dmgtest.Image(t, disk, dmgtest.Options{DataSum: dmgtest.NoSum, TableSum: dmgtest.NoSum, MasterSum: dmgtest.NoSum})
+	index := builtIndex(t, image, disk)
+	r := io.MultiReader(bytes.NewReader(index[:100]), iotest.ErrReader(errTest))
+	if _, err := ReadIndex(r); !errors.Is(err, errTest) {
+		t.Errorf("ReadIndex: %v", err)
+	}
+	for _, r := range []io.Reader{
+		iotest.OneByteReader(bytes.NewReader(index)), iotest.HalfReader(bytes.NewReader(index)), iotest.DataErrReader(bytes.NewReader(index)),
+	} {
+		if _, err := ReadIndex(r); err != nil {
+			t.Errorf("%T: %v", r, err)
+		}
+	}
+	if n, err := readIndex(t, index).WriteTo(&failingWriter{50}); n != 50 || err != errTest {
+		t.Errorf("WriteTo = %d, %v", n, err)
+	}
+
+	// Without checksums the source is read to tell images apart.
+	failing := false
+	source := dmgtest.ReaderAtFunc(func(p []byte, off int64) (int, error) {
+		if failing {
+			return 0, errTest
+		}
+		return bytes.NewReader(image).ReadAt(p, off)
+	})
+	im, err := NewImage(source, int64(len(image)), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	failing = true
+	ix := im.Index()
+	if _, err := ix.WriteTo(io.Discard); !errors.Is(err, errTest) {
+		t.Errorf("WriteTo of what could not be identified: %v", err)
+	}
+	failing = false
+	if _, err := NewImage(source, int64(len(image)), &Options{Index: ix}); !errors.Is(err, errTest) {
+		t.Errorf("NewImage: %v", err)
+	}
+	if got := saved(t, im); len(got) >= len(index) {
+		t.Errorf("an index of %d bytes of an image that was not read", len(got))
+	}
+}
+
+// An index costs what its file says, not what its numbers say.
+func TestReadIndexBounded(t *testing.T) {
+	endless := io.MultiReader(bytes.NewReader([]byte(indexMagic)), io.LimitReader(zeroReader{}, 1<<40))
+	if testing.Short() {
+		t.Skip("reads 256 MiB")
+	}
+	if _, err := ReadIndex(endless); !errors.Is(err, ErrIndex) {
+		t.Errorf("an endless file: %v, want ErrIndex", err)
+	}
+}
+
+type zeroReader struct{}
+
+func (zeroReader) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
+}
+
+// fuzzImage is what the fuzz targets' indexes are of: two zlib chunks and one
+// of bzip2.
+func fuzzImage(tb testing.TB) (image, disk, index []byte) {
+	disk = dmgtest.Text(1, 400<<10).Bytes()
+	image = dmgtest.Image(tb, disk, dmgtest.Options{
+		Codecs:       []dmgtest.Method{dmgtest.Zlib, dmgtest.Bzip2},
+		ChunkSectors: 300,
+	})
+	return image, disk, builtIndex(tb, image, disk)
+}
+
+// FuzzReadIndex reads anything as an index. What is accepted gives right bytes
+// or an error.
+func FuzzReadIndex(f *testing.F) {
+	image, disk, index := fuzzImage(f)
+	f.Add(index)
+	f.Add(saved(f, newTest(f, image, nil)))
+	f.Add(index[:indexHeader])
+	f.Fuzz(func(t *testing.T, b []byte) {
+		tryIndex(t, image, b, disk)
+	})
+}
+
+// FuzzIndexStreams puts an index together that has the image's identity and
+// the right checksum. It can say anything about what comes before a checkpoint,
+// and so give wrong bytes, but reads end, and their errors have a class.
+func FuzzIndexStreams(f *testing.F) {
+	image, disk, index := fuzzImage(f)
+	whole := unforged(f, index)
+	f.Add(whole.count, whole.streams[0], whole.streams[1], whole.streams[2], whole.streams[3])
+	f.Add(uint64(0), []byte(nil), []byte(nil), []byte(nil), []byte(nil))
+	f.Fuzz(func(t *testing.T, count uint64, places, gaps, lengths, literals []byte) {
+		forged := forged{whole.id, count, [numStreams][]byte{places, gaps, lengths, literals}}
+		ix := readIndex(t, forged.file())
+		im, err := NewImage(bytes.NewReader(image), int64(len(image)), &Options{Index: ix, MemoryLimit: 16 << 20})
+		if err != nil {
+			if !errors.Is(err, ErrIndex) {
+				t.Fatalf("%v, want ErrIndex", err)
+			}
+			return
+		}
+		if n := im.Stats().CheckpointBytes; n > 8<<20 {
+			t.Fatalf("%d bytes of checkpoints", n)
+		}
+		classes := []error{ErrIndex, ErrFormat, ErrChecksum}
+		isClass := func(err error) bool {
+			return slices.ContainsFunc(classes, func(c error) bool { return errors.Is(err, c) })
+		}
+		p := make([]byte, 5000)
+		for off := int64(len(disk) - len(p)); off >= 0; off -= 30_011 {
+			if n, err := im.ReadAt(p, off); n != len(p) && !isClass(err) {
+				t.Fatalf("ReadAt(%d) = %d, %v", off, n, err)
+			}
+		}
+		// What was taken can be saved and taken again.
+		if again := saved(t, im); len(again) < indexMin {
+			t.Fatalf("an index of %d bytes", len(again))
+		} else if _, err := NewImage(bytes.NewReader(image), int64(len(image)), &Options{Index: readIndex(t, again)}); err != nil {
+			t.Fatalf("saved again: %v", err)
+		}
+	})
+}
