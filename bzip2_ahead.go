@@ -98,7 +98,7 @@ func (a *ahead) work(w *aheadWorker) bool {
 	w.fetch.begin(a.chunk.DataOffset+f.in/8, a.chunk.DataOffset+a.chunk.DataLength)
 	w.fetch.want, w.fetch.size = 0, fetchBuffer
 	w.stream.Resume(&w.fetch, bzip2.Point{In: f.in, Level: 9})
-	if w.stream.Next(&w.block) == nil {
+	if w.stream.Next(&w.block) == nil && !a.stopped() {
 		w.block.Unwind(text)
 		f.ok = true
 	}
@@ -106,16 +106,21 @@ func (a *ahead) work(w *aheadWorker) bool {
 	return true
 }
 
+// stopped reports whether the reader wants no more.
+func (a *ahead) stopped() bool {
+	select {
+	case <-a.stop:
+		return true
+	default:
+		return false
+	}
+}
+
 // search finds the next place that looks like a block's start, and queues it.
 func (a *ahead) search() *found {
 	a.scan.Lock()
 	defer a.scan.Unlock()
-	for {
-		select {
-		case <-a.stop:
-			return nil
-		default:
-		}
+	for !a.stopped() {
 		in, ok := a.scan.next()
 		if ok {
 			f := &found{in: in, done: make(chan struct{})}
@@ -123,9 +128,10 @@ func (a *ahead) search() *found {
 			return f
 		}
 		if !a.scan.fill() {
-			return nil
+			break
 		}
 	}
+	return nil
 }
 
 // take exchanges spare for the text of the block at point p. It is nil if the

@@ -26,7 +26,7 @@ func (im *Image) WriteTo(w io.Writer) (n int64, err error) {
 		e:       &im.engine,
 		ordered: true,
 		data:    func(_ int, _ int64, b []byte) error { return write(b) },
-		zeros: func(_ int, _, n int64) error {
+		zeros: func(_ context.Context, _ int, _, n int64) error {
 			for n > 0 {
 				k := min(n, int64(len(zeroBytes)))
 				if err := write(zeroBytes[:k]); err != nil {
@@ -80,7 +80,7 @@ func (im *Image) Extract(ctx context.Context, w io.WriterAt, o *ExtractOptions) 
 		workers:  o.Workers,
 		progress: o.Progress,
 		data:     func(_ int, off int64, b []byte) error { return write(b, off) },
-		zeros: func(_ int, off, n int64) error {
+		zeros: func(ctx context.Context, _ int, off, n int64) error {
 			for !o.Sparse && n > 0 {
 				k := min(n, int64(len(zeroBytes)))
 				if err := ctx.Err(); err != nil {
@@ -111,7 +111,7 @@ func (im *Image) BuildIndex(ctx context.Context, progress func(done, total int64
 		e:        &im.engine,
 		progress: progress,
 		data:     func(int, int64, []byte) error { return nil },
-		zeros:    func(int, int64, int64) error { return nil },
+		zeros:    func(context.Context, int, int64, int64) error { return nil },
 		skip:     func(c *Chunk) bool { return c.Method != Zlib && c.Method != Bzip2 || c.Length <= minSpacing },
 		lost:     func(int, *ChunkError) error { return nil },
 	}

@@ -20,9 +20,10 @@ type pipeline struct {
 
 	// data and zeros take what was decoded, and n zeros, for byte off of the
 	// disk. They are called concurrently, unless ordered. b is only valid until
-	// data returns. i is the chunk's index, -1 in a hole.
+	// data returns. i is the chunk's index, -1 in a hole. zeros, which may take
+	// long, stops when ctx is done.
 	data  func(i int, off int64, b []byte) error
-	zeros func(i int, off, n int64) error
+	zeros func(ctx context.Context, i int, off, n int64) error
 	// skip, if not nil, tells chunks that are not to be decoded. They are
 	// delivered as zeros.
 	skip func(c *Chunk) bool
@@ -43,7 +44,8 @@ const (
 	minLaneBuffer = 16 << 10  // of one buffer, under a low memory limit
 	laneBuffers   = 4         // in each lane
 	rawPiece      = 4 << 20   // the longest piece of a raw chunk
-	zeroPiece     = 1 << 30   // the longest piece of zeros, so that there is progress
+	zeroPiece     = 1 << 30   // the longest piece of zeros, so that there is progress,
+	zeroPieces    = 1 << 10   // or if that is longer: this part of the disk
 	spanPiece     = 2 << 20   // the shortest piece of a chunk with checkpoints
 )
 
@@ -83,13 +85,13 @@ func (p *pipeline) run(ctx context.Context) (int64, error) {
 	}
 
 	var wg sync.WaitGroup
-	buffer := p.e.laneBuffer()
+	buffer := p.e.laneBuffer(p.workers)
 	for i := range p.workers {
-		if !p.e.takeLane(i, laneBuffers*buffer) {
+		if err := p.e.takeLane(ctx, i, laneBuffers*buffer); err != nil {
 			if i > 0 {
 				break
 			}
-			return 0, fmt.Errorf("%w: no room for buffers", ErrMemoryLimit)
+			return 0, err
 		}
 		l := &lane{run: &r, batches: make(chan batch, laneBuffers), free: make(chan []byte, laneBuffers)}
 		for range laneBuffers {
@@ -105,7 +107,7 @@ func (p *pipeline) run(ctx context.Context) (int64, error) {
 		go func() {
 			defer wg.Done()
 			l.deliver()
-			p.e.releaseMemory(laneBuffers * buffer)
+			p.e.releaseLane(laneBuffers * buffer)
 		}()
 	}
 	wg.Wait()
@@ -164,7 +166,7 @@ func (r *pipelineRun) claim() (*piece, error) {
 	var err error
 	switch {
 	case p.zero:
-		p.end = min(c.end(), off+zeroPiece)
+		p.end = min(c.end(), off+max(zeroPiece, e.size/zeroPieces))
 	case c.Method == Raw:
 		p.end = min(c.end(), off+rawPiece)
 	default:
@@ -372,7 +374,7 @@ func (r *pipelineRun) receive(b batch) error {
 		close(b.next)
 		return nil
 	case b.b == nil:
-		if err := r.zeros(b.chunk, b.at, b.n); err != nil {
+		if err := r.zeros(r.ctx, b.chunk, b.at, b.n); err != nil {
 			return err
 		}
 		return r.count(b.n)
@@ -420,25 +422,54 @@ func (r *pipelineRun) count(n int64) error {
 	return nil
 }
 
-// laneBuffer returns the size of a lane's buffers: a lane's share of the limit
-// is an eighth.
-func (e *engine) laneBuffer() int64 {
-	return max(minLaneBuffer, min(maxLaneBuffer, e.mu.account.limit/8/laneBuffers))
+// laneShare is the part of the limit that the lanes of a run may take. It is
+// small, because what they hold is no one else's until the run is over: a
+// decoder must still fit beside the lanes of several runs.
+const laneShare = 16
+
+// laneBuffer returns the size of a lane's buffers.
+func (e *engine) laneBuffer(workers int) int64 {
+	n := e.mu.account.limit / laneShare / laneBuffers / int64(workers)
+	return max(minLaneBuffer, min(maxLaneBuffer, n))
 }
 
-// takeLane takes memory for the i-th lane. The first waits if readers have all
-// of it; others are there as long as lanes take a quarter of the limit at most.
-func (e *engine) takeLane(i int, memory int64) bool {
+// takeLane takes memory for the i-th lane. The first waits if decoders have all
+// of it. It counts as decoded data, not as decoders: a reader who finds that there
+// are none waits for none.
+func (e *engine) takeLane(ctx context.Context, i int, memory int64) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if int64(i+1)*memory > e.mu.account.limit/4 && i > 0 {
-		return false
+	a := &e.mu.account
+	tooLow := fmt.Errorf("%w: %d bytes have no room for a buffer", ErrMemoryLimit, a.limit)
+	if i > 0 && int64(i+1)*memory > a.limit/laneShare {
+		return tooLow
 	}
-	for !e.takeNow(memory) {
-		if i > 0 || e.mu.account.used[useDecoders] == 0 {
-			return false
+	stop := context.AfterFunc(ctx, func() {
+		e.mu.Lock()
+		e.mu.freed.Broadcast()
+		e.mu.Unlock()
+	})
+	defer stop()
+	for !a.take(useCache, memory) {
+		switch {
+		case e.makeRoom():
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case i > 0 || a.used[useDecoders] == 0:
+			return tooLow
+		default:
+			e.wait()
 		}
-		e.wait()
 	}
-	return true
+	return nil
+}
+
+// releaseLane gives the memory of a lane back.
+func (e *engine) releaseLane(memory int64) {
+	e.mu.Lock()
+	e.mu.account.release(useCache, memory)
+	if e.mu.waiting > 0 {
+		e.mu.freed.Broadcast()
+	}
+	e.mu.Unlock()
 }

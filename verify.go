@@ -223,12 +223,12 @@ func (v *verifier) data(i int, _ int64, b []byte) error {
 
 // zeros adds those of zero chunks, and of gaps in a table. Free space is not part
 // of a checksum.
-func (v *verifier) zeros(i int, off, n int64) error {
+func (v *verifier) zeros(ctx context.Context, i int, off, n int64) error {
 	if i < 0 {
-		return v.gap(off, n)
+		return v.gap(ctx, off, n)
 	}
 	if c := v.check(i); c != nil && v.im.chunks[i].Method == Zero {
-		return c.zeros(v.ctx, n)
+		return c.zeros(ctx, n)
 	}
 	return nil
 }
@@ -236,7 +236,7 @@ func (v *verifier) zeros(i int, off, n int64) error {
 // gap adds n zeros at byte off of the disk to the tables in whose range they
 // lie. Holes come in order. A table that overlaps another has none: whose they
 // are can't be told, and there may be thousands of tables.
-func (v *verifier) gap(off, n int64) error {
+func (v *verifier) gap(ctx context.Context, off, n int64) error {
 	parts := v.im.partitions[:len(v.tables)]
 	end := off + n
 	for ; v.part < len(parts) && parts[v.part].Offset < end; v.part++ {
@@ -244,7 +244,7 @@ func (v *verifier) gap(off, n int64) error {
 		pend := p.Offset + p.Length
 		c := v.tables[v.part]
 		if from, to := max(off, p.Offset), min(end, pend); c != nil && from < to && !v.overlaps(v.part) {
-			if err := c.zeros(v.ctx, to-from); err != nil {
+			if err := c.zeros(ctx, to-from); err != nil {
 				return err
 			}
 		}
