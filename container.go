@@ -213,9 +213,9 @@ func wrapError(err error) error {
 	var part *segment.PartError
 	switch {
 	case errors.Is(err, crypt.ErrPassword):
-		return fmt.Errorf("%w: %w", ErrPassword, err)
+		return &classError{ErrPassword, err}
 	case errors.Is(err, crypt.ErrUnsupported), errors.Is(err, sparse.ErrUnsupported):
-		return fmt.Errorf("%w: %w", ErrUnsupported, err)
+		return &classError{ErrUnsupported, err}
 	case errors.As(err, &c):
 		section := "encryption header"
 		if errors.As(err, &part) {
@@ -237,6 +237,12 @@ func wrapError(err error) error {
 // segmentErrors are what can be wrong with a segment itself. Other errors in a
 // segment.PartError are those of the file system, or of what is around it.
 var segmentErrors = []error{segment.ErrMissing, segment.ErrForeign, segment.ErrOrder, segment.ErrNotFirst, segment.ErrFormat}
+
+// classError is an error whose own words say enough, with a class.
+type classError struct{ class, err error }
+
+func (e *classError) Error() string   { return "dmg: " + e.err.Error() }
+func (e *classError) Unwrap() []error { return []error{e.class, e.err} }
 
 // edges is a source whose ends are read once while an image is opened: that
 // takes many small reads there, and each is a round trip where the source is

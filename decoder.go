@@ -66,9 +66,14 @@ func (d *decoder) decode(max int64) ([]byte, error) {
 	return b, d.failed(err)
 }
 
-// finish checks the chunk's checksum if the codec has seen all of it.
+// finish checks the chunk's checksum. Without one the data is as good as with a
+// wrong one.
 func (d *decoder) finish() error {
-	return d.failed(d.codec.finish())
+	err := d.failed(d.codec.finish())
+	if err == nil || errors.Is(err, d.fetch.err) || errors.Is(err, ErrChecksum) {
+		return err
+	}
+	return fmt.Errorf("%w: behind the last sector: %w", ErrChecksum, err)
 }
 
 // failed sorts an error of the codec: the source's own is passed on, anything

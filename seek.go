@@ -113,6 +113,9 @@ func (e *engine) readChunk(i int, p []byte, off int64) (n int, err error) {
 		k, err = e.step(i, p[n:], off+int64(n))
 		n += k
 	}
+	if errors.Is(err, ErrChecksum) {
+		n = 0 // it can't be told which bytes of the chunk are right
+	}
 	return n, err
 }
 
@@ -170,6 +173,9 @@ func (e *engine) step(i int, p []byte, off int64) (int, error) {
 		e.park(d, err)
 	}
 	e.mu.Unlock()
+	if n == len(p) && !errors.Is(err, ErrChecksum) {
+		err = nil // it is about what lies behind: the next reader will meet it
+	}
 	return n, err
 }
 
