@@ -2,11 +2,13 @@ package dmg
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"io"
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"testing"
 
 	"github.com/go-dmg/dmg/internal/dmgtest"
@@ -31,6 +33,57 @@ func seedImages(f *testing.F) {
 		copy(b[mark.offset:], mark.magic)
 		f.Add(b)
 	}
+	for _, b := range containerSeeds(f) {
+		f.Add(b)
+	}
+}
+
+const (
+	fuzzPassword   = "x"
+	fuzzIterations = 10
+)
+
+// containerSeeds are a small image in each container that is a file, and in
+// containers inside containers.
+func containerSeeds(tb testing.TB) [][]byte {
+	tb.Helper()
+	disk := dmgtest.Join(dmgtest.Text(1, 3000), dmgtest.Zeros(3000), dmgtest.Random(2, 1500)).Bytes()
+	udif := dmgtest.Image(tb, disk, dmgtest.Options{ChunkSectors: 4})
+	thin := dmgtest.SparseImage(disk, dmgtest.SparseOptions{BandSectors: 1})
+	nodes := dmgtest.SparseImage(disk, dmgtest.SparseOptions{BandSectors: 1, NodeIDs: 3, Shuffle: true})
+	seeds := [][]byte{thin, nodes}
+	for _, e := range []dmgtest.Encryption{
+		{Version: 1, KeyBits: 128, BlockSize: 512},
+		{BlockSize: 512},
+		{KeyBits: 128, AESWrap: true, Decoys: 2},
+	} {
+		e.Password, e.Iterations, e.DataOffset = fuzzPassword, fuzzIterations, 512
+		for _, inner := range [][]byte{udif, thin, append(make([]byte, 32), "NXSB"...)} {
+			seeds = append(seeds, e.Image(inner))
+		}
+	}
+	return seeds
+}
+
+// slow reports whether the header of an encrypted image asks for so much key
+// derivation that the fuzzer would get nowhere.
+func slow(b []byte) bool {
+	number := func(at uint64) uint64 {
+		if at > uint64(len(b)) || len(b)-int(at) < 4 {
+			return 0
+		}
+		return uint64(binary.BigEndian.Uint32(b[at:]))
+	}
+	if bytes.HasSuffix(b, []byte("cdsaencr")) && number(uint64(len(b))-1276+0x30) > fuzzIterations {
+		return true
+	}
+	for i := range min(number(0x48), 64) {
+		record := number(0x4C+20*i+4)<<32 | number(0x4C+20*i+8)
+		if string(b[:8]) == "encrcdsa" && record < uint64(len(b)) && number(record+8) > fuzzIterations {
+			return true
+		}
+	}
+	return false
 }
 
 // FuzzOpen opens anything as an image. If it opens, its chunks cover the disk,
@@ -39,48 +92,123 @@ func seedImages(f *testing.F) {
 func FuzzOpen(f *testing.F) {
 	seedImages(f)
 	f.Fuzz(func(t *testing.T, b []byte) {
-		opts := &Options{MemoryLimit: 16 << 20}
-		im, err := NewImage(bytes.NewReader(b), int64(len(b)), opts)
-		if err != nil {
-			if !errors.Is(err, ErrFormat) && !errors.Is(err, ErrUnsupported) && !errors.Is(err, ErrPassword) {
-				t.Fatalf("an error without a class: %v", err)
-			}
+		if slow(b) {
 			return
 		}
-		end := int64(0)
-		for c := range im.Chunks() {
-			if c.Offset != end || c.Length <= 0 {
-				t.Fatalf("chunk at %d of %d bytes follows %d", c.Offset, c.Length, end)
-			}
-			end += c.Length
-		}
-		if end != im.Size() {
-			t.Fatalf("chunks end at %d, the disk at %d", end, im.Size())
-		}
-		im.Format()
-		im.Partitions()
-
-		other, err := NewImage(bytes.NewReader(b), int64(len(b)), opts)
-		if err != nil {
-			t.Fatal("opens once, then not: ", err)
-		}
-		const most = 1 << 20
-		whole := make([]byte, min(im.Size(), most))
-		n, err := readPrefix(other, whole, len(whole))
-		again := make([]byte, len(whole))
-		k, errAgain := readPrefix(im, again, 5000)
-		// Only damage that is noticed at the end of a longer read may make
-		// one of them shorter.
-		if (err == nil) != (errAgain == nil) && !errors.Is(err, ErrChecksum) && !errors.Is(errAgain, ErrChecksum) {
-			t.Fatalf("in one read %d, %v; in steps %d, %v", n, err, k, errAgain)
-		}
-		if n = min(n, k); !bytes.Equal(whole[:n], again[:n]) {
-			t.Fatal("bytes differ by how they are read")
-		}
-		if k, _ = readPrefix(im, again, 777); k >= n && !bytes.Equal(whole[:n], again[:n]) {
-			t.Fatal("bytes differ when they are read again")
-		}
+		checkOpen(t, func(opts *Options) (*Image, error) { return NewImage(bytes.NewReader(b), int64(len(b)), opts) })
 	})
+}
+
+// FuzzOpenFiles opens images of several files: a sparse bundle, of its list,
+// token and two bands, or three segments.
+func FuzzOpenFiles(f *testing.F) {
+	disk := dmgtest.Random(1, 3000).Bytes()
+	for _, e := range []dmgtest.Encryption{{}, {BlockSize: 512}, {Version: 1, BlockSize: 512}} {
+		o := dmgtest.BundleOptions{BandSize: 2048}
+		if e.BlockSize > 0 {
+			e.Password, e.Iterations, e.DataOffset = fuzzPassword, fuzzIterations, 512
+			o.Token, o.Encrypt = e.Token(len(disk)), e.Band
+		}
+		var files [][]byte
+		name := dmgtest.SparseBundle(f, disk, o)
+		for _, file := range bundleFiles {
+			b, err := os.ReadFile(filepath.Join(name, file))
+			if err != nil {
+				f.Fatal(err)
+			}
+			files = append(files, b)
+		}
+		f.Add(true, files[0], files[1], files[2], files[3])
+	}
+	l, err := dmgtest.Build(disk, dmgtest.Options{ChunkSectors: 2, Codecs: []dmgtest.Method{dmgtest.Raw}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	files := l.Segments((len(l.Data) + 2) / 3)
+	f.Add(false, files[0], files[1], files[2], []byte(nil))
+	f.Fuzz(func(t *testing.T, bundle bool, a, b, c, d []byte) {
+		files := [][]byte{a, b, c, d}
+		if slices.ContainsFunc(files, slow) {
+			return
+		}
+		dir := t.TempDir()
+		name, names := dir, bundleFiles
+		if !bundle {
+			name, names = filepath.Join(dir, segmentFiles[0]), segmentFiles
+		}
+		if err := os.Mkdir(filepath.Join(dir, "bands"), 0o777); err != nil {
+			t.Fatal(err)
+		}
+		for i, file := range names {
+			if err := os.WriteFile(filepath.Join(dir, file), files[i], 0o666); err != nil {
+				t.Fatal(err)
+			}
+		}
+		checkOpen(t, func(opts *Options) (*Image, error) { return Open(name, opts) })
+	})
+}
+
+var (
+	bundleFiles  = []string{"Info.plist", "token", "bands/0", "bands/1"}
+	segmentFiles = []string{"x.dmg", "x.002.dmgpart", "x.003.dmgpart"}
+)
+
+// checkOpen opens the same image twice and compares the two.
+func checkOpen(t *testing.T, open func(*Options) (*Image, error)) {
+	opts := &Options{MemoryLimit: 16 << 20, Password: fuzzPassword}
+	im, err := open(opts)
+	if err != nil {
+		if !errors.Is(err, ErrFormat) && !errors.Is(err, ErrUnsupported) && !errors.Is(err, ErrPassword) {
+			t.Fatalf("an error without a class: %v", err)
+		}
+		return
+	}
+	defer im.Close()
+	end := int64(0)
+	for c := range im.Chunks() {
+		if c.Offset != end || c.Length <= 0 {
+			t.Fatalf("chunk at %d of %d bytes follows %d", c.Offset, c.Length, end)
+		}
+		end += c.Length
+	}
+	if end != im.Size() {
+		t.Fatalf("chunks end at %d, the disk at %d", end, im.Size())
+	}
+	if im.Format() == "" || len(im.Layers()) == 0 {
+		t.Fatalf("format %q in layers %q", im.Format(), im.Layers())
+	}
+	for _, p := range im.Partitions() {
+		if p.Offset < 0 || p.Length < 0 || p.Offset > im.Size()-p.Length {
+			t.Fatalf("partition at %d of %d bytes on a disk of %d", p.Offset, p.Length, im.Size())
+		}
+	}
+
+	other, err := open(opts)
+	if err != nil {
+		t.Fatal("opens once, then not: ", err)
+	}
+	defer other.Close()
+	checkReads(t, im, other)
+}
+
+// checkReads reads the beginning of two readers of one disk in different ways.
+func checkReads(t *testing.T, im, other *Image) {
+	const most = 1 << 20
+	whole := make([]byte, min(im.Size(), most))
+	n, err := readPrefix(other, whole, len(whole))
+	again := make([]byte, len(whole))
+	k, errAgain := readPrefix(im, again, 5000)
+	// Only damage that is noticed at the end of a longer read may make
+	// one of them shorter.
+	if (err == nil) != (errAgain == nil) && !errors.Is(err, ErrChecksum) && !errors.Is(errAgain, ErrChecksum) {
+		t.Fatalf("in one read %d, %v; in steps %d, %v", n, err, k, errAgain)
+	}
+	if n = min(n, k); !bytes.Equal(whole[:n], again[:n]) {
+		t.Fatal("bytes differ by how they are read")
+	}
+	if k, _ = readPrefix(im, again, 777); k >= n && !bytes.Equal(whole[:n], again[:n]) {
+		t.Fatal("bytes differ when they are read again")
+	}
 }
 
 // readPrefix fills p from the start of the disk in steps.
@@ -100,7 +228,7 @@ func readPrefix(r io.ReaderAt, p []byte, step int) (n int, err error) {
 // that a document which recurses ends the process, as it would with the usual
 // limit if it were larger.
 func FuzzPlist(f *testing.F) {
-	debug.SetMaxStack(600 << 10)
+	defer debug.SetMaxStack(debug.SetMaxStack(600 << 10)) // other tests run after it
 	f.Add(dmgtest.Plist([]dmgtest.Resource{
 		{Type: "blkx", Name: "disk image (Apple_HFS : 1)", Data: make([]byte, mishLen)},
 		{Type: "blkx", ID: 1, Name: "\xff", CFName: "x", Data: []byte("mish")},
