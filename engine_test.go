@@ -230,8 +230,8 @@ func TestRandomReadsDecodeLittle(t *testing.T) {
 		{workload{codecs: allCodecs[2:3]}, 7 << 20, false, func(*Image) int64 { return cursorSpacing + n }},
 	} {
 		if raced() && tt.size > 0 {
-			tt.size /= 4
-			tt.limit = max(tt.limit/4, 450<<10)
+			tt.size /= 2
+			tt.limit = max(tt.limit/2, 600<<10)
 		}
 		t.Run(fmt.Sprint(tt.workload, "/", tt.limit>>20, "MiB"), func(t *testing.T) {
 			ti := tt.image(t)
