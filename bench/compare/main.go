@@ -98,7 +98,21 @@ func (b *bench) run(tables []string, results string) error {
 		if err := table(); err != nil {
 			return fmt.Errorf("%s: %w", t, err)
 		}
+		// A run that is ended early leaves the tables that are complete.
+		if err := b.write(results); err != nil {
+			return err
+		}
 	}
+	return nil
+}
+
+// write writes what there is, with what comes after the tables.
+func (b *bench) write(results string) error {
+	tables := b.out.String()
+	defer func() {
+		b.out.Reset()
+		b.out.WriteString(tables)
+	}()
 	b.reportAims()
 	if err := b.data(); err != nil {
 		return err

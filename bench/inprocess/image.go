@@ -92,18 +92,17 @@ func (o options) random(file string) (result, error) {
 		return result{}, err
 	}
 	defer im.Close()
-	start := time.Now()
 	if _, err := im.WriteTo(new(counter)); err != nil {
 		return result{}, err
 	}
-	r := result{Through: time.Since(start).Seconds(), Bytes: im.Size()}
+	r := result{Through: processorTime().Seconds(), Bytes: im.Size()}
 	warm, timed := series(1), series(2)
 	if err := o.compare(im, &warm); err != nil {
 		return r, err
 	}
 	buf := make([]byte, readSize)
 	before := im.Stats()
-	start = time.Now()
+	start, processor := time.Now(), processorTime()
 	for range o.reads {
 		if _, err := im.ReadAt(buf, timed.offset(im.Size())); err != nil && err != io.EOF {
 			return r, err
@@ -111,6 +110,7 @@ func (o options) random(file string) (result, error) {
 	}
 	n := float64(o.reads)
 	r.Seconds = time.Since(start).Seconds() / n
+	r.Processor = (processorTime() - processor).Seconds() / n
 	after := im.Stats()
 	r.DecodedRead = float64(after.BytesDecoded-before.BytesDecoded) / n
 	r.SourceRead = float64(after.SourceBytes-before.SourceBytes) / n
@@ -175,19 +175,19 @@ func (o options) clustered(file string) (result, error) {
 	buf := make([]byte, readSize)
 	for i := range blocks {
 		at := spans[i*(len(spans)-1)/blocks]
-		start := time.Now()
+		start := processorTime()
 		for k := range reads {
 			if _, err := im.ReadAt(buf, at.off+s.offset(at.length)); err != nil {
 				return result{}, err
 			}
 			if k == 0 {
-				first += time.Since(start)
-				start = time.Now()
+				first += processorTime() - start
+				start = processorTime()
 			}
 		}
-		rest += time.Since(start)
+		rest += processorTime() - start
 	}
-	return result{First: first.Seconds() / blocks, Seconds: rest.Seconds() / (blocks * (reads - 1))}, nil
+	return result{First: first.Seconds() / blocks, Processor: rest.Seconds() / (blocks * (reads - 1))}, nil
 }
 
 // blockSpans finds the blocks of an image that is one bzip2 chunk.

@@ -39,8 +39,8 @@ type result struct {
 	SHA256    string  `json:"sha256,omitempty"`
 
 	// Of reads of images.
-	First         float64 `json:"first,omitempty"`   // seconds of the first read in a cluster, mean
-	Through       float64 `json:"through,omitempty"` // seconds of the way through before
+	First         float64 `json:"first,omitempty"`   // processor time of the first read in a cluster, mean
+	Through       float64 `json:"through,omitempty"` // processor time of the way through before
 	DecodedRead   float64 `json:"decodedRead,omitempty"`
 	SourceRead    float64 `json:"sourceRead,omitempty"`
 	CallsRead     float64 `json:"callsRead,omitempty"`
