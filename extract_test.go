@@ -1,0 +1,853 @@
+package dmg
+
+import (
+	"bytes"
+	"compress/bzip2"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"runtime/debug"
+	"runtime/pprof"
+	"slices"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-dmg/dmg/internal/dmgtest"
+)
+
+// underRace reports whether the race detector is on, which makes decoders ten
+// times slower.
+func underRace() bool {
+	info, _ := debug.ReadBuildInfo()
+	return info != nil && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
+}
+
+// recorder is a disk that is written to. It counts how often each byte is.
+type recorder struct {
+	mu struct {
+		sync.Mutex
+		calls int
+	}
+	disk  []byte
+	times []byte
+	call  func(k int) (short bool, err error) // of the k-th write, from 1
+}
+
+func newRecorder(size int64) *recorder {
+	return &recorder{disk: make([]byte, size), times: make([]byte, size)}
+}
+
+func (r *recorder) WriteAt(p []byte, off int64) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.mu.calls++
+	if r.call != nil {
+		short, err := r.call(r.mu.calls)
+		if err != nil {
+			return 0, err
+		}
+		if short {
+			p = p[:len(p)/2]
+		}
+	}
+	n := copy(r.disk[off:], p)
+	for i := range n {
+		r.times[off+int64(i)]++
+	}
+	return n, nil
+}
+
+// sequence writes to a recorder in order.
+type sequence struct {
+	*recorder
+	n int64
+}
+
+func (s *sequence) Write(p []byte) (int, error) {
+	n, err := s.WriteAt(p, s.n)
+	s.n += int64(n)
+	return n, err
+}
+
+// check compares what was written before end with the disk. Each byte must have
+// been written once, but in sparse mode none of those that are stored as zeros.
+func (r *recorder) check(t *testing.T, im *Image, disk []byte, end int64, sparse bool) {
+	t.Helper()
+	if i := firstDifference(r.disk[:end], disk[:end]); i >= 0 {
+		t.Errorf("byte %d of %d is %#x, want %#x", i, end, r.disk[i], disk[i])
+	}
+	for c := range im.Chunks() {
+		want := byte(1)
+		if sparse && c.Method.zeros() {
+			want = 0
+		}
+		for i, n := range r.times[min(end, c.Offset):min(end, c.end())] {
+			if n != want {
+				t.Fatalf("byte %d of a %v is written %d times, want %d", i, c, n, want)
+			}
+		}
+	}
+	for i, n := range r.times {
+		if n > 1 {
+			t.Fatalf("byte %d is written %d times", i, n)
+		}
+	}
+}
+
+// firstDifference returns the index of the first byte that differs, -1 if there is
+// none.
+func firstDifference(a, b []byte) int {
+	for i := range min(len(a), len(b)) {
+		if a[i] != b[i] {
+			return i
+		}
+	}
+	if len(a) != len(b) {
+		return min(len(a), len(b))
+	}
+	return -1
+}
+
+func newTestImage(t *testing.T, r io.ReaderAt, size int, limit int64) *Image {
+	t.Helper()
+	im, err := NewImage(r, int64(size), &Options{MemoryLimit: limit})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return im
+}
+
+// checkIdle checks that nothing goes on in the engine: that what the account
+// says is taken is parked, cached, or in checkpoints, and that no goroutine is
+// left of those begun since there were as many as before.
+func checkIdle(t *testing.T, im *Image, before int) {
+	t.Helper()
+	im.mu.Lock()
+	decoders := int64(0)
+	for _, d := range im.mu.parked {
+		decoders += d.memory
+	}
+	c := &im.mu.cache
+	pages := int64(c.fresh.len+c.recent.len+len(c.spare)) * pageSize
+	if used := &im.mu.account.used; used[useDecoders] != decoders || used[useCache] != pages {
+		t.Errorf("%d bytes are taken for decoders, %d are parked; %d for pages, there are %d", used[useDecoders], decoders, used[useCache], pages)
+	}
+	if total := im.mu.account.total(); total > im.mu.account.limit {
+		t.Errorf("%d bytes are taken of %d", total, im.mu.account.limit)
+	}
+	if len(im.mu.turns) > 0 || im.mu.waiting > 0 {
+		t.Errorf("%d turns and %d waiting readers are left", len(im.mu.turns), im.mu.waiting)
+	}
+	im.mu.Unlock()
+
+	// A goroutine that has done all may still be counted for a moment.
+	for range 200 {
+		if runtime.NumGoroutine() <= before {
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	t.Errorf("%d goroutines, there were %d before:\n%s", runtime.NumGoroutine(), before, goroutines())
+}
+
+func goroutines() string {
+	var b bytes.Buffer
+	pprof.Lookup("goroutine").WriteTo(&b, 1)
+	return b.String()
+}
+
+// leastLimit is a MemoryLimit that holds the image's largest decoder, the smallest
+// lane and some checkpoints: for bzip2 it is less than 7 MiB.
+func leastLimit(t *testing.T, im *Image) int64 {
+	t.Helper()
+	most := int64(0)
+	for i := range im.chunks {
+		if c := &im.chunks[i]; c.Method.compressed() {
+			n, err := decoderMemory(im.src, c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			most = max(most, n)
+		}
+	}
+	const checkpoints = 700 << 10 // of what the tests read, at most
+	lane := int64(laneBuffers * minLaneBuffer)
+	return max(most+lane, most*laneShare/(laneShare-1)) + checkpoints
+}
+
+// The methods that images may have, with all others in the same image.
+var testMethods = []dmgtest.Method{dmgtest.Raw, dmgtest.ADC, dmgtest.Zlib, dmgtest.Bzip2, dmgtest.LZFSE, dmgtest.LZMA}
+
+// testDisk has text, zeros, what a disk has, and a tail that ends in a sector.
+func testDisk() []byte {
+	disk := dmgtest.Join(dmgtest.Text(1, 600<<10), dmgtest.Zeros(300<<10), dmgtest.Mixed(2, 400<<10), dmgtest.Random(3, 100<<10+100)).Bytes()
+	return append(disk, make([]byte, -len(disk)&(sectorSize-1))...)
+}
+
+// A madeImage is an image of testDisk.
+type madeImage struct {
+	name string
+	o    dmgtest.Options
+	gaps [][2]int64 // sectors that are not stored
+}
+
+func madeImages() []madeImage {
+	made := []madeImage{
+		{name: "all methods", o: dmgtest.Options{Codecs: testMethods, ChunkSectors: 64}},
+		{name: "all methods in any order", o: dmgtest.Options{Codecs: testMethods, ChunkSectors: 100, Shuffle: true, TableOffset: true, Prefix: 777}},
+		{name: "ignored zeros", o: dmgtest.Options{ChunkSectors: 64, Zeros: dmgtest.ZeroIgnore, MergeZeros: true}},
+		{name: "compressed zeros", o: dmgtest.Options{Codecs: testMethods, ChunkSectors: 256, Zeros: dmgtest.ZeroKeep}},
+		{name: "gaps", o: dmgtest.Options{ChunkSectors: 64, Partitions: []dmgtest.Partition{
+			{Name: "b", First: 2000}, {Name: "a", First: 10, Sectors: 1490},
+		}}, gaps: [][2]int64{{0, 10}, {1500, 2000}}},
+		{name: "bytes after the streams", o: dmgtest.Options{Codecs: testMethods, ChunkSectors: 500, Trailing: 5000}},
+		{name: "bzip2 of level 1", o: dmgtest.Options{Codecs: []dmgtest.Method{dmgtest.Bzip2}, Level: 1}},
+	}
+	for _, m := range testMethods {
+		for _, sectors := range []int64{0, 2048} {
+			name := fmt.Sprintf("%v in chunks of %d sectors", m, sectors)
+			made = append(made, madeImage{name: name, o: dmgtest.Options{Codecs: []dmgtest.Method{m}, ChunkSectors: sectors}})
+		}
+	}
+	return made
+}
+
+// checkExtract extracts an image in all ways.
+func checkExtract(t *testing.T, img, disk []byte) {
+	least := leastLimit(t, newTestImage(t, bytes.NewReader(img), len(img), 0))
+	for _, limit := range []int64{least, 0} {
+		im := newTestImage(t, bytes.NewReader(img), len(img), limit)
+		before := runtime.NumGoroutine()
+		for _, workers := range []int{1, 2, 3, 8, 64} {
+			sparse := workers&1 == 0
+			w := newRecorder(im.Size())
+			var done int64
+			o := ExtractOptions{Workers: workers, Sparse: sparse, Progress: func(n, total int64) {
+				if n < done || n > total || total != im.Size() {
+					t.Errorf("progress goes from %d to %d of %d", done, n, total)
+				}
+				done = n
+			}}
+			if err := im.Extract(context.Background(), w, &o); err != nil {
+				t.Errorf("limit %d, %d workers: %v", limit, workers, err)
+				continue
+			}
+			w.check(t, im, disk, im.Size(), sparse)
+			if done != im.Size() {
+				t.Errorf("progress ends at %d of %d", done, im.Size())
+			}
+		}
+		s := &sequence{recorder: newRecorder(im.Size())}
+		if n, err := im.WriteTo(s); n != im.Size() || n != s.n || err != nil {
+			t.Errorf("limit %d: WriteTo = %d, %v; %d of %d bytes came", limit, n, err, s.n, im.Size())
+		}
+		s.check(t, im, disk, im.Size(), false)
+		if err := im.Verify(context.Background(), nil); err != nil {
+			t.Errorf("limit %d: Verify: %v", limit, err)
+		}
+		if err := im.BuildIndex(context.Background(), nil); err != nil {
+			t.Errorf("limit %d: BuildIndex: %v", limit, err)
+		}
+		checkIdle(t, im, before)
+	}
+}
+
+// TestExtractMade writes images of all methods and layouts with all numbers of
+// workers, in as little memory as there may be and in much.
+func TestExtractMade(t *testing.T) {
+	for _, made := range madeImages() {
+		t.Run(made.name, func(t *testing.T) {
+			disk := testDisk()
+			for _, g := range made.gaps {
+				clear(disk[g[0]*sectorSize : g[1]*sectorSize])
+			}
+			checkExtract(t, dmgtest.Image(t, disk, made.o), disk)
+		})
+	}
+}
+
+// TestExtractTestdata does so for the images in testdata, whose bytes TestImages
+// knows: Extract must write what ReadAt reads.
+func TestExtractTestdata(t *testing.T) {
+	names, err := filepath.Glob("testdata/good-*.dmg")
+	if err != nil || len(names) == 0 {
+		t.Fatal("no images: ", err)
+	}
+	for _, name := range names {
+		t.Run(filepath.Base(name), func(t *testing.T) {
+			img, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			im := newTestImage(t, bytes.NewReader(img), len(img), 0)
+			disk := make([]byte, im.Size())
+			if _, err := im.ReadAt(disk, 0); err != nil {
+				t.Fatal(err)
+			}
+			checkExtract(t, img, disk)
+		})
+	}
+}
+
+// A zlib chunk that has checkpoints is decoded in several pieces.
+func TestExtractPieces(t *testing.T) {
+	disk := dmgtest.Mixed(4, 9<<20).Bytes()
+	img := dmgtest.Image(t, disk, dmgtest.Options{Zeros: dmgtest.ZeroKeep})
+	im := newTestImage(t, bytes.NewReader(img), len(img), 0)
+	if err := im.BuildIndex(context.Background(), nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, workers := range []int{1, 4} {
+		before := im.Stats().BytesDecoded
+		w := newRecorder(im.Size())
+		if err := im.Extract(context.Background(), w, &ExtractOptions{Workers: workers}); err != nil {
+			t.Fatal(err)
+		}
+		w.check(t, im, disk, im.Size(), false)
+		if n := im.Stats().BytesDecoded - before; n != im.Size() {
+			t.Errorf("%d workers decode %d bytes of %d", workers, n, im.Size())
+		}
+	}
+	// Every read begins at a checkpoint.
+	rng := rand.New(rand.NewPCG(1, 1))
+	for range 50 {
+		p := make([]byte, 4096)
+		off := rng.Int64N(im.Size() - int64(len(p)))
+		before := im.Stats().BytesDecoded
+		if _, err := im.ReadAt(p, off); err != nil || !bytes.Equal(p, disk[off:off+4096]) {
+			t.Fatalf("ReadAt(%d): wrong bytes or %v", off, err)
+		}
+		if n := im.Stats().BytesDecoded - before; n > minSpacing+4096 {
+			t.Errorf("ReadAt(%d) decodes %d bytes", off, n)
+		}
+	}
+}
+
+// bitWriter writes bits, most significant first.
+type bitWriter struct {
+	p []byte
+	n int
+}
+
+func (w *bitWriter) put(v uint64, n int) {
+	for n--; n >= 0; n-- {
+		if w.n&7 == 0 {
+			w.p = append(w.p, 0)
+		}
+		w.p[w.n>>3] |= byte(v>>n&1) << (7 - w.n&7)
+		w.n++
+	}
+}
+
+// magicStream is a bzip2 stream of one block whose data are, to every bit, what
+// blocks begin with: 254 bytes occur in it, so that there are 256 symbols, and
+// all have codes of 8 bits.
+func magicStream(crc uint32) []byte {
+	const symbols = 60_000 // and the last one
+	magic := [...]uint64{0x31, 0x41, 0x59, 0x26, 0x53, 0x59}
+	w := &bitWriter{p: []byte("BZh9"), n: 32}
+	w.put(0x314159265359, 48)
+	w.put(uint64(crc), 32)
+	w.put(symbols/2, 1+24) // not randomised, origin
+	w.put(0xFFFF, 16)
+	for range 15 {
+		w.put(0xFFFF, 16)
+	}
+	w.put(0xFFFC, 16)
+	const selectors = (symbols + 1 + 49) / 50
+	w.put(2, 3)
+	w.put(selectors, 15)
+	w.put(0, selectors)
+	for range 2 {
+		w.put(8, 5)
+		w.put(0, 256)
+	}
+	rng := rand.New(rand.NewPCG(4, 4))
+	for i := range symbols {
+		if i%1000 < len(magic) {
+			w.put(magic[i%1000], 8)
+		} else {
+			w.put(2+rng.Uint64N(253), 8)
+		}
+	}
+	w.put(255, 8)
+	w.put(0x177245385090, 48)
+	w.put(uint64(crc), 32)
+	return w.p
+}
+
+// magicInside returns a stream as magicStream has it with its right CRC, and
+// what it decodes to.
+func magicInside(t *testing.T) (stream, data []byte) {
+	t.Helper()
+	// The text comes before the error of its CRC.
+	data, err := io.ReadAll(bzip2.NewReader(bytes.NewReader(magicStream(0))))
+	if err == nil || len(data) < 50_000 {
+		t.Fatalf("%d bytes, %v", len(data), err)
+	}
+	crc := ^uint32(0)
+	for _, c := range data {
+		crc ^= uint32(c) << 24
+		for range 8 {
+			crc = crc<<1 ^ 0x04C11DB7&-(crc>>31)
+		}
+	}
+	stream = magicStream(^crc)
+	if _, err := io.ReadAll(bzip2.NewReader(bytes.NewReader(stream))); err != nil {
+		t.Fatal(err)
+	}
+	return stream, data
+}
+
+func compress(t *testing.T, level int, data []byte) []byte {
+	t.Helper()
+	z, err := dmgtest.Compress(dmgtest.Bzip2, level, data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return z
+}
+
+// bzip2Image is an image of one bzip2 chunk with the given data.
+func bzip2Image(t *testing.T, disk, data []byte) []byte {
+	t.Helper()
+	l, err := dmgtest.Build(disk, dmgtest.Options{Codecs: []dmgtest.Method{dmgtest.Raw}, Zeros: dmgtest.ZeroKeep})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &l.Tables[0].Chunks[0]
+	c.Method, c.Offset, c.Length = dmgtest.Bzip2, 0, uint64(len(data))
+	l.Data = data
+	if err := l.Seal(); err != nil {
+		t.Fatal(err)
+	}
+	return l.Bytes()
+}
+
+// aheadDisk returns a disk and the bzip2 streams of it, by name.
+func aheadDisk(t *testing.T) (disk []byte, streams map[string][]byte) {
+	t.Helper()
+	size := int64(9 << 20)
+	if underRace() {
+		size = 5 << 20
+	}
+	disk = dmgtest.Join(dmgtest.Text(5, size/2), dmgtest.Zeros(1<<20), dmgtest.Text(6, size/2-1<<20)).Bytes()
+	magic, data := magicInside(t)
+	middle := len(disk) / 2
+	copy(disk[middle:], data)
+	first, last := compress(t, 9, disk[:middle]), compress(t, 9, disk[middle+len(data):])
+
+	var many []byte
+	for off := 0; off < len(disk); off += 900_000 {
+		many = append(many, compress(t, 9, disk[off:min(len(disk), off+900_000)])...)
+	}
+	return disk, map[string][]byte{
+		"level 1":                compress(t, 1, disk),
+		"many streams":           many,
+		"a magic inside a block": slices.Concat(first, magic, last),
+	}
+}
+
+// withCores runs the rest of a test as on a machine with four cores.
+func withCores(t *testing.T) {
+	old := runtime.GOMAXPROCS(4)
+	t.Cleanup(func() { runtime.GOMAXPROCS(old) })
+}
+
+// TestBzip2Ahead decodes the blocks of one chunk on several cores and, in a
+// memory that has no room for that, on one.
+func TestBzip2Ahead(t *testing.T) {
+	withCores(t)
+	disk, streams := aheadDisk(t)
+	for name, z := range streams {
+		t.Run(name, func(t *testing.T) {
+			img := bzip2Image(t, disk, z)
+			for _, limit := range []int64{7 << 20, 64 << 20} {
+				im := newTestImage(t, bytes.NewReader(img), len(img), limit)
+				before := runtime.NumGoroutine()
+				s := &sequence{recorder: newRecorder(im.Size())}
+				ahead := false
+				s.call = func(int) (bool, error) {
+					im.mu.Lock()
+					defer im.mu.Unlock()
+					ahead = ahead || im.mu.account.used[useDecoders] >= bzip2Memory+2*aheadMemory
+					return false, nil
+				}
+				if n, err := im.WriteTo(s); n != im.Size() || err != nil {
+					t.Errorf("limit %d: WriteTo = %d, %v", limit, n, err)
+				}
+				s.check(t, im, disk, im.Size(), false)
+				if ahead != (limit > 7<<20) {
+					t.Errorf("limit %d: blocks are decoded ahead: %v", limit, ahead)
+				}
+				checkIdle(t, im, before)
+			}
+			readFar(t, img, disk)
+		})
+	}
+}
+
+// readFar reads near the end of a chunk and then elsewhere: the way there is
+// decoded ahead, and what is noted on it must be right.
+func readFar(t *testing.T, img, disk []byte) {
+	t.Helper()
+	im := newTestImage(t, bytes.NewReader(img), len(img), 0)
+	before := runtime.NumGoroutine()
+	rng := rand.New(rand.NewPCG(7, 7))
+	for i := range 20 {
+		off := rng.IntN(len(disk) - 10_000)
+		if i == 0 {
+			off = len(disk) - 20_000
+		}
+		p := make([]byte, 10_000)
+		if _, err := im.ReadAt(p, int64(off)); err != nil {
+			t.Fatalf("ReadAt(%d): %v", off, err)
+		}
+		if k := firstDifference(p, disk[off:off+len(p)]); k >= 0 {
+			t.Fatalf("ReadAt(%d): byte %d is wrong", off, k)
+		}
+	}
+	checkIdle(t, im, before)
+}
+
+// A damaged block ends what comes before it and nothing else, as it does where
+// blocks are not decoded ahead.
+func TestBzip2AheadDamage(t *testing.T) {
+	withCores(t)
+	disk := dmgtest.Text(8, 6<<20).Bytes()
+	z := compress(t, 9, disk)
+	z[len(z)*5/6] ^= 1
+	img := bzip2Image(t, disk, z)
+	var ends []int64
+	for _, limit := range []int64{7 << 20, 64 << 20} {
+		im := newTestImage(t, bytes.NewReader(img), len(img), limit)
+		before := runtime.NumGoroutine()
+		s := &sequence{recorder: newRecorder(im.Size())}
+		n, err := im.WriteTo(s)
+		var damaged *ChunkError
+		if !errors.As(err, &damaged) || !errors.Is(err, ErrChecksum) && !errors.Is(err, ErrFormat) || n != s.n {
+			t.Errorf("limit %d: WriteTo = %d, %v; %d bytes came", limit, n, err, s.n)
+		}
+		ends = append(ends, n)
+		// A block's own bytes can only be told to be wrong after them.
+		if whole := n - 1000_000; whole < im.Size()/2 {
+			t.Errorf("limit %d: WriteTo stops after %d bytes", limit, n)
+		} else if i := firstDifference(s.disk[:whole], disk[:whole]); i >= 0 {
+			t.Errorf("limit %d: byte %d is wrong", limit, i)
+		}
+		checkIdle(t, im, before)
+	}
+	if ends[0] != ends[1] {
+		t.Errorf("on one core %d bytes are written, on several %d", ends[0], ends[1])
+	}
+}
+
+var completeTo = regexp.MustCompile(`complete up to byte (\d+):`)
+
+// checkStopped checks an error of Extract, and what was written before it.
+func checkStopped(t *testing.T, im *Image, w *recorder, disk []byte, err, cause error) {
+	t.Helper()
+	if !errors.Is(err, cause) {
+		t.Fatalf("%v, want %v", err, cause)
+	}
+	m := completeTo.FindStringSubmatch(err.Error())
+	if m == nil {
+		t.Fatalf("%v does not say how far it got", err)
+	}
+	end, _ := strconv.ParseInt(m[1], 10, 64)
+	w.check(t, im, disk, end, false)
+}
+
+// mixedImage is an image of all methods with small chunks.
+func mixedImage(t *testing.T) (img, disk []byte) {
+	disk = testDisk()
+	return dmgtest.Image(t, disk, dmgtest.Options{Codecs: testMethods, ChunkSectors: 64, Zeros: dmgtest.ZeroKeep}), disk
+}
+
+// TestExtractWriteError fails the k-th write, or makes it short. What the error
+// says is written is, and the next Extract works.
+func TestExtractWriteError(t *testing.T) {
+	img, disk := mixedImage(t)
+	im := newTestImage(t, bytes.NewReader(img), len(img), 0)
+	errWrite := errors.New("no space")
+	count := newRecorder(im.Size())
+	if err := im.Extract(context.Background(), count, nil); err != nil {
+		t.Fatal(err)
+	}
+	before := runtime.NumGoroutine()
+	for k := 1; k <= count.mu.calls; k += 1 + k/4 {
+		for _, short := range []bool{false, true} {
+			w := newRecorder(im.Size())
+			cause := errWrite
+			if short {
+				cause = io.ErrShortWrite
+			}
+			w.call = func(call int) (bool, error) {
+				if call == k && !short {
+					return false, errWrite
+				}
+				return call == k, nil
+			}
+			workers := 1 + k%5
+			err := im.Extract(context.Background(), w, &ExtractOptions{Workers: workers})
+			checkStopped(t, im, w, disk, err, cause)
+
+			s := &sequence{recorder: newRecorder(im.Size())}
+			s.call = w.call
+			n, err := im.WriteTo(s)
+			if !errors.Is(err, cause) || n != s.n {
+				t.Errorf("write %d: WriteTo = %d, %v; %d bytes came", k, n, err, s.n)
+			}
+			s.check(t, im, disk, n, false)
+		}
+	}
+	w := newRecorder(im.Size())
+	if err := im.Extract(context.Background(), w, nil); err != nil {
+		t.Error(err)
+	}
+	w.check(t, im, disk, im.Size(), false)
+	checkIdle(t, im, before)
+}
+
+// TestExtractSourceError fails the k-th read of the source. It is no damage, and
+// the next Extract works.
+func TestExtractSourceError(t *testing.T) {
+	img, disk := mixedImage(t)
+	errSource := errors.New("connection reset")
+	calls := int64(0)
+	for k := int64(0); k <= calls; k += 1 + k/4 {
+		src := &dmgtest.FailAt{R: bytes.NewReader(img), Err: errSource}
+		im := newTestImage(t, src, len(img), 0)
+		before := runtime.NumGoroutine()
+		opened := src.Calls()
+		src.Call = opened + k
+		w := newRecorder(im.Size())
+		err := im.Extract(context.Background(), w, &ExtractOptions{Workers: 1 + int(k%5)})
+		if k == 0 {
+			if err != nil {
+				t.Fatal(err)
+			}
+			calls = src.Calls() - opened
+			continue
+		}
+		var damaged *ChunkError
+		if errors.As(err, &damaged) {
+			t.Errorf("read %d: %v is damage", k, err)
+		}
+		checkStopped(t, im, w, disk, err, errSource)
+
+		for _, work := range []func() error{
+			func() error { _, err := im.WriteTo(io.Discard); return err },
+			func() error { return im.Verify(context.Background(), nil) },
+			func() error { return im.BuildIndex(context.Background(), nil) },
+		} {
+			// A read that is not needed, or after the work, fails the next.
+			src.Call = src.Calls() + k/2 + 1
+			if err := work(); err != nil && !errors.Is(err, errSource) || errors.As(err, &damaged) {
+				t.Errorf("read %d: %v", k, err)
+			}
+		}
+		src.Call = 0
+		w = newRecorder(im.Size())
+		if err := im.Extract(context.Background(), w, nil); err != nil {
+			t.Error(err)
+		}
+		w.check(t, im, disk, im.Size(), false)
+		checkIdle(t, im, before)
+	}
+}
+
+// TestExtractDamage has one damaged chunk of each method.
+func TestExtractDamage(t *testing.T) {
+	disk := testDisk()
+	for _, m := range testMethods[1:] {
+		t.Run(m.String(), func(t *testing.T) {
+			l, err := dmgtest.Build(disk, dmgtest.Options{Codecs: []dmgtest.Method{m}, ChunkSectors: 128, Zeros: dmgtest.ZeroKeep})
+			if err != nil {
+				t.Fatal(err)
+			}
+			c := &l.Tables[0].Chunks[4]
+			c.Length /= 2
+			if err := l.Seal(); err != nil {
+				t.Fatal(err)
+			}
+			img := l.Bytes()
+			im := newTestImage(t, bytes.NewReader(img), len(img), 0)
+			before := runtime.NumGoroutine()
+			for _, workers := range []int{1, 3} {
+				w := newRecorder(im.Size())
+				err = im.Extract(context.Background(), w, &ExtractOptions{Workers: workers})
+				var damaged *ChunkError
+				if !errors.As(err, &damaged) || damaged.Chunk.Offset != int64(c.Sector)*sectorSize {
+					t.Errorf("%v does not name the chunk at sector %d", err, c.Sector)
+				}
+				checkStopped(t, im, w, disk, err, ErrFormat)
+			}
+			if err := im.BuildIndex(context.Background(), nil); err != nil {
+				t.Errorf("BuildIndex: %v", err)
+			}
+			checkIdle(t, im, before)
+		})
+	}
+}
+
+// TestExtractCancel cancels Extract when it has written something. It ends soon.
+func TestExtractCancel(t *testing.T) {
+	withCores(t)
+	mixed, disk := mixedImage(t)
+	large := dmgtest.Text(9, 5<<20).Bytes()
+	for _, tt := range []struct {
+		name      string
+		img, disk []byte
+		at        int // write that cancels
+	}{
+		{"small chunks", mixed, disk, 5},
+		{"blocks ahead", bzip2Image(t, large, compress(t, 9, large)), large, 1},
+		{"one zlib chunk", dmgtest.Image(t, large, dmgtest.Options{}), large, 1},
+		{"zeros", dmgtest.Image(t, make([]byte, 16<<20), dmgtest.Options{}), make([]byte, 16<<20), 3},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			im := newTestImage(t, bytes.NewReader(tt.img), len(tt.img), 0)
+			before := runtime.NumGoroutine()
+			best := time.Hour
+			for range 5 {
+				ctx, cancel := context.WithCancel(context.Background())
+				w := newRecorder(im.Size())
+				var cancelled time.Time
+				w.call = func(k int) (bool, error) {
+					if k == tt.at {
+						cancelled = time.Now()
+						cancel()
+					}
+					return false, nil
+				}
+				err := im.Extract(ctx, w, nil)
+				best = min(best, time.Since(cancelled))
+				checkStopped(t, im, w, tt.disk, err, context.Canceled)
+			}
+			limit := 100 * time.Millisecond
+			if underRace() {
+				limit *= 10
+			}
+			if best > limit {
+				t.Errorf("Extract ends %v after it was cancelled", best)
+			}
+			checkIdle(t, im, before)
+		})
+	}
+}
+
+// TestWriteToSlow has a receiver that is slower than the decoders: these must wait
+// for it rather than take more memory.
+func TestWriteToSlow(t *testing.T) {
+	img, disk := mixedImage(t)
+	im := newTestImage(t, bytes.NewReader(img), len(img), 16<<20)
+	s := &sequence{recorder: newRecorder(im.Size())}
+	peak := int64(0)
+	s.call = func(int) (bool, error) {
+		time.Sleep(time.Millisecond)
+		im.mu.Lock()
+		peak = max(peak, im.mu.account.total())
+		im.mu.Unlock()
+		return false, nil
+	}
+	if n, err := im.WriteTo(s); n != im.Size() || err != nil {
+		t.Errorf("WriteTo = %d, %v", n, err)
+	}
+	s.check(t, im, disk, im.Size(), false)
+	if peak == 0 || peak > 16<<20 {
+		t.Errorf("%d bytes are taken of %d", peak, 16<<20)
+	}
+}
+
+// TestWholeDiskTogether does everything at once, in a memory that is too small for
+// all to go on at the same time.
+func TestWholeDiskTogether(t *testing.T) {
+	withCores(t)
+	img, disk := mixedImage(t)
+	large := dmgtest.Text(9, 6<<20).Bytes()
+	if underRace() {
+		large = large[:2<<20]
+	}
+	for _, tt := range []struct {
+		name      string
+		img, disk []byte
+		limit     int64
+	}{
+		{"small chunks", img, disk, 16 << 20},
+		{"one bzip2 chunk", bzip2Image(t, large, compress(t, 9, large)), large, 16 << 20},
+		{"one zlib chunk", dmgtest.Image(t, large, dmgtest.Options{}), large, 2 << 20},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			im := newTestImage(t, bytes.NewReader(tt.img), len(tt.img), tt.limit)
+			before := runtime.NumGoroutine()
+			done := make(chan struct{})
+			go func() {
+				doTogether(t, im, tt.disk)
+				close(done)
+			}()
+			select {
+			case <-done:
+			case <-time.After(2 * time.Minute):
+				t.Fatalf("deadlock:\n%s", goroutines())
+			}
+			checkIdle(t, im, before)
+		})
+	}
+}
+
+func doTogether(t *testing.T, im *Image, disk []byte) {
+	works := []func() error{
+		func() error {
+			w := newRecorder(im.Size())
+			defer w.check(t, im, disk, im.Size(), false)
+			return im.Extract(context.Background(), w, nil)
+		},
+		func() error {
+			s := &sequence{recorder: newRecorder(im.Size())}
+			defer s.check(t, im, disk, im.Size(), false)
+			_, err := im.WriteTo(s)
+			return err
+		},
+		func() error { return im.Verify(context.Background(), nil) },
+		func() error { return im.BuildIndex(context.Background(), nil) },
+	}
+	for i := range 16 {
+		works = append(works, func() error { return readRandomly(im, disk, uint64(i)) })
+	}
+	var wg sync.WaitGroup
+	for _, work := range works {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			if err := work(); err != nil {
+				t.Error(err)
+			}
+		}()
+	}
+	wg.Wait()
+}
+
+// readRandomly makes short reads all over the disk.
+func readRandomly(im *Image, disk []byte, seed uint64) error {
+	rng := rand.New(rand.NewPCG(seed, 1))
+	p := make([]byte, 10_000)
+	for range 30 {
+		off := rng.IntN(len(disk) - len(p))
+		if _, err := im.ReadAt(p, int64(off)); err != nil {
+			return err
+		}
+		if i := firstDifference(p, disk[off:off+len(p)]); i >= 0 {
+			return fmt.Errorf("ReadAt(%d): byte %d is wrong", off, i)
+		}
+	}
+	return nil
+}
