@@ -164,6 +164,9 @@ func (b *bench) measure(j *job) (m measurement, err error) {
 // start runs the job's process to its end. GNU time says how much memory it
 // took: a process that a large one starts would inherit that one's peak.
 func (b *bench) start(j *job, m *measurement) error {
+	if j.output != "" {
+		os.Remove(j.output) // what a reader that failed left there
+	}
 	k := *j
 	rss := filepath.Join(b.tmp, "rss")
 	if _, err := exec.LookPath("/usr/bin/time"); err == nil && m != nil {

@@ -16,6 +16,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/go-dmg/dmg/internal/dmgtest"
 )
@@ -37,7 +38,10 @@ type file struct {
 }
 
 // A maker makes files in a directory, of the Go tree at goroot.
-type maker struct{ dir, goroot string }
+type maker struct {
+	dir, goroot string
+	made        map[string]bool // by this run
+}
 
 func main() {
 	log.SetFlags(0)
@@ -46,7 +50,7 @@ func main() {
 	goroot := flag.String("goroot", "", "the Go tree that the text is of")
 	large := flag.Bool("large", false, "the images of 1 GiB too")
 	flag.Parse()
-	m := &maker{*dir, *goroot}
+	m := &maker{*dir, *goroot, make(map[string]bool)}
 	for _, f := range m.files() {
 		if f.large && !*large {
 			continue
@@ -55,7 +59,7 @@ func main() {
 		if err != nil {
 			log.Fatalf("%s: %v", f.name, err)
 		}
-		fmt.Printf("| %s | %d | %s |\n", f.name, size, f.about)
+		fmt.Printf("| %s | %d | %s |\n", f.name, size, m.about(f))
 	}
 }
 
@@ -98,6 +102,7 @@ func (m *maker) provide(f file) (int64, error) {
 		return st.Size(), nil
 	}
 	log.Printf("making %s", f.name)
+	m.made[f.name] = true
 	data, err := f.make()
 	if err != nil {
 		return 0, err
@@ -106,6 +111,18 @@ func (m *maker) provide(f file) (int64, error) {
 		return 0, err
 	}
 	return int64(len(data)), os.Rename(name+".part", name)
+}
+
+// about says how the file was made: as an earlier run says, which may have had
+// other encoders, or as this one does.
+func (m *maker) about(f file) string {
+	list, _ := os.ReadFile(m.path("files.md"))
+	for line := range strings.Lines(string(list)) {
+		if cells := strings.Split(line, " | "); len(cells) == 3 && cells[0] == "| "+f.name && !m.made[f.name] {
+			return strings.TrimSuffix(cells[2], " |\n")
+		}
+	}
+	return f.about
 }
 
 func (m *maker) path(name string) string { return filepath.Join(m.dir, name) }
