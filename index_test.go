@@ -18,9 +18,9 @@ import (
 	"github.com/go-dmg/dmg/internal/dmgtest"
 )
 
-// indexDisk is 5 MiB and a bit: 80 spans of checkpoints, six bzip2 blocks.
+// indexDisk is 3 MiB and a bit: 48 spans of checkpoints, four bzip2 blocks.
 func indexDisk() []byte {
-	return dmgtest.Join(dmgtest.Mixed(5, 2<<20), dmgtest.Text(6, 3<<20), dmgtest.Random(7, 5000)).Bytes()
+	return dmgtest.Join(dmgtest.Mixed(5, 1<<20), dmgtest.Text(6, 2<<20), dmgtest.Random(7, 5000)).Bytes()
 }
 
 func newTest(t testing.TB, file []byte, opts *Options) *Image {
@@ -181,7 +181,7 @@ func TestIndexByRandomReads(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
 	var wg sync.WaitGroup
 	for range 4 {
-		offs := make([]int64, 50)
+		offs := make([]int64, 30)
 		for i := range offs {
 			offs[i] = rng.Int64N(int64(len(disk) - 1000))
 		}
@@ -342,11 +342,11 @@ func seal(body []byte) []byte {
 }
 
 func TestIndexOfAnotherImage(t *testing.T) {
-	disk := indexDisk()
+	disk := dmgtest.Join(dmgtest.Text(6, 800<<10), dmgtest.Random(7, 5000)).Bytes()
 	changed := bytes.Clone(disk)
 	changed[len(changed)-100] ^= 1 // in random bytes: the streams stay as long
 	bend := func(f func(l *dmgtest.Layout)) []byte {
-		l, err := dmgtest.Build(disk, dmgtest.Options{ChunkSectors: 2048})
+		l, err := dmgtest.Build(disk, dmgtest.Options{ChunkSectors: 512})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -357,18 +357,18 @@ func TestIndexOfAnotherImage(t *testing.T) {
 		return l.Bytes()
 	}
 	noSums := dmgtest.Options{DataSum: dmgtest.NoSum, TableSum: dmgtest.NoSum, MasterSum: dmgtest.NoSum}
-	image := dmgtest.Image(t, disk, dmgtest.Options{ChunkSectors: 2048})
+	image := dmgtest.Image(t, disk, dmgtest.Options{ChunkSectors: 512})
 	raw := make([]byte, 1<<20)
 	copy(raw[510:], "\x55\xAA")
 	for _, tt := range []struct {
 		name       string
 		image, own []byte
 	}{
-		{"other content", dmgtest.Image(t, changed, dmgtest.Options{ChunkSectors: 2048}), image},
+		{"other content", dmgtest.Image(t, changed, dmgtest.Options{ChunkSectors: 512}), image},
 		{"other content, no checksums", dmgtest.Image(t, changed, noSums), dmgtest.Image(t, disk, noSums)},
-		{"other chunks", dmgtest.Image(t, disk, dmgtest.Options{ChunkSectors: 2047}), image},
-		{"other level", dmgtest.Image(t, disk, dmgtest.Options{ChunkSectors: 2048, Level: 1}), image},
-		{"other order", dmgtest.Image(t, disk, dmgtest.Options{ChunkSectors: 2048, Shuffle: true, Seed: 3}), image},
+		{"other chunks", dmgtest.Image(t, disk, dmgtest.Options{ChunkSectors: 511}), image},
+		{"other level", dmgtest.Image(t, disk, dmgtest.Options{ChunkSectors: 512, Level: 1}), image},
+		{"other order", dmgtest.Image(t, disk, dmgtest.Options{ChunkSectors: 512, Shuffle: true, Seed: 3}), image},
 		{"other name", bend(func(l *dmgtest.Layout) { l.Tables[0].Name += "x" }), image},
 		{"other sum of a table", bend(func(l *dmgtest.Layout) { l.Tables[0].Checksum.Data[0]++ }), image},
 		{"other place of a chunk", bend(func(l *dmgtest.Layout) { l.Tables[0].Chunks[1].Offset-- }), image},
@@ -490,7 +490,7 @@ func unforged(t testing.TB, index []byte) *forged {
 // What an index says is checked although its checksum is right.
 func TestIndexForged(t *testing.T) {
 	disk := indexDisk()
-	image := dmgtest.Image(t, disk, dmgtest.Options{Codecs: []dmgtest.Method{dmgtest.Zlib, dmgtest.Bzip2, dmgtest.Raw}, ChunkSectors: 6000})
+	image := dmgtest.Image(t, disk, dmgtest.Options{Codecs: []dmgtest.Method{dmgtest.Zlib, dmgtest.Bzip2, dmgtest.Raw}, ChunkSectors: 3000})
 	index := builtIndex(t, image, disk)
 	id := index[indexIdentity:indexCount]
 	if whole := unforged(t, index); !tryIndex(t, image, whole.file(), disk) {
@@ -523,7 +523,7 @@ func TestIndexForged(t *testing.T) {
 		{name: "no such chunk", f: forged{count: 1, streams: [4][]byte{cat(at(3, minSpacing), zlib(state, 0))}}},
 		{name: "chunk of 70 bits", f: forged{count: 1, streams: [4][]byte{bytes.Repeat([]byte{0xFF}, 10)}}},
 		{name: "chunk without checkpoints", f: forged{count: 1, streams: [4][]byte{cat(at(2, minSpacing), zlib(state, 0))}}},
-		{name: "past the chunk's end", f: forged{count: 1, streams: [4][]byte{cat(at(0, 6000*sectorSize), zlib(state, 0))}}},
+		{name: "past the chunk's end", f: forged{count: 1, streams: [4][]byte{cat(at(0, 3000*sectorSize), zlib(state, 0))}}},
 		{name: "at the chunk's start", f: forged{count: 1, streams: [4][]byte{cat(at(0, 0), zlib([]byte{0, 0, 0, 1, 0, 40, 0}, 0))}}},
 		{name: "the same place twice", f: forged{count: 2, streams: [4][]byte{cat(good, at(0, 0), zlib(state, 0))}}},
 		{name: "not where it says", f: forged{count: 1, streams: [4][]byte{cat(at(0, 2*minSpacing), zlib(state, 0))}}},
