@@ -294,6 +294,42 @@ func segments(t testing.TB, disk []byte, o dmgtest.Options, n int) [][]byte {
 	return files
 }
 
+var containerTests = []struct {
+	file   string // in testdata/containers; the README of testdata says how each was made
+	format string
+	layers []string
+}{
+	{"encrypted-v1.dmg", "UDZO", encrypted},
+	{"encrypted-v2.dmg", "UDZO", encrypted},
+	{"encrypted-three-keys.dmg", "UDZO", encrypted},
+	{"nodes.sparseimage", "UDSP", []string{"sparse image"}},
+	{"encrypted.sparseimage", "UDSP", []string{"encrypted", "sparse image"}},
+	{"split.dmg", "UDZO", []string{"segments"}},
+}
+
+func TestContainerImages(t *testing.T) {
+	for _, tt := range containerTests {
+		t.Run(tt.file, func(t *testing.T) {
+			im := openTest(t, filepath.Join("containers", tt.file), &dmg.Options{Password: "secret"})
+			checkWrapped(t, im, &wrapped{format: tt.format, layers: tt.layers})
+			checkDisk(t, im, diskSize, fullDisk)
+		})
+	}
+	files, err := filepath.Glob("testdata/containers/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tested := 0
+	for _, name := range files {
+		if filepath.Ext(name) != ".dmgpart" { // read with their first
+			tested++
+		}
+	}
+	if tested != len(containerTests) {
+		t.Errorf("%d images in testdata/containers, %d in the test", tested, len(containerTests))
+	}
+}
+
 // TestContainers reads disks out of everything that can be around them.
 func TestContainers(t *testing.T) {
 	for _, w := range wrappedImages {

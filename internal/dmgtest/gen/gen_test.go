@@ -33,13 +33,16 @@ func TestTestdata(t *testing.T) {
 			t.Errorf("%s has %d bytes: too large for a repository", name, len(want))
 		}
 	}
-	images, err := filepath.Glob(filepath.Join(dir, "*.dmg"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range images {
-		if files[filepath.Base(name)] == nil {
-			t.Errorf("%s is not the generator's", name)
+	for _, pattern := range []string{"*.dmg", containerDir + "*"} {
+		images, err := filepath.Glob(filepath.Join(dir, pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range images {
+			name, err := filepath.Rel(dir, path)
+			if err != nil || files[filepath.ToSlash(name)] == nil {
+				t.Errorf("%s is not the generator's", path)
+			}
 		}
 	}
 }
