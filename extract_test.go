@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/bits"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -226,7 +227,11 @@ func checkExtract(t *testing.T, img, disk []byte) {
 	for _, limit := range []int64{least, 0} {
 		im := newTestImage(t, bytes.NewReader(img), len(img), limit)
 		before := runtime.NumGoroutine()
-		for _, workers := range []int{1, 2, 3, 8, 64} {
+		workers := []int{1, 2, 3, 8, 64}
+		if limit == 0 {
+			workers = []int{3, 64}
+		}
+		for _, workers := range workers {
 			sparse := workers&1 == 0
 			w := newRecorder(im.Size())
 			var done int64
@@ -416,8 +421,8 @@ func compress(t *testing.T, level int, data []byte) []byte {
 	return z
 }
 
-// bzip2Image is an image of one bzip2 chunk with the given data.
-func bzip2Image(t *testing.T, disk, data []byte) []byte {
+// bzip2ChunkImage is an image of one bzip2 chunk with the given data.
+func bzip2ChunkImage(t *testing.T, disk, data []byte) []byte {
 	t.Helper()
 	l, err := dmgtest.Build(disk, dmgtest.Options{Codecs: []dmgtest.Method{dmgtest.Raw}, Zeros: dmgtest.ZeroKeep})
 	if err != nil {
@@ -432,28 +437,110 @@ func bzip2Image(t *testing.T, disk, data []byte) []byte {
 	return l.Bytes()
 }
 
-// aheadDisk returns a disk and the bzip2 streams of it, by name.
-func aheadDisk(t *testing.T) (disk []byte, streams map[string][]byte) {
-	t.Helper()
-	size := int64(9 << 20)
-	if underRace() {
-		size = 5 << 20
-	}
-	disk = dmgtest.Join(dmgtest.Text(5, size/2), dmgtest.Zeros(1<<20), dmgtest.Text(6, size/2-1<<20)).Bytes()
-	magic, data := magicInside(t)
-	middle := len(disk) / 2
-	copy(disk[middle:], data)
-	first, last := compress(t, 9, disk[:middle]), compress(t, 9, disk[middle+len(data):])
+// A bitBlock is a block cut out of a bzip2 stream.
+type bitBlock struct {
+	text []byte
+	bits []bool
+	crc  uint32
+}
 
-	var many []byte
-	for off := 0; off < len(disk); off += 900_000 {
-		many = append(many, compress(t, 9, disk[off:min(len(disk), off+900_000)])...)
+// cutBlock compresses text, which must be one block of level 9.
+func cutBlock(t *testing.T, text []byte) bitBlock {
+	t.Helper()
+	z := compress(t, 9, text)
+	bits := make([]bool, 0, 8*len(z))
+	for _, c := range z {
+		for i := range 8 {
+			bits = append(bits, c<<i&0x80 != 0)
+		}
 	}
-	return disk, map[string][]byte{
-		"level 1":                compress(t, 1, disk),
-		"many streams":           many,
-		"a magic inside a block": slices.Concat(first, magic, last),
+	number := func(b []bool) (v uint64) {
+		for _, bit := range b {
+			v <<= 1
+			if bit {
+				v++
+			}
+		}
+		return v
 	}
+	const head, tail = 32, 48 + 32
+	for pad := range 8 {
+		end := len(bits) - pad - tail
+		if number(bits[end:end+48]) == 0x177245385090 {
+			return bitBlock{text, bits[head:end], uint32(number(bits[head+48 : head+48+32]))}
+		}
+	}
+	t.Fatal("no end of a stream")
+	return bitBlock{}
+}
+
+// joinBlocks writes blocks as one stream, each at whatever bit the last ends.
+func joinBlocks(level byte, blocks ...bitBlock) (disk, stream []byte) {
+	w := &bitWriter{p: []byte{'B', 'Z', 'h', level}, n: 32}
+	crc := uint32(0)
+	for _, b := range blocks {
+		for _, bit := range b.bits {
+			if bit {
+				w.put(1, 1)
+			} else {
+				w.put(0, 1)
+			}
+		}
+		crc = bits.RotateLeft32(crc, 1) ^ b.crc
+		disk = append(disk, b.text...)
+	}
+	w.put(0x177245385090, 48)
+	w.put(uint64(crc), 32)
+	return disk, w.p
+}
+
+// An aheadTest is a disk, and its data as one bzip2 chunk.
+type aheadTest struct {
+	name         string
+	disk, stream []byte
+}
+
+// aheadTests are chunks of 9 MB and many blocks. There is only time to compress a
+// few of these: they occur several times.
+func aheadTests(t *testing.T) []aheadTest {
+	t.Helper()
+	size, repeat := int64(800_000), 11
+	if underRace() {
+		size, repeat = 200_000, 24
+	}
+	var large, small []bitBlock
+	for i := range 2 {
+		large = append(large, cutBlock(t, dmgtest.Text(uint64(i), size+int64(i)*1000).Bytes()))
+		small = append(small, cutBlock(t, dmgtest.Text(uint64(i), 90_000+int64(i)*1000).Bytes()))
+	}
+	zeros := cutBlock(t, make([]byte, 3<<20))
+
+	one := aheadTest{name: "one stream"}
+	one.disk, one.stream = joinBlocks('9', slices.Concat(slices.Repeat(large, repeat/2), []bitBlock{zeros}, large)...)
+	level1 := aheadTest{name: "level 1"}
+	level1.disk, level1.stream = joinBlocks('1', slices.Repeat(small, 50)...)
+	tooLarge := aheadTest{name: "level 1 with small blocks and zeros"}
+	tooLarge.disk, tooLarge.stream = joinBlocks('1', slices.Repeat(append(small, zeros), 12)...)
+	many := aheadTest{name: "many streams"}
+	for range repeat {
+		disk, stream := joinBlocks('9', large[0])
+		many.disk, many.stream = append(many.disk, disk...), append(many.stream, stream...)
+		disk, stream = joinBlocks('1', small[1])
+		many.disk, many.stream = append(many.disk, disk...), append(many.stream, stream...)
+	}
+	magic, data := magicInside(t)
+	inside := aheadTest{name: "magics inside blocks"}
+	for range repeat {
+		disk, stream := joinBlocks('9', large...)
+		inside.disk = append(append(inside.disk, disk...), data...)
+		inside.stream = append(append(inside.stream, stream...), magic...)
+	}
+	tests := []aheadTest{one, level1, tooLarge, many, inside}
+	for i := range tests {
+		tt := &tests[i]
+		tt.disk = tt.disk[:len(tt.disk)&^(sectorSize-1)] // the last block is cut
+	}
+	return tests
 }
 
 // withCores runs the rest of a test as on a machine with four cores.
@@ -466,10 +553,10 @@ func withCores(t *testing.T) {
 // memory that has no room for that, on one.
 func TestBzip2Ahead(t *testing.T) {
 	withCores(t)
-	disk, streams := aheadDisk(t)
-	for name, z := range streams {
-		t.Run(name, func(t *testing.T) {
-			img := bzip2Image(t, disk, z)
+	for _, tt := range aheadTests(t) {
+		t.Run(tt.name, func(t *testing.T) {
+			disk := tt.disk
+			img := bzip2ChunkImage(t, disk, tt.stream)
 			for _, limit := range []int64{7 << 20, 64 << 20} {
 				im := newTestImage(t, bytes.NewReader(img), len(img), limit)
 				before := runtime.NumGoroutine()
@@ -518,14 +605,20 @@ func readFar(t *testing.T, img, disk []byte) {
 	checkIdle(t, im, before)
 }
 
+// aheadBlocks returns a disk of 6 MB that is one bzip2 stream.
+func aheadBlocks(t *testing.T) (disk, stream []byte) {
+	t.Helper()
+	disk, stream = joinBlocks('9', slices.Repeat([]bitBlock{cutBlock(t, dmgtest.Text(8, 1200*sectorSize).Bytes())}, 10)...)
+	return disk, stream
+}
+
 // A damaged block ends what comes before it and nothing else, as it does where
 // blocks are not decoded ahead.
 func TestBzip2AheadDamage(t *testing.T) {
 	withCores(t)
-	disk := dmgtest.Text(8, 6<<20).Bytes()
-	z := compress(t, 9, disk)
+	disk, z := aheadBlocks(t)
 	z[len(z)*5/6] ^= 1
-	img := bzip2Image(t, disk, z)
+	img := bzip2ChunkImage(t, disk, z)
 	var ends []int64
 	for _, limit := range []int64{7 << 20, 64 << 20} {
 		im := newTestImage(t, bytes.NewReader(img), len(img), limit)
@@ -703,14 +796,14 @@ func TestExtractDamage(t *testing.T) {
 func TestExtractCancel(t *testing.T) {
 	withCores(t)
 	mixed, disk := mixedImage(t)
-	large := dmgtest.Text(9, 5<<20).Bytes()
+	large, stream := aheadBlocks(t)
 	for _, tt := range []struct {
 		name      string
 		img, disk []byte
 		at        int // write that cancels
 	}{
 		{"small chunks", mixed, disk, 5},
-		{"blocks ahead", bzip2Image(t, large, compress(t, 9, large)), large, 1},
+		{"blocks ahead", bzip2ChunkImage(t, large, stream), large, 1},
 		{"one zlib chunk", dmgtest.Image(t, large, dmgtest.Options{}), large, 1},
 		{"zeros", dmgtest.Image(t, make([]byte, 16<<20), dmgtest.Options{}), make([]byte, 16<<20), 3},
 	} {
@@ -773,17 +866,14 @@ func TestWriteToSlow(t *testing.T) {
 func TestWholeDiskTogether(t *testing.T) {
 	withCores(t)
 	img, disk := mixedImage(t)
-	large := dmgtest.Text(9, 6<<20).Bytes()
-	if underRace() {
-		large = large[:2<<20]
-	}
+	large, stream := aheadBlocks(t)
 	for _, tt := range []struct {
 		name      string
 		img, disk []byte
 		limit     int64
 	}{
 		{"small chunks", img, disk, 16 << 20},
-		{"one bzip2 chunk", bzip2Image(t, large, compress(t, 9, large)), large, 16 << 20},
+		{"one bzip2 chunk", bzip2ChunkImage(t, large, stream), large, 16 << 20},
 		{"one zlib chunk", dmgtest.Image(t, large, dmgtest.Options{}), large, 2 << 20},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
