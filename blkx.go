@@ -15,6 +15,7 @@ import (
 	"howett.net/plist"
 
 	"github.com/go-dmg/dmg/internal/plistguard"
+	"github.com/go-dmg/dmg/internal/readat"
 )
 
 // Lengths and limits of UDIF's structures. Apple publishes no specification:
@@ -88,7 +89,7 @@ type koly struct {
 // offset 0. A nil koly without an error means that there is none.
 func findKoly(r io.ReaderAt, size int64) (*koly, error) {
 	tail := make([]byte, min(size, 2*kolyLen-1))
-	if err := readFull(r, tail, size-int64(len(tail))); err != nil {
+	if _, err := readat.Full(r, tail, size-int64(len(tail))); err != nil {
 		return nil, err
 	}
 	for i := len(tail) - kolyLen; i >= 0; i-- {
@@ -97,7 +98,7 @@ func findKoly(r io.ReaderAt, size int64) (*koly, error) {
 		}
 	}
 	head := make([]byte, min(size, kolyLen))
-	if err := readFull(r, head, 0); err != nil {
+	if _, err := readat.Full(r, head, 0); err != nil {
 		return nil, err
 	}
 	if isKoly(head) {
@@ -187,7 +188,7 @@ func (k *koly) plistTables(r io.ReaderAt, size int64) ([]resource, error) {
 		return nil, &FormatError{Section: "koly", Offset: 0xE0, Msg: fmt.Sprintf("property list of %d bytes, more than %d", k.xml.length, maxXMLLen)}
 	}
 	xml := make([]byte, k.xml.length)
-	if err := readFull(r, xml, int64(k.xml.off)); err != nil {
+	if _, err := readat.Full(r, xml, int64(k.xml.off)); err != nil {
 		return nil, err
 	}
 	return parsePlist(xml)
@@ -327,7 +328,7 @@ func (k *koly) forkTables(r io.ReaderAt, size int64) ([]resource, error) {
 		return nil, &FormatError{Section: "koly", Offset: 0x30, Msg: fmt.Sprintf("resource fork of %d bytes, more than %d", k.rsrc.length, maxForkLen)}
 	}
 	fork := make([]byte, k.rsrc.length)
-	if err := readFull(r, fork, int64(k.rsrc.off)); err != nil {
+	if _, err := readat.Full(r, fork, int64(k.rsrc.off)); err != nil {
 		return nil, err
 	}
 	return parseFork(fork)
@@ -529,19 +530,4 @@ func (e *entryParser) parse(b readBuf) (end bool, msg string) {
 	}
 	e.chunks = append(e.chunks, c)
 	return false, ""
-}
-
-// readFull fills p from r at off. Unlike r.ReadAt it fails unless all of p was
-// read, with io.ErrUnexpectedEOF if the source ends before.
-func readFull(r io.ReaderAt, p []byte, off int64) error {
-	n, err := r.ReadAt(p, off)
-	switch {
-	case n == len(p):
-		return nil
-	case err == nil:
-		return io.ErrNoProgress // breaks io.ReaderAt's contract
-	case err == io.EOF:
-		return io.ErrUnexpectedEOF
-	}
-	return err
 }

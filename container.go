@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 
 	"github.com/go-dmg/dmg/internal/crypt"
+	"github.com/go-dmg/dmg/internal/readat"
 	"github.com/go-dmg/dmg/internal/segment"
 	"github.com/go-dmg/dmg/internal/sparse"
 )
@@ -96,7 +97,7 @@ func (c *container) unwrap(keys crypt.Keys) error {
 		return wrapError(err)
 	}
 	magic := make([]byte, min(4, c.size))
-	if err := readFull(c.r, magic, 0); err != nil {
+	if _, err := readat.Full(c.r, magic, 0); err != nil {
 		return err
 	}
 	if string(magic) != "sprs" {
@@ -174,7 +175,7 @@ func (c *container) rawDisk() error {
 		if mark.offset+int64(len(b)) > c.size {
 			continue
 		}
-		if err := readFull(c.r, b, mark.offset); err != nil {
+		if _, err := readat.Full(c.r, b, mark.offset); err != nil {
 			return err
 		}
 		if string(b) == mark.magic {
@@ -282,7 +283,7 @@ func (e *edges) ReadAt(p []byte, off int64) (int, error) {
 func (e *edges) copy(edge *[]byte, at int64, p []byte, off int64) (int, error) {
 	if *edge == nil {
 		b := make([]byte, min(edgeLen, e.size))
-		if err := readFull(e.r, b, at); err != nil {
+		if _, err := readat.Full(e.r, b, at); err != nil {
 			return 0, err
 		}
 		*edge = b

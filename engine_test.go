@@ -794,7 +794,7 @@ var faults = []fault{
 		n, _ := r.ReadAt(p[:1], off)
 		return n, errSometimes
 	}, false},
-	{"short without an error", io.ErrNoProgress, func(r io.ReaderAt, p []byte, off int64) (int, error) {
+	{"short without an error", nil, func(r io.ReaderAt, p []byte, off int64) (int, error) {
 		return r.ReadAt(p[:len(p)/2], off)
 	}, false},
 	{"nothing without an error", io.ErrNoProgress, func(r io.ReaderAt, p []byte, off int64) (int, error) {

@@ -3,6 +3,8 @@ package dmg
 import (
 	"io"
 	"sync/atomic"
+
+	"github.com/go-dmg/dmg/internal/readat"
 )
 
 // counters are the running totals behind Stats.
@@ -23,17 +25,9 @@ type countingSource struct {
 // ReadAt fills p or fails. The chunk map has been checked against the source's
 // size: one that ends earlier now has changed, which is io.ErrUnexpectedEOF.
 func (s countingSource) ReadAt(p []byte, off int64) (int, error) {
-	n, err := s.r.ReadAt(p, off)
+	n, err := readat.Full(s.r, p, off)
 	s.n.sourceReads.Add(1)
 	s.n.sourceBytes.Add(int64(n))
-	switch {
-	case n == len(p):
-		return n, nil
-	case err == nil:
-		err = io.ErrNoProgress // breaks io.ReaderAt's contract
-	case err == io.EOF:
-		err = io.ErrUnexpectedEOF
-	}
 	return n, err
 }
 

@@ -17,6 +17,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"github.com/go-dmg/dmg/internal/readat"
 )
 
 // Classes of errors. A source's own error is passed on, wrapped, instead.
@@ -87,7 +89,7 @@ func Detect(r io.ReaderAt, size int64) (Version, error) {
 	if size < int64(len(magic)) {
 		return None, nil
 	}
-	if _, err := readFull(r, magic[:], 0); err != nil {
+	if _, err := readat.Full(r, magic[:], 0); err != nil {
 		return None, err
 	}
 	if string(magic[:]) == magicV2 {
@@ -96,7 +98,7 @@ func Detect(r io.ReaderAt, size int64) (Version, error) {
 	if size < trailerLen {
 		return None, nil
 	}
-	if _, err := readFull(r, magic[:], size-int64(len(magic))); err != nil {
+	if _, err := readat.Full(r, magic[:], size-int64(len(magic))); err != nil {
 		return None, err
 	}
 	if string(magic[:]) == magicV1 {
@@ -132,23 +134,4 @@ func Unlock(token io.ReaderAt, size int64, keys Keys) (*Cipher, error) {
 		return nil, err
 	}
 	return h.unlock(keys, maxIterations)
-}
-
-// readFull fills p or fails, and returns how much it read. An early end is
-// io.ErrUnexpectedEOF: the callers ask for what the size they were told includes.
-// Sources that return less without an error are asked again.
-func readFull(r io.ReaderAt, p []byte, off int64) (int, error) {
-	n := 0
-	for n < len(p) {
-		m, err := r.ReadAt(p[n:], off+int64(n))
-		n += m
-		switch {
-		case n == len(p):
-		case err == io.EOF || err == nil && m == 0:
-			return n, io.ErrUnexpectedEOF
-		case err != nil:
-			return n, err
-		}
-	}
-	return n, nil
 }

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+
+	"github.com/go-dmg/dmg/internal/readat"
 )
 
 // Numbers in both headers are big-endian. Apple's for algorithms are those of the
@@ -90,7 +92,7 @@ func parseV2(r io.ReaderAt, size int64) (*header, error) {
 		return nil, &FormatError{size, "short header"}
 	}
 	var b [headerLen]byte
-	if _, err := readFull(r, b[:], 0); err != nil {
+	if _, err := readat.Full(r, b[:], 0); err != nil {
 		return nil, err
 	}
 	h := &header{dataEnd: -1}
@@ -165,7 +167,7 @@ func (h *header) readRecords(r io.ReaderAt, size int64, n int) error {
 	for i := range n {
 		at := headerLen + int64(i)*entryLen
 		var e [entryLen]byte
-		if _, err := readFull(r, e[:], at); err != nil {
+		if _, err := readat.Full(r, e[:], at); err != nil {
 			return err
 		}
 		off, length := be64(e[4:]), be64(e[12:])
@@ -175,7 +177,7 @@ func (h *header) readRecords(r io.ReaderAt, size int64, n int) error {
 		}
 		// The file has this much, and no record needs more than maxRecord.
 		body := make([]byte, min(length, maxRecord))
-		if _, err := readFull(r, body, off); err != nil {
+		if _, err := readat.Full(r, body, off); err != nil {
 			return err
 		}
 		h.records = append(h.records, parseRecord(be32(e[:]), body, off, h.keyLen))
@@ -195,7 +197,7 @@ func (h *header) readRecords(r io.ReaderAt, size int64, n int) error {
 func parseV1(r io.ReaderAt, size int64) (*header, error) {
 	var b [trailerLen]byte
 	at := size - trailerLen
-	if _, err := readFull(r, b[:], at); err != nil {
+	if _, err := readat.Full(r, b[:], at); err != nil {
 		return nil, err
 	}
 	fields := []struct {

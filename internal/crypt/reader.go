@@ -13,6 +13,8 @@ import (
 	"io"
 	"runtime"
 	"sync"
+
+	"github.com/go-dmg/dmg/internal/readat"
 )
 
 const (
@@ -207,7 +209,7 @@ func (w *worker) read(r *Reader, p []byte, off int64) (int, error) {
 
 // direct reads ciphertext into p, whole AES blocks, and decrypts it there.
 func (w *worker) direct(r *Reader, p []byte, pos int64) (int, error) {
-	got, err := readFull(r.src, p, r.base+pos)
+	got, err := readat.Full(r.src, p, r.base+pos)
 	got &^= aesBlock - 1 // part of an AES block can't be decrypted
 	for done := 0; done < got; done += step {
 		part := p[done:min(done+step, got)]
@@ -227,7 +229,7 @@ func (w *worker) buffered(r *Reader, p []byte, off int64, chained bool) (int, er
 		lead = aesBlock
 	}
 	want := min(lead+(skip+len(p)+aesBlock-1)&^(aesBlock-1), bufLen)
-	got, err := readFull(r.src, w.buf[:want], r.base+pos-int64(lead))
+	got, err := readat.Full(r.src, w.buf[:want], r.base+pos-int64(lead))
 	src := w.buf[:got&^(aesBlock-1)]
 	if len(src) <= lead {
 		return 0, err

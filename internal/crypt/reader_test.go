@@ -182,7 +182,7 @@ func TestOddSources(t *testing.T) {
 	r = &Reader{c: c, src: dmgtest.Short{R: bytes.NewReader(data), Max: 100}, size: 10_000}
 	checkReads(t, r, plain, 50)
 	r.src = dmgtest.ReaderAtFunc(func([]byte, int64) (int, error) { return 0, nil })
-	if n, err := r.ReadAt(p, 0); n != 0 || err != io.ErrUnexpectedEOF {
+	if n, err := r.ReadAt(p, 0); n != 0 || err != io.ErrNoProgress {
 		t.Errorf("source without progress: %d, %v", n, err)
 	}
 }

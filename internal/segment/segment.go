@@ -12,6 +12,8 @@ import (
 	"fmt"
 	"io"
 	"slices"
+
+	"github.com/go-dmg/dmg/internal/readat"
 )
 
 // What can be wrong with a part. The error is a *PartError, which names it.
@@ -79,7 +81,7 @@ func findTrailer(r io.ReaderAt, size int64) ([]byte, error) {
 		return nil, fmt.Errorf("%w: shorter than a trailer", ErrFormat)
 	}
 	tail := make([]byte, min(size, 2*trailerLen-1))
-	if _, err := readFull(r, tail, size-int64(len(tail))); err != nil {
+	if _, err := readat.Full(r, tail, size-int64(len(tail))); err != nil {
 		return nil, err
 	}
 	for i := len(tail) - trailerLen; i >= 0; i-- {
@@ -88,7 +90,7 @@ func findTrailer(r io.ReaderAt, size int64) ([]byte, error) {
 		}
 	}
 	head := tail[:trailerLen]
-	if _, err := readFull(r, head, 0); err != nil {
+	if _, err := readat.Full(r, head, 0); err != nil {
 		return nil, err
 	}
 	if string(head[:4]) != "koly" {
@@ -218,32 +220,13 @@ func (r *Reader) ReadAt(p []byte, off int64) (int, error) {
 		in := off + int64(done) - s.running
 		part := p[done:]
 		part = part[:min(int64(len(part)), s.length-in)]
-		n, err := readFull(s.R, part, s.offset+in)
+		n, err := readat.Full(s.R, part, s.offset+in)
 		done += n
 		if err != nil {
 			return done, &PartError{s.Name, err}
 		}
 	}
 	return done, eof
-}
-
-// readFull fills p or fails, and returns how much it read. An early end is
-// io.ErrUnexpectedEOF: the callers ask for what the size they were told includes.
-// Sources that return less without an error are asked again.
-func readFull(r io.ReaderAt, p []byte, off int64) (int, error) {
-	n := 0
-	for n < len(p) {
-		m, err := r.ReadAt(p[n:], off+int64(n))
-		n += m
-		switch {
-		case n == len(p):
-		case err == io.EOF || err == nil && m == 0:
-			return n, io.ErrUnexpectedEOF
-		case err != nil:
-			return n, err
-		}
-	}
-	return n, nil
 }
 
 // be64 returns a size or an offset, negative where it doesn't fit.

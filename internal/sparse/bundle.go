@@ -14,6 +14,7 @@ import (
 	"howett.net/plist"
 
 	"github.com/go-dmg/dmg/internal/plistguard"
+	"github.com/go-dmg/dmg/internal/readat"
 )
 
 const (
@@ -275,7 +276,7 @@ func (b *Bundle) readBand(p []byte, n, off int64) (int, error) {
 	defer b.files.release(h)
 	// Short bands are usual: a file grows as far as it was written to.
 	have := max(min(h.data.Size()-off, int64(len(p))), 0)
-	m, err := readFull(h.data, p[:have], off)
+	m, err := readat.Full(h.data, p[:have], off)
 	if err != nil {
 		return m, fmt.Errorf("%s: %w", bandName(n), err)
 	}

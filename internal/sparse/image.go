@@ -8,6 +8,8 @@ import (
 	"iter"
 	"math"
 	"slices"
+
+	"github.com/go-dmg/dmg/internal/readat"
 )
 
 const (
@@ -56,7 +58,7 @@ func OpenImage(r io.ReaderAt, size int64) (*Image, error) {
 	if size < nodeLen {
 		return nil, &FormatError{"", size, "short header"}
 	}
-	if _, err := readFull(r, node[:], 0); err != nil {
+	if _, err := readat.Full(r, node[:], 0); err != nil {
 		return nil, err
 	}
 	m := &Image{src: r}
@@ -71,7 +73,7 @@ func OpenImage(r io.ReaderAt, size int64) (*Image, error) {
 		if next < used || next > size-nodeLen {
 			return nil, &FormatError{"", at, fmt.Sprintf("next index node at %d", next)}
 		}
-		if _, err := readFull(r, node[:], next); err != nil {
+		if _, err := readat.Full(r, node[:], next); err != nil {
 			return nil, err
 		}
 		if string(node[:4]) != imageMark {
@@ -182,7 +184,7 @@ func (m *Image) ReadAt(p []byte, off int64) (int, error) {
 			done += len(part)
 			continue
 		}
-		n, err := readFull(m.src, part, e.DataOffset)
+		n, err := readat.Full(m.src, part, e.DataOffset)
 		done += n
 		if err != nil {
 			return done, err

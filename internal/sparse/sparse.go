@@ -68,22 +68,3 @@ func clip(p []byte, off, size int64) ([]byte, error) {
 	}
 	return p[:size-off], io.EOF
 }
-
-// readFull fills p or fails, and returns how much it read. An early end is
-// io.ErrUnexpectedEOF: the callers ask for what the size they were told includes.
-// Sources that return less without an error are asked again.
-func readFull(r io.ReaderAt, p []byte, off int64) (int, error) {
-	n := 0
-	for n < len(p) {
-		m, err := r.ReadAt(p[n:], off+int64(n))
-		n += m
-		switch {
-		case n == len(p):
-		case err == io.EOF || err == nil && m == 0:
-			return n, io.ErrUnexpectedEOF
-		case err != nil:
-			return n, err
-		}
-	}
-	return n, nil
-}
