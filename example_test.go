@@ -1,0 +1,248 @@
+package dmg_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/go-dmg/dmg"
+)
+
+// mustOpen keeps error handling out of examples that show something else.
+func mustOpen(name string, opts *dmg.Options) *dmg.Image {
+	im, err := dmg.Open(name, opts)
+	if err != nil {
+		log.Fatal(err)
+	}
+	return im
+}
+
+func Example() {
+	im, err := dmg.Open("testdata/good-zlib.dmg", nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer im.Close()
+
+	fmt.Println(im.Format(), im.Size())
+	sector := make([]byte, 512)
+	if _, err := im.ReadAt(sector, 80*512); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("%s…\n", sector[:32])
+	// Output:
+	// UDZO 135168
+	// other on with use offset of in p…
+}
+
+// An image in memory, or behind any other io.ReaderAt.
+func ExampleNewImage() {
+	file, err := os.ReadFile("testdata/good-bzip2.dmg")
+	if err != nil {
+		log.Fatal(err)
+	}
+	im, err := dmg.NewImage(bytes.NewReader(file), int64(len(file)), &dmg.Options{MemoryLimit: 16 << 20})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(im.Format(), im.Size())
+	// Output:
+	// UDBZ 135168
+}
+
+// What is damaged, or no image at all, is told from what can't be read.
+func ExampleOpen_errors() {
+	for _, name := range []string{"testdata/README.md", "testdata/bad-overlap.dmg", "testdata/none.dmg"} {
+		_, err := dmg.Open(name, nil)
+		switch {
+		case errors.Is(err, os.ErrNotExist):
+			fmt.Println("there is none")
+		case errors.Is(err, dmg.ErrFormat):
+			fmt.Println(err)
+		}
+	}
+	// Output:
+	// dmg: file at byte 0: neither a disk image nor a raw disk
+	// dmg: chunk map at byte 48640: zlib chunk at sectors 95-111 overlaps zlib chunk at sectors 80-95
+	// there is none
+}
+
+func ExampleImage_Partitions() {
+	im := mustOpen("testdata/good-zlib.dmg", nil)
+	defer im.Close()
+
+	for _, p := range im.Partitions() {
+		fmt.Printf("%s: %d bytes from byte %d on\n", p.Name, p.Length, p.Offset)
+	}
+	// Output:
+	// Driver Descriptor Map (DDM : 0): 512 bytes from byte 0 on
+	// Apple (Apple_partition_map : 1): 32256 bytes from byte 512 on
+	// disk image (Apple_HFS : 2): 102400 bytes from byte 32768 on
+}
+
+// A partition is what packages that read file systems take.
+func ExamplePartition_Open() {
+	im := mustOpen("testdata/good-zlib.dmg", nil)
+	defer im.Close()
+
+	for _, p := range im.Partitions() {
+		if p.Type != "Apple_HFS" {
+			continue
+		}
+		var r io.ReadSeeker = p.Open()
+		start := make([]byte, 16)
+		if _, err := io.ReadFull(r, start); err != nil {
+			log.Fatal(err)
+		}
+		fmt.Printf("%q\n", start)
+	}
+	// Output:
+	// "is chunk other c"
+}
+
+// How many bytes of the disk are stored in which way.
+func ExampleImage_Chunks() {
+	im := mustOpen("testdata/good-mixed.dmg", nil)
+	defer im.Close()
+
+	bytes := make(map[dmg.Method]int64)
+	for c := range im.Chunks() {
+		bytes[c.Method] += c.Length
+	}
+	for _, m := range slices.Sorted(maps.Keys(bytes)) {
+		fmt.Println(m, bytes[m])
+	}
+	// Output:
+	// zero 79360
+	// raw 6656
+	// adc 10240
+	// zlib 8192
+	// bzip2 10240
+	// lzfse 10240
+	// lzma 10240
+}
+
+func ExampleImage_WriteTo() {
+	im := mustOpen("testdata/good-lzfse.dmg", nil)
+	defer im.Close()
+
+	sum := sha256.New()
+	if _, err := im.WriteTo(sum); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("%x\n", sum.Sum(nil))
+	// Output:
+	// ef5a0155dc7b21303cdad93c4b8719b09c259b6a33cc9a5cdb1e967aec3a156f
+}
+
+// The disk as a file, with holes where it is zero.
+func ExampleImage_Extract() {
+	im := mustOpen("testdata/good-zlib.dmg", nil)
+	defer im.Close()
+
+	dir, err := os.MkdirTemp("", "dmg")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	f, err := os.Create(filepath.Join(dir, "disk.img"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := f.Truncate(im.Size()); err != nil {
+		log.Fatal(err)
+	}
+	if err := im.Extract(context.Background(), f, &dmg.ExtractOptions{Sparse: true}); err != nil {
+		log.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		log.Fatal(err)
+	}
+
+	disk, err := os.ReadFile(f.Name())
+	fmt.Printf("%x %v\n", sha256.Sum256(disk), err)
+	// Output:
+	// ef5a0155dc7b21303cdad93c4b8719b09c259b6a33cc9a5cdb1e967aec3a156f <nil>
+}
+
+// Verify finds all damage there is; its error joins one for each.
+func ExampleImage_Verify() {
+	im := mustOpen("testdata/bad-stream.dmg", nil)
+	defer im.Close()
+
+	err := im.Verify(context.Background(), nil)
+	var all interface{ Unwrap() []error }
+	if !errors.As(err, &all) {
+		log.Fatal(err) // the image could not be read at all, or nil: it is whole
+	}
+	for _, err := range all.Unwrap() {
+		var chunk *dmg.ChunkError
+		var sum *dmg.ChecksumError
+		switch {
+		case errors.As(err, &chunk):
+			fmt.Printf("lost: %d bytes from byte %d on\n", chunk.Chunk.Length, chunk.Chunk.Offset)
+		case errors.As(err, &sum):
+			fmt.Printf("%s: wrong %s\n", sum.Part, sum.Algorithm)
+		}
+	}
+	// Output:
+	// data fork: wrong CRC-32
+	// lost: 8192 bytes from byte 40960 on
+	// partition 2 "disk image (Apple_HFS : 2)": wrong CRC-32
+}
+
+// A sector costs what has to be decoded for it, and nothing the second time.
+func ExampleImage_Stats() {
+	im := mustOpen("testdata/good-zlib.dmg", nil)
+	defer im.Close()
+
+	sector := make([]byte, 512)
+	for range 2 {
+		if _, err := im.ReadAt(sector, 80*512); err != nil {
+			log.Fatal(err)
+		}
+		s := im.Stats()
+		fmt.Printf("read %d, decoded %d, %d from the cache\n", s.BytesRead, s.BytesDecoded, s.CacheHits)
+	}
+	// Output:
+	// read 512, decoded 512, 0 from the cache
+	// read 1024, decoded 512, 1 from the cache
+}
+
+// An index saved once spares later runs the way through large chunks.
+func ExampleImage_Index() {
+	im := mustOpen("testdata/good-one-chunk.dmg", nil)
+	defer im.Close()
+	if err := im.BuildIndex(context.Background(), nil); err != nil {
+		log.Fatal(err)
+	}
+	var file bytes.Buffer
+	if _, err := im.Index().WriteTo(&file); err != nil {
+		log.Fatal(err)
+	}
+
+	index, err := dmg.ReadIndex(&file)
+	if err != nil {
+		log.Fatal(err)
+	}
+	again := mustOpen("testdata/good-one-chunk.dmg", &dmg.Options{Index: index})
+	defer again.Close()
+	sector := make([]byte, 512)
+	_, err = again.ReadAt(sector, 98304)
+	fmt.Println(err, again.Stats().BytesDecoded, "bytes decoded")
+
+	// It is for this image alone.
+	_, err = dmg.Open("testdata/good-zlib.dmg", &dmg.Options{Index: index})
+	fmt.Println(errors.Is(err, dmg.ErrIndex))
+	// Output:
+	// <nil> 512 bytes decoded
+	// true
+}
