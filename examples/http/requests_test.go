@@ -1,0 +1,175 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/go-dmg/dmg"
+	"github.com/go-dmg/dmg/internal/dmgtest"
+)
+
+// latency is what each request takes beside the transfer.
+const latency = 20 * time.Millisecond
+
+// fileServer is net/http's, further away, and counts.
+type fileServer struct {
+	*httptest.Server
+	requests, bytes atomic.Int64
+}
+
+func serve(t *testing.T, file []byte) *fileServer {
+	s := new(fileServer)
+	modified := time.Unix(1_700_000_000, 0)
+	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		s.requests.Add(1)
+		time.Sleep(latency)
+		http.ServeContent(tally{w, &s.bytes}, req, "image.dmg", modified, bytes.NewReader(file))
+	}))
+	t.Cleanup(s.Close)
+	return s
+}
+
+// tally counts the bytes of bodies.
+type tally struct {
+	http.ResponseWriter
+	n *atomic.Int64
+}
+
+func (t tally) Write(p []byte) (int, error) {
+	n, err := t.ResponseWriter.Write(p)
+	t.n.Add(int64(n))
+	return n, err
+}
+
+// cost is what some work takes of a server.
+type cost struct {
+	requests, bytes int64
+	time            time.Duration
+}
+
+func (c cost) String() string {
+	return fmt.Sprintf("%3d requests %6d KB %v", c.requests, c.bytes/1000, c.time.Round(time.Millisecond))
+}
+
+// cost measures work. No other may be under way.
+func (s *fileServer) cost(work func()) cost {
+	requests, bytes, start := s.requests.Load(), s.bytes.Load(), time.Now()
+	work()
+	return cost{s.requests.Load() - requests, s.bytes.Load() - bytes, time.Since(start)}
+}
+
+const mib = 1 << 20
+
+// openLimit is how many requests it takes to open any image, at most.
+const openLimit = 4
+
+// requestTests are images and the most requests that a read of 4 KiB takes in
+// each: the first one of an image, and any with an index; then 16 MiB read in
+// steps of 32 KiB. A span between checkpoints comes at once. bzip2 goes on from
+// the start of a block, which has 900 kB at most, and LZFSE from the chunk's
+// start: they take more, as does decryption, which reads a span in pieces.
+var requestTests = []struct {
+	name    string
+	content func(seed uint64, n int64) dmgtest.Content
+	options dmgtest.Options
+	encrypt bool
+
+	cold, indexed, sequential int64 // 0: not tried
+}{
+	{"zlib one chunk", dmgtest.Mixed, dmgtest.Options{}, false, 64, 2, 60},
+	{"zlib 1 MiB chunks", dmgtest.Mixed, dmgtest.Options{ChunkSectors: dmgtest.DefaultChunk}, false, 6, 2, 90},
+	{"zlib 32 KiB chunks", dmgtest.Mixed, dmgtest.Options{ChunkSectors: 64}, false, 2, 2, 0},
+	{"zlib encrypted", dmgtest.Random, dmgtest.Options{ChunkSectors: dmgtest.DefaultChunk}, true, 20, 4, 0},
+	{"bzip2 one chunk", dmgtest.Mixed, dmgtest.Options{Codecs: []dmgtest.Method{dmgtest.Bzip2}}, false, 96, 6, 64},
+	{"LZFSE 1 MiB chunks", dmgtest.Mixed, dmgtest.Options{Codecs: []dmgtest.Method{dmgtest.LZFSE}, ChunkSectors: dmgtest.DefaultChunk}, false, 8, 8, 90},
+	{"raw", dmgtest.Mixed, dmgtest.Options{Codecs: []dmgtest.Method{dmgtest.Raw}}, false, 1, 1, 0},
+}
+
+func TestRequests(t *testing.T) {
+	size := int64(24 * mib)
+	if testing.Short() {
+		size = 6 * mib
+	}
+	for _, tt := range requestTests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel() // they wait most of the time
+			disk := tt.content(1, size).Bytes()
+			file := dmgtest.Image(t, disk, tt.options)
+			opts := new(dmg.Options)
+			if tt.encrypt {
+				opts.Password = "secret"
+				file = dmgtest.Encryption{Password: opts.Password}.Image(file)
+			}
+			c := client{t: t, server: serve(t, file), disk: disk, opts: opts}
+
+			c.check("open", openLimit, c.open)
+			c.check("cold read", tt.cold, func() { c.read(size/4*3-mib/2, 4096) })
+			if tt.sequential > 0 {
+				c.open()
+				c.check("sequential", tt.sequential, func() {
+					for off := int64(0); off < min(size, 16*mib); off += 32 << 10 {
+						c.read(off, 32<<10)
+					}
+				})
+			}
+
+			opts.Index = buildIndex(t, file, *opts)
+			c.check("open with index", openLimit, c.open)
+			rng := rand.New(rand.NewPCG(1, 2))
+			for range 20 {
+				c.check("read with index", tt.indexed, func() { c.read(rng.Int64N(size/4096)*4096, 4096) })
+			}
+		})
+	}
+}
+
+// client reads an image from a server, and checks what it gets and at which
+// cost.
+type client struct {
+	t      *testing.T
+	server *fileServer
+	disk   []byte
+	opts   *dmg.Options
+	im     *dmg.Image
+}
+
+func (c *client) open() {
+	var err error
+	if c.im, err = openImage(c.server.URL, c.opts); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+func (c *client) read(off, n int64) {
+	p := make([]byte, n)
+	if _, err := c.im.ReadAt(p, off); err != nil || !bytes.Equal(p, c.disk[off:off+n]) {
+		c.t.Fatalf("ReadAt(%d, %d): %v, or wrong bytes", n, off, err)
+	}
+}
+
+func (c *client) check(what string, limit int64, work func()) {
+	got := c.server.cost(work)
+	c.t.Logf("%-16s %v", what, got)
+	if got.requests > limit {
+		c.t.Errorf("%s: %d requests, more than %d", what, got.requests, limit)
+	}
+}
+
+// buildIndex makes an image's index where the image is near.
+func buildIndex(t *testing.T, file []byte, opts dmg.Options) *dmg.Index {
+	im, err := dmg.NewImage(bytes.NewReader(file), int64(len(file)), &opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := im.BuildIndex(context.Background(), nil); err != nil {
+		t.Fatal(err)
+	}
+	return im.Index()
+}
