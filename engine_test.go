@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"sync"
@@ -771,6 +774,132 @@ func TestLeastMemory(t *testing.T) {
 	}
 }
 
+// memoryTests are run one by one, each in a process of its own: the garbage
+// collector lets a heap grow in proportion to all that is in it.
+var memoryTests = []struct {
+	name   string
+	w      workload
+	limit  int64
+	images int // open at once, each with its limit
+}{
+	{"mixture with LZMA", workload{codecs: allCodecs, chunk: 512, kind: "mixed"}, 32 << 20, 1},
+	{"zlib", workload{codecs: allCodecs[1:2], size: 32 << 20}, 8 << 20, 1},
+	{"zlib", workload{codecs: allCodecs[1:2], size: 32 << 20}, 32 << 20, 1},
+	{"bzip2", workload{codecs: allCodecs[2:3]}, 16 << 20, 1},
+	{"images", workload{codecs: allCodecs[1:2], size: 16 << 20}, 4 << 20, 4},
+}
+
+// memoryChild is set for the process that runs one of the memoryTests: its
+// number and the image's name.
+const memoryChild = "DMG_TEST_MEMORY"
+
+// R6: whatever 64 readers do, what is in use stays under the limit and 8 MiB.
+func TestMemoryInUse(t *testing.T) {
+	if raced() {
+		t.Skip("the race detector takes memory of its own")
+	}
+	if child := os.Getenv(memoryChild); child != "" {
+		var i int
+		var name string
+		if _, err := fmt.Sscan(child, &i, &name); err != nil {
+			t.Fatal(err)
+		}
+		readInMemory(t, name, memoryTests[i].limit, memoryTests[i].images)
+		return
+	}
+	for i, tt := range memoryTests {
+		t.Run(fmt.Sprintf("%s/%dMiB", tt.name, tt.limit>>20), func(t *testing.T) {
+			name := filepath.Join(t.TempDir(), "image.dmg")
+			if err := os.WriteFile(name, tt.w.image(t).file, 0o666); err != nil {
+				t.Fatal(err)
+			}
+			c := exec.Command(os.Args[0], "-test.run=^TestMemoryInUse$", "-test.v")
+			c.Env = append(os.Environ(), fmt.Sprintf("%s=%d %s", memoryChild, i, name))
+			out, err := c.CombinedOutput()
+			if err != nil {
+				t.Errorf("%v\n%s", err, out)
+			}
+			for line := range bytes.Lines(out) {
+				if bytes.Contains(line, []byte("in use")) {
+					t.Logf("%s", bytes.TrimSpace(line))
+				}
+			}
+		})
+	}
+}
+
+// readInMemory reads images from a file at random, from 64 goroutines, and
+// looks at the heap meanwhile.
+func readInMemory(t *testing.T, name string, limit int64, images int) {
+	var all []*Image
+	for range images {
+		im, err := Open(name, &Options{MemoryLimit: limit})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer im.Close()
+		all = append(all, im)
+	}
+	const readers, buffer = 64, 128 << 10
+	buffers := make([]byte, readers*buffer) // the callers' own
+	inUse := func() int64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	before := inUse()
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	var reads atomic.Int64
+	for r := range readers {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			rng := rand.New(rand.NewPCG(uint64(r), 9))
+			p := buffers[r*buffer:][:buffer]
+			im := all[r%len(all)]
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				n := 1 + rng.IntN([]int{4096, 4096, buffer}[rng.IntN(3)])
+				if _, err := im.ReadAt(p[:n], rng.Int64N(im.Size()-int64(n))); err != nil {
+					t.Errorf("ReadAt: %v", err)
+					return
+				}
+				reads.Add(1)
+			}
+		}()
+	}
+	most := int64(0)
+	// A collection waits for its turn among the readers.
+	for start := time.Now(); time.Since(start) < time.Second; {
+		time.Sleep(20 * time.Millisecond)
+		most = max(most, inUse()-before)
+	}
+	close(stop)
+	wg.Wait()
+	t.Logf("%d MiB: %.1f MiB in use at most, %d reads", limit>>20, float64(most)/(1<<20), reads.Load())
+	if most > (limit+8<<20)*int64(images) {
+		t.Errorf("%d bytes are in use by %d images, the limit is %d", most, images, limit)
+	}
+	// At rest there is no garbage, and what is there has been accounted for.
+	counted := int64(0)
+	for _, im := range all {
+		checkAtRest(t, &im.engine)
+		counted += im.mu.account.total()
+	}
+	if rest := inUse() - before; rest > counted+1<<20 {
+		t.Errorf("at rest %d bytes are in use, %d are accounted for", rest, counted)
+	} else {
+		t.Logf("at rest %.1f MiB are in use, %.1f are accounted for", float64(rest)/(1<<20), float64(counted)/(1<<20))
+	}
+	runtime.KeepAlive(buffers)
+}
+
 // errSometimes is what sources fail with in the tests below.
 var errSometimes = errors.New("the source fails now and then")
 
@@ -794,7 +923,7 @@ var faults = []fault{
 		n, _ := r.ReadAt(p[:1], off)
 		return n, errSometimes
 	}, false},
-	{"short without an error", nil, func(r io.ReaderAt, p []byte, off int64) (int, error) {
+	{"short without an error", io.ErrNoProgress, func(r io.ReaderAt, p []byte, off int64) (int, error) {
 		return r.ReadAt(p[:len(p)/2], off)
 	}, false},
 	{"nothing without an error", io.ErrNoProgress, func(r io.ReaderAt, p []byte, off int64) (int, error) {
