@@ -3,6 +3,7 @@ package dmg
 import (
 	"bytes"
 	"encoding/binary"
+	"math"
 	"math/rand/v2"
 	"testing"
 )
@@ -284,12 +285,12 @@ func TestCheckpointLog(t *testing.T) {
 	s, _ := newTestCheckpoints(1 << 20)
 	// 50 headers and records of odd lengths cross every page's end somewhere.
 	for n := 1; n < 50; n++ {
-		s.add(1<<31-n, int64(n)*minSpacing, 0, testRecord(n, 0, 1361*n%9000))
+		s.add(math.MaxInt32-n, int64(n)*minSpacing, 0, testRecord(n, 0, 1361*n%9000))
 	}
 	at := int64(0)
 	for n := 1; n < 50; n++ {
 		chunk, off, length := s.header(at)
-		if chunk != 1<<31-n || off != int64(n)*minSpacing || length != 1361*n%9000 {
+		if chunk != math.MaxInt32-n || off != int64(n)*minSpacing || length != 1361*n%9000 {
 			t.Fatalf("header %d says chunk %d, byte %d, %d bytes", n, chunk, off, length)
 		}
 		if got := s.read(nil, at+recordHeader, length); !bytes.Equal(got, testRecord(n, 0, length)) {
