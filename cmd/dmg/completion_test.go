@@ -33,7 +33,9 @@ func TestBashCompletes(t *testing.T) {
 	script := dmgRun(t, "completion", "bash").out
 	for _, tt := range []struct{ words, want string }{
 		{"'dmg' 'e'", "extract"},
-		{"'dmg' 'in'", "info"},
+		{"'dmg' 'ind'", "index"},
+		{"'dmg' 'cat' '--no'", "--no-index"},
+		{"'dmg' 'inf'", "info"},
 		{"'dmg' '--v'", "--version"},
 		{"'dmg' 'extract' '--k'", "--keep-going"},
 		{"'dmg' 'completion' ''", "bash zsh fish"},

@@ -15,20 +15,26 @@ type imageArg struct {
 	Image string `arg:"" help:"The disk image."`
 }
 
-// openFlags are how the image is to be opened.
-type openFlags struct {
+// passwordFlags are how an image is to be opened that needs no index.
+type passwordFlags struct {
 	PasswordFile string   `placeholder:"FILE" help:"Read an encrypted image's password from FILE, - for standard input; one newline at its end is not part of it."`
 	MemoryLimit  byteSize `placeholder:"SIZE" help:"Memory for decoding, such as 32M; 64M if not given."`
 	Verbose      bool     `short:"v" help:"Say on standard error what was decoded and fetched."`
 }
 
 // open opens the image, asking for a password where it takes one.
-func (f *openFlags) open(std *stdio, image string) (*dmg.Image, error) {
+func (f *passwordFlags) open(std *stdio, image string) (*dmg.Image, error) {
+	return f.openWith(std, image, dmg.Open)
+}
+
+// openWith opens the image by a function that is called again, with a password,
+// if that is missing.
+func (f *passwordFlags) openWith(std *stdio, image string, open opener) (*dmg.Image, error) {
 	if image == "" {
 		return nil, misuse("the image's name is empty")
 	}
 	opts := &dmg.Options{MemoryLimit: int64(f.MemoryLimit)}
-	im, err := f.openWithPassword(std, image, opts)
+	im, err := f.openWithPassword(std, image, opts, open)
 	if err == nil {
 		return im, nil
 	}
@@ -37,11 +43,89 @@ func (f *openFlags) open(std *stdio, image string) (*dmg.Image, error) {
 	if errors.As(err, &path) && path.Path == image {
 		return nil, err
 	}
+	var index indexError
+	if errors.As(err, &index) {
+		return nil, err
+	}
 	return nil, fmt.Errorf("%s: %w", image, err)
 }
 
+// opener is the type of dmg.Open.
+type opener func(image string, opts *dmg.Options) (*dmg.Image, error)
+
+// openFlags are how the image is to be opened.
+type openFlags struct {
+	passwordFlags `embed:""`
+	Index         string `placeholder:"FILE" xor:"index" help:"Use the index in FILE, from dmg index; IMAGE.dmgidx if not given and there is one."`
+	NoIndex       bool   `xor:"index" help:"Use no index."`
+}
+
+// open opens the image with its index, if it has one.
+func (f *openFlags) open(std *stdio, image string) (*dmg.Image, error) {
+	name := f.Index
+	if name == "" && !f.NoIndex {
+		name = indexName(image)
+	}
+	if name == "" {
+		return f.passwordFlags.open(std, image)
+	}
+	index, err := readIndex(name, f.Index == "")
+	switch {
+	case err == nil:
+	case f.Index != "":
+		return nil, newIndexError(name, err)
+	default:
+		if !errors.Is(err, fs.ErrNotExist) {
+			f.ignoreIndex(std, image, newIndexError(name, err))
+		}
+		return f.passwordFlags.open(std, image)
+	}
+	return f.openWith(std, image, func(image string, opts *dmg.Options) (*dmg.Image, error) {
+		return f.openIndexed(std, image, opts, name, index)
+	})
+}
+
+// openIndexed opens the image with an index. One that doesn't fit is done
+// without, unless the user named it.
+func (f *openFlags) openIndexed(std *stdio, image string, opts *dmg.Options, name string, index *dmg.Index) (*dmg.Image, error) {
+	with := *opts
+	with.Index = index
+	im, err := dmg.Open(image, &with)
+	switch {
+	case err == nil:
+		f.verbosef(std, "using the index %s", printable(name))
+		return im, nil
+	case !errors.Is(err, dmg.ErrIndex):
+		return nil, err
+	case f.Index != "":
+		return nil, newIndexError(name, err)
+	}
+	f.ignoreIndex(std, image, newIndexError(name, err))
+	return dmg.Open(image, opts)
+}
+
+// ignoreIndex says why an index is not used, and what helps.
+func (f *openFlags) ignoreIndex(std *stdio, image string, err error) {
+	f.verbosef(std, "warning: %s; going on without it; dmg index -f %s makes a new one", oneLine(err), printable(image))
+}
+
+// indexError is an error of an index file.
+type indexError struct{ error }
+
+// Unwrap returns the cause.
+func (e indexError) Unwrap() error { return e.error }
+
+// newIndexError names the file, as the system's errors do already.
+func newIndexError(name string, err error) error {
+	var path *fs.PathError
+	if !errors.As(err, &path) {
+		err = fmt.Errorf("%s: %w", name, err)
+	}
+	return indexError{err}
+}
+
 // close closes the image, and says what it cost if the user wants to know.
-func (f *openFlags) close(std *stdio, im *dmg.Image) {
+func (f *passwordFlags) close(std *stdio, im *dmg.Image) {
 	s := im.Stats()
 	f.verbosef(std, "read %s of the disk; decoded %s; fetched %s of the image in %d reads",
 		humanSize(s.BytesRead), humanSize(s.BytesDecoded), humanSize(s.SourceBytes), s.SourceReads)
@@ -49,7 +133,7 @@ func (f *openFlags) close(std *stdio, im *dmg.Image) {
 }
 
 // verbosef says something to users who want to know more.
-func (f *openFlags) verbosef(std *stdio, format string, args ...any) {
+func (f *passwordFlags) verbosef(std *stdio, format string, args ...any) {
 	if f.Verbose {
 		fmt.Fprintf(std.err, "dmg: "+format+"\n", args...)
 	}

@@ -105,6 +105,7 @@ var commandTests = []struct {
 	{name: "help of extract", args: "extract --help", golden: "help-extract.txt"},
 	{name: "help of cat", args: "cat --help", golden: "help-cat.txt"},
 	{name: "help of verify", args: "verify --help", golden: "help-verify.txt"},
+	{name: "help of index", args: "index --help", golden: "help-index.txt"},
 	{name: "help of nbd", args: "nbd --help", golden: "help-nbd.txt"},
 	{name: "help of completion", args: "completion --help", golden: "help-completion.txt"},
 	{name: "unknown command", args: "inf", status: 2, errOut: `dmg: unexpected argument inf, did you mean "info"\?\nTry "dmg --help".\n`},
@@ -117,6 +118,7 @@ var commandTests = []struct {
 	{name: "bad size", args: "cat x.dmg --length 1q", status: 2, errOut: `dmg: --length: "1q" is no size: .*\nTry "dmg cat --help".\n`},
 	{name: "negative size", args: "cat x.dmg --offset=-1", status: 2, errOut: `dmg: --offset: "-1" is no size: .*\nTry "dmg cat --help".\n`},
 	{name: "two addresses", args: "nbd x.dmg --socket s --listen l", status: 2, errOut: `dmg: --socket and --listen can't be used together\nTry "dmg nbd --help".\n`},
+	{name: "index and none", args: "cat x.dmg --index i --no-index", status: 2, errOut: `dmg: --index and --no-index can't be used together\nTry "dmg cat --help".\n`},
 	{name: "unknown shell", args: "completion tcsh", status: 2, errOut: `dmg: <shell> must be one of "bash","zsh","fish" but got "tcsh"\nTry "dmg completion --help".\n`},
 	{name: "missing image", args: "info ../../testdata/none.dmg", status: 1, errOut: `dmg: open ../../testdata/none.dmg: .*\n`},
 	{name: "no image", args: "info main.go", status: 1, errOut: `dmg: main.go: file at byte 0: .*\n`},
@@ -154,6 +156,7 @@ var commandTests = []struct {
 	{name: "unreadable chunk", args: "extract ../../testdata/bad-stream.dmg -", status: 1, errOut: `dmg: ../../testdata/bad-stream.dmg: zlib chunk at sectors .*; --keep-going extracts the rest\n`},
 	{name: "no password file", args: "info --password-file none ../../testdata/good-zlib.dmg", status: 1, errOut: `dmg: .*password file: open none: .*\n`},
 	{name: "empty password file", args: "info --password-file - ../../testdata/good-zlib.dmg", status: 1, errOut: `dmg: .*password file: empty\n`},
+	{name: "no such index", args: "info --index none ../../testdata/good-zlib.dmg", status: 1, errOut: `dmg: open none: .*\n`},
 	{name: "memory limit", args: "extract --memory-limit 1k ../../testdata/good-lzma.dmg -", status: 1, errOut: `dmg: ../../testdata/good-lzma.dmg: .*; give it more with --memory-limit\n`},
 }
 

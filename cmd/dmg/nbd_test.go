@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -32,6 +33,16 @@ func socketDir(t *testing.T) string {
 // serve runs dmg nbd in this process, until the test ends. It returns the URI.
 func serve(t *testing.T, args ...string) string {
 	t.Helper()
+	uri, said := serveVerbosely(t, args...)
+	if said != "" {
+		t.Errorf("said %q", said)
+	}
+	return uri
+}
+
+// serveVerbosely is serve that returns also what was said before the URI.
+func serveVerbosely(t *testing.T, args ...string) (uri, said string) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	r, w := io.Pipe()
 	done := make(chan int, 1)
@@ -45,25 +56,38 @@ func serve(t *testing.T, args ...string) string {
 			t.Errorf("status %d", status)
 		}
 	})
-	var line []byte
-	for b := make([]byte, 1); len(line) == 0 || line[len(line)-1] != '\n'; line = append(line, b[0]) {
-		if _, err := r.Read(b); err != nil {
-			t.Fatalf("%q: %v", line, err)
+	announced := regexp.MustCompile(`^dmg: serving .* at (nbd\S*)\n$`)
+	for lines := bufio.NewReader(r); ; {
+		line, err := lines.ReadString('\n')
+		if m := announced.FindStringSubmatch(line); m != nil {
+			go io.Copy(io.Discard, r) // ends with the server
+			return m[1], said
+		}
+		if said += line; err != nil {
+			t.Fatalf("%q: %v", said, err)
 		}
 	}
-	go io.Copy(io.Discard, r) // ends with the server
-	m := regexp.MustCompile(`^dmg: serving .* at (nbd\S*)\n$`).FindSubmatch(line)
-	if m == nil {
-		t.Fatalf("announced %q", line)
+}
+
+// nbdcopy returns the SHA-256 of what the tool of that name reads.
+func nbdcopy(t *testing.T, uri string) string {
+	t.Helper()
+	if _, err := exec.LookPath("nbdcopy"); err != nil {
+		t.Skip(err)
 	}
-	return string(m[1])
+	h := sha256.New()
+	cmd := exec.Command("nbdcopy", uri, "-")
+	cmd.Stdout = h
+	var errOut strings.Builder
+	cmd.Stderr = &errOut
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("%s: %v: %s", uri, err, errOut.String())
+	}
+	return hex.EncodeToString(h.Sum(nil))
 }
 
 // TestServe reads served disks with the clients people use.
 func TestServe(t *testing.T) {
-	if _, err := exec.LookPath("nbdcopy"); err != nil {
-		t.Skip(err)
-	}
 	info := imageInfoOf(t, images+"good-zlib.dmg")
 	hfs := info.Partitions[2]
 	disk := zlibDisk(t)
@@ -79,16 +103,7 @@ func TestServe(t *testing.T) {
 		{[]string{images + "good-zlib.dmg", "--listen", "127.0.0.1:0", "-p", hfs.Name}, part},
 	} {
 		t.Run(strings.Join(tt.args[1:], " "), func(t *testing.T) {
-			uri := serve(t, tt.args...)
-			h := sha256.New()
-			cmd := exec.Command("nbdcopy", uri, "-")
-			cmd.Stdout = h
-			var errOut strings.Builder
-			cmd.Stderr = &errOut
-			if err := cmd.Run(); err != nil {
-				t.Fatalf("%s: %v: %s", uri, err, errOut.String())
-			}
-			if got := hex.EncodeToString(h.Sum(nil)); got != tt.want {
+			if got := nbdcopy(t, serve(t, tt.args...)); got != tt.want {
 				t.Errorf("sum %s, want %s", got, tt.want)
 			}
 		})

@@ -26,12 +26,12 @@ const tries = 3
 
 // openWithPassword opens the image with the password that was given, or else
 // asks for it on the terminal if the image has one.
-func (f *openFlags) openWithPassword(std *stdio, image string, opts *dmg.Options) (*dmg.Image, error) {
+func (f *passwordFlags) openWithPassword(std *stdio, image string, opts *dmg.Options, open opener) (*dmg.Image, error) {
 	from, err := f.givenPassword(std, opts)
 	if err != nil {
 		return nil, err
 	}
-	im, err := dmg.Open(image, opts)
+	im, err := open(image, opts)
 	if !errors.Is(err, dmg.ErrPassword) {
 		return im, err
 	}
@@ -47,7 +47,7 @@ func (f *openFlags) openWithPassword(std *stdio, image string, opts *dmg.Options
 		if opts.Password, err = tty.ask("Password for " + printable(image) + ": "); err != nil {
 			return nil, err
 		}
-		if im, err = dmg.Open(image, opts); !errors.Is(err, dmg.ErrPassword) {
+		if im, err = open(image, opts); !errors.Is(err, dmg.ErrPassword) {
 			return im, err
 		}
 		fmt.Fprintln(tty.out, "Wrong password.")
@@ -58,7 +58,7 @@ func (f *openFlags) openWithPassword(std *stdio, image string, opts *dmg.Options
 // givenPassword puts the password that was given into opts and says where it
 // came from: nowhere if it is empty. A file goes before the environment, since
 // it is named for this command alone.
-func (f *openFlags) givenPassword(std *stdio, opts *dmg.Options) (from string, err error) {
+func (f *passwordFlags) givenPassword(std *stdio, opts *dmg.Options) (from string, err error) {
 	switch f.PasswordFile {
 	case "":
 		if opts.Password = os.Getenv(passwordVar); opts.Password == "" {

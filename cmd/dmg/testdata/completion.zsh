@@ -5,6 +5,7 @@ _dmg() {
         'extract:Write an image'\''s disk, or one partition, to a file.'
         'cat:Write any range of an image'\''s disk to standard output.'
         'verify:Check an image against the checksums that it stores.'
+        'index:Save an index of an image, with which reads at any offset are fast.'
         'nbd:Serve an image'\''s disk, read-only, to QEMU and other clients of the NBD protocol.'
         'completion:Print a completion script for a shell.'
     )
@@ -29,6 +30,8 @@ _dmg() {
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
             '--verbose[Say on standard error what was decoded and fetched.]' \
+            '--index=[Use the index in FILE, from dmg index; IMAGE.dmgidx if not given and there is one.]:FILE:_files' \
+            '--no-index[Use no index.]' \
             ':image:_files'
         ;;
     extract)
@@ -47,6 +50,8 @@ _dmg() {
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
             '--verbose[Say on standard error what was decoded and fetched.]' \
+            '--index=[Use the index in FILE, from dmg index; IMAGE.dmgidx if not given and there is one.]:FILE:_files' \
+            '--no-index[Use no index.]' \
             ':image:_files' \
             ':out:_files'
         ;;
@@ -65,6 +70,8 @@ _dmg() {
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
             '--verbose[Say on standard error what was decoded and fetched.]' \
+            '--index=[Use the index in FILE, from dmg index; IMAGE.dmgidx if not given and there is one.]:FILE:_files' \
+            '--no-index[Use no index.]' \
             ':image:_files'
         ;;
     verify)
@@ -72,6 +79,25 @@ _dmg() {
             '-h[Show context-sensitive help.]' \
             '--help[Show context-sensitive help.]' \
             '--version[Print the version and exit.]' \
+            '-q[Show no progress.]' \
+            '--quiet[Show no progress.]' \
+            '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input; one newline at its end is not part of it.]:FILE:_files' \
+            '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
+            '-v[Say on standard error what was decoded and fetched.]' \
+            '--verbose[Say on standard error what was decoded and fetched.]' \
+            '--index=[Use the index in FILE, from dmg index; IMAGE.dmgidx if not given and there is one.]:FILE:_files' \
+            '--no-index[Use no index.]' \
+            ':image:_files'
+        ;;
+    index)
+        _arguments \
+            '-h[Show context-sensitive help.]' \
+            '--help[Show context-sensitive help.]' \
+            '--version[Print the version and exit.]' \
+            '-o[The file to write, - for standard output; IMAGE.dmgidx if not given.]:FILE:_files' \
+            '--out=[The file to write, - for standard output; IMAGE.dmgidx if not given.]:FILE:_files' \
+            '-f[Overwrite the file even if it is no index.]' \
+            '--force[Overwrite the file even if it is no index.]' \
             '-q[Show no progress.]' \
             '--quiet[Show no progress.]' \
             '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input; one newline at its end is not part of it.]:FILE:_files' \
@@ -93,6 +119,8 @@ _dmg() {
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
             '--verbose[Say on standard error what was decoded and fetched.]' \
+            '--index=[Use the index in FILE, from dmg index; IMAGE.dmgidx if not given and there is one.]:FILE:_files' \
+            '--no-index[Use no index.]' \
             ':image:_files'
         ;;
     completion)

@@ -1,0 +1,187 @@
+package main
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/go-dmg/dmg"
+)
+
+// indexCmd is dmg index.
+type indexCmd struct {
+	imageArg      `embed:""`
+	Out           string `short:"o" placeholder:"FILE" help:"The file to write, - for standard output; IMAGE.dmgidx if not given."`
+	Force         bool   `short:"f" help:"Overwrite the file even if it is no index."`
+	Quiet         bool   `short:"q" help:"Show no progress."`
+	passwordFlags `embed:""`
+}
+
+// Help implements kong.HelpProvider.
+func (indexCmd) Help() string {
+	return `Decodes the whole disk once and saves, in a twentieth of the image's size or less, the places from which it can
+be decoded: reads at any offset are fast from then on, in zlib and bzip2 chunks of any size. The other commands use the
+file by themselves if it is beside the image and has its name with .dmgidx at the end.
+
+The index holds pieces of the disk, of an encrypted image's too: it gets the image's permissions, and those of an
+encrypted image nobody else can read. An index can also be forged to give wrong bytes, so use none that came from
+elsewhere.
+
+Example:
+
+    dmg index Installer.dmg
+    dmg cat -v Installer.dmg --offset 2G --length 4k | xxd
+    dmg index /mnt/Installer.dmg -o Installer.idx && dmg nbd --index Installer.idx /mnt/Installer.dmg`
+}
+
+// Run implements the command.
+func (c *indexCmd) Run(ctx context.Context, std *stdio) error {
+	if c.Out == "-" {
+		return c.toStdout(ctx, std)
+	}
+	name := c.Out
+	if name == "" {
+		name = indexName(c.Image)
+	}
+	out, err := newOutput(name, c.Image, c.Force || isIndex(name))
+	if err != nil {
+		return err
+	}
+	im, err := c.open(std, c.Image)
+	if err != nil {
+		return err
+	}
+	defer c.close(std, im)
+	ctx, stop := interruptible(ctx)
+	defer stop()
+	defer out.discard() // unless it is committed
+	if out.mode, err = indexMode(im, c.Image); err != nil {
+		return err
+	}
+	if err := out.create(0); err != nil {
+		return err
+	}
+	w := indexWriter{Writer: out.f}
+	if err := c.build(ctx, std, im, &w); err != nil {
+		return err
+	}
+	if err := out.commit(); err != nil {
+		return err
+	}
+	note := ""
+	if w.count() == 0 {
+		note = ": the image has no use for an index"
+	}
+	_, err = fmt.Fprintf(std.out, "%s: %s, %s%s\n", printable(name), humanSize(w.size), plural(int(w.count()), "checkpoint"), note)
+	return err
+}
+
+// toStdout leaves nothing behind that a signal would have to wait for.
+func (c *indexCmd) toStdout(ctx context.Context, std *stdio) error {
+	if isTerminal(std.out) && !c.Force {
+		return errors.New("standard output is a terminal: redirect it, or insist with -f")
+	}
+	im, err := c.open(std, c.Image)
+	if err != nil {
+		return err
+	}
+	defer c.close(std, im)
+	return c.build(ctx, std, im, std.out)
+}
+
+// build decodes the disk and writes its index.
+func (c *indexCmd) build(ctx context.Context, std *stdio, im *dmg.Image, w io.Writer) error {
+	progress, stopProgress := startProgress(std, "index", im.Size(), c.Quiet)
+	err := im.BuildIndex(ctx, progress)
+	stopProgress()
+	if err == nil {
+		_, err = im.Index().WriteTo(w)
+	}
+	return err
+}
+
+// An indexWriter counts what goes through it and keeps the beginning.
+type indexWriter struct {
+	io.Writer
+	size int64
+	head []byte
+}
+
+// An index says in its header, in 8 bytes, how many checkpoints it has: see
+// docs/INDEX.md.
+const (
+	countOffset = 44
+	countEnd    = countOffset + 8
+)
+
+// Write implements io.Writer.
+func (w *indexWriter) Write(p []byte) (int, error) {
+	n, err := w.Writer.Write(p)
+	w.size += int64(n)
+	w.head = append(w.head, p[:min(n, countEnd-len(w.head))]...)
+	return n, err
+}
+
+// count is the number of checkpoints in the index.
+func (w *indexWriter) count() uint64 {
+	if len(w.head) < countEnd {
+		return 0
+	}
+	return binary.BigEndian.Uint64(w.head[countOffset:])
+}
+
+// indexMode is who may read an image's index: no more than may read the disk.
+// Of an encrypted image those need a password, which the index doesn't ask for.
+func indexMode(im *dmg.Image, image string) (fs.FileMode, error) {
+	if im.Encrypted() {
+		return 0o600, nil
+	}
+	info, err := os.Stat(image)
+	if err != nil {
+		return 0, err
+	}
+	return info.Mode().Perm()&0o666 | 0o600, nil
+}
+
+// indexName is where an image's index is looked for. That of a sparse bundle,
+// a folder, is beside it too.
+func indexName(image string) string {
+	name := filepath.Clean(image) // without slashes at its end
+	if base := filepath.Base(name); base == "." || base == ".." {
+		if abs, err := filepath.Abs(name); err == nil {
+			name = abs
+		}
+	}
+	return name + ".dmgidx"
+}
+
+// isIndex reports whether the file is an index, whichever image's.
+func isIndex(name string) bool {
+	_, err := readIndex(name, true)
+	return err == nil
+}
+
+// readIndex reads the index in a file. A file that must be regular is not read
+// if it isn't: a pipe could keep a command waiting that nobody gave one.
+func readIndex(name string, regular bool) (*dmg.Index, error) {
+	if regular {
+		info, err := os.Stat(name)
+		if err != nil {
+			return nil, err
+		}
+		if !info.Mode().IsRegular() {
+			return nil, &fs.PathError{Op: "open", Path: name, Err: errors.New("not a regular file")}
+		}
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return dmg.ReadIndex(f)
+}
