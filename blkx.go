@@ -274,14 +274,15 @@ func liftData(xml []byte) ([]byte, liftedData) {
 	}
 }
 
-// data returns the bytes of a data element that was decoded to v.
+// data returns the bytes of a data element that was decoded to v. Each is
+// returned once: thousands of forged places could ask for the same megabytes.
 func (l liftedData) data(v []byte) ([]byte, error) {
 	index, ok := bytes.CutPrefix(v, []byte(liftMark))
 	if !ok {
 		return v, nil
 	}
 	i, err := strconv.Atoi(string(index))
-	if err != nil || i < 0 || i >= len(l) {
+	if err != nil || i < 0 || i >= len(l) || l[i] == nil {
 		return v, nil
 	}
 	packed := l[i][:0]
@@ -290,7 +291,7 @@ func (l liftedData) data(v []byte) ([]byte, error) {
 			packed = append(packed, c)
 		}
 	}
-	l[i] = packed
+	l[i] = nil
 	data := make([]byte, base64.StdEncoding.DecodedLen(len(packed)))
 	n, err := base64.StdEncoding.Decode(data, packed)
 	return data[:n], err
@@ -402,6 +403,7 @@ func (m *forkMap) references(at, count, names int) ([]resource, error) {
 	}
 	b := readBuf(m.b[at:])
 	tables := make([]resource, count)
+	left := len(m.data) // resources don't share data: thousands could, of megabytes each
 	for i := range tables {
 		b.sub(2) // id
 		name := int(int16(b.uint16()))
@@ -414,6 +416,9 @@ func (m *forkMap) references(at, count, names int) ([]resource, error) {
 		n := uint64(binary.BigEndian.Uint32(d))
 		if n > uint64(len(d)-4) {
 			return nil, m.bad(at+i*refLen, "resource longer than the data")
+		}
+		if left -= 4 + int(n); left < 0 {
+			return nil, m.bad(at+i*refLen, "resources overlap")
 		}
 		tables[i] = resource{m.name(names + name), d[4 : 4+n]}
 	}

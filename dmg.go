@@ -343,9 +343,9 @@ func (im *Image) findPartitions() error {
 	if im.koly != nil && !slices.ContainsFunc(im.partitions, nameless) {
 		return nil
 	}
-	found, err := partition.Read(im, im.size)
+	found, err := partition.Read(shallow{&im.engine}, im.size)
 	var damaged *ChunkError
-	if err != nil && !errors.As(err, &damaged) {
+	if err != nil && !errors.As(err, &damaged) && err != errDeep {
 		return err
 	}
 	for _, p := range found.Partitions {
@@ -360,6 +360,24 @@ func (im *Image) findPartitions() error {
 		}
 	}
 	return nil
+}
+
+// shallow reads the disk where that takes little decoding: the last sector, where
+// a backup partition table is, may be the end of a chunk that takes hours.
+type shallow struct{ e *engine }
+
+var errDeep = errors.New("deep inside a compressed chunk")
+
+// ReadAt implements io.ReaderAt.
+func (s shallow) ReadAt(p []byte, off int64) (int, error) {
+	const deep = 1 << 20 // bytes of a chunk
+	end := min(off+int64(len(p)), s.e.size)
+	for i := s.e.find(off); i < len(s.e.chunks) && s.e.chunks[i].Offset < end; i++ {
+		if c := &s.e.chunks[i]; c.Method.compressed() && min(end, c.end())-c.Offset > deep {
+			return 0, errDeep
+		}
+	}
+	return s.e.readAt(p, off)
 }
 
 // Size returns the size of the disk in bytes.

@@ -1117,9 +1117,6 @@ func TestSourceFaultsAtOnce(t *testing.T) {
 // else's trouble: only reads that touch it fail, each time, and keep nothing.
 func TestDamagedChunk(t *testing.T) {
 	for _, m := range allCodecs {
-		if m == dmgtest.Zlib {
-			continue
-		}
 		w := workload{codecs: []dmgtest.Method{m}, chunk: 256}
 		t.Run(w.String(), func(t *testing.T) {
 			ti := w.image(t)
