@@ -93,9 +93,9 @@ var requestTests = []struct {
 }
 
 func TestRequests(t *testing.T) {
-	size := int64(24 * mib)
+	size := int64(20 * mib)
 	if testing.Short() {
-		size = 6 * mib
+		size = 3 * mib
 	}
 	for _, tt := range requestTests {
 		t.Run(tt.name, func(t *testing.T) {
