@@ -223,7 +223,10 @@ func TestIndexName(t *testing.T) {
 // oneChunk writes an image whose disk is one large chunk, without an index.
 func oneChunk(t *testing.T, m dmgtest.Method) (image string, disk []byte) {
 	t.Helper()
-	const size = 4 << 20
+	size := int64(4 << 20)
+	if raceEnabled {
+		size /= 2
+	}
 	content := dmgtest.Text(1, size)
 	return dmgtest.File(t, content, size, dmgtest.Options{Codecs: []dmgtest.Method{m}, ChunkSectors: size / sectorSize}), content.Bytes()
 }
@@ -252,19 +255,22 @@ func decoded(t *testing.T, errOut string) float64 {
 func TestIndexUsed(t *testing.T) {
 	for _, m := range []dmgtest.Method{dmgtest.Zlib, dmgtest.Bzip2} {
 		t.Run(fmt.Sprint(m), func(t *testing.T) {
+			if raceEnabled && m == dmgtest.Bzip2 {
+				t.Skip("the command's part is the same for zlib")
+			}
 			image, disk := oneChunk(t, m)
 			file := filepath.Join(t.TempDir(), "moved")
 			makeIndex(t, image, image+".dmgidx")
 			makeIndex(t, image, file, "-o", file)
 			cat := func(args ...string) result {
-				got := dmgRun(t, append([]string{"cat", "-v", image, "-o", "4190000", "-n", "100"}, args...)...)
-				if got.status != statusOK || got.out != string(disk[4190000:4190100]) {
+				got := dmgRun(t, append([]string{"cat", "-v", image, "-o", fmt.Sprint(len(disk) - 100)}, args...)...)
+				if got.status != statusOK || got.out != string(disk[len(disk)-100:]) {
 					t.Errorf("%v: %+v", args, got)
 				}
 				return got
 			}
 			without := cat("--no-index").errOut
-			if strings.Contains(without, "index") || decoded(t, without) < 4190100 {
+			if strings.Contains(without, "index") || decoded(t, without) < float64(len(disk))*0.95 {
 				t.Errorf("without: %q", without)
 			}
 			for _, tt := range []struct {
