@@ -166,9 +166,9 @@ func (r *pipelineRun) claim() (*piece, error) {
 	var err error
 	switch {
 	case p.zero:
-		p.end = min(c.end(), off+max(zeroPiece, e.size/zeroPieces))
+		p.end = off + min(c.end()-off, max(zeroPiece, e.size/zeroPieces)) // may be all an int64 holds
 	case c.Method == Raw:
-		p.end = min(c.end(), off+rawPiece)
+		p.end = off + min(c.end()-off, rawPiece)
 	default:
 		p.end = c.end()
 		if c.Method.compressed() {

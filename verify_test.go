@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -52,16 +54,9 @@ func TestVerify(t *testing.T) {
 	for _, tt := range verifyTests {
 		t.Run(tt.file, func(t *testing.T) {
 			im := openTest(t, tt.file, nil)
-			var done, total int64
-			err := im.Verify(context.Background(), func(d, n int64) {
-				if d < done || d > n {
-					t.Errorf("progress goes from %d to %d of %d", done, d, n)
-				}
-				done, total = d, n
-			})
-			if done != total || total < im.Size() {
-				t.Errorf("progress ends at %d of %d", done, total)
-			}
+			progress, end := checkProgress(t, im.Size())
+			err := im.Verify(context.Background(), progress)
+			end()
 			var sums []*dmg.ChecksumError
 			lost := 0
 			for _, err := range flatten(err) {
@@ -181,3 +176,183 @@ func TestVerifyCancel(t *testing.T) {
 		t.Errorf("BuildIndex: %v, want context.Canceled", err)
 	}
 }
+
+// checkProgress returns a progress function and one that checks, in the end, that
+// it was called with what it is to be called with.
+func checkProgress(t *testing.T, least int64) (progress func(done, total int64), end func()) {
+	var done, total int64
+	progress = func(d, n int64) {
+		if d < done || d > n || total != 0 && n != total {
+			t.Errorf("progress goes from %d to %d of %d", done, d, n)
+		}
+		done, total = d, n
+	}
+	return progress, func() {
+		t.Helper()
+		if done != total || total < least {
+			t.Errorf("progress ends at %d of %d", done, total)
+		}
+	}
+}
+
+// verifyParts verifies an image, and returns the parts whose checksums do not
+// hold.
+func verifyParts(t *testing.T, im *dmg.Image) (parts []string) {
+	t.Helper()
+	progress, end := checkProgress(t, im.Size())
+	for _, err := range flatten(im.Verify(context.Background(), progress)) {
+		var sum *dmg.ChecksumError
+		if !errors.As(err, &sum) || !errors.Is(err, dmg.ErrChecksum) {
+			t.Errorf("another error: %v", err)
+			continue
+		}
+		parts = append(parts, sum.Part)
+	}
+	end()
+	return parts
+}
+
+// sumsOptions has tables in no order, with gaps in and between them, one of them
+// of free space alone.
+func sumsOptions(kind dmgtest.SumType) dmgtest.Options {
+	return dmgtest.Options{
+		ChunkSectors: 64,
+		Partitions: []dmgtest.Partition{
+			{Name: "end", First: 1000},
+			{Name: "free", First: 512, Sectors: 256},
+			{Name: "start", First: 3, Sectors: 509},
+		},
+		Zeros:     dmgtest.ZeroIgnore,
+		DataSum:   kind,
+		TableSum:  kind,
+		MasterSum: kind,
+	}
+}
+
+var bentSums = []struct {
+	part string // prefix of what is named, "" for nothing
+	bend func(l *dmgtest.Layout) error
+}{
+	{"", func(*dmgtest.Layout) error { return nil }},
+	{`partition 2 "end"`, func(l *dmgtest.Layout) error { l.Tables[0].Checksum.Data[0] ^= 1; return l.Seal() }},
+	{`partition 1 "free"`, func(l *dmgtest.Layout) error { l.Tables[1].Checksum.Data[0] ^= 1; return l.Seal() }},
+	{`partition 0 "start"`, func(l *dmgtest.Layout) error { l.Tables[2].Checksum.Data[3] ^= 128; return l.Seal() }},
+	{"data fork", func(l *dmgtest.Layout) error { l.Koly.DataSum.Data[3] ^= 1; return nil }},
+	{"master", func(l *dmgtest.Layout) error { l.Koly.MasterSum.Data[1] ^= 1; return nil }},
+}
+
+// TestVerifySums has checksums of all types, each of them wrong in turn.
+func TestVerifySums(t *testing.T) {
+	disk := dmgtest.Join(dmgtest.Text(1, 256<<10), dmgtest.Zeros(200<<10), dmgtest.Mixed(2, 200<<10)).Bytes()
+	for _, kind := range []dmgtest.SumType{dmgtest.CRC32, dmgtest.MD5, dmgtest.SHA1b, dmgtest.SHA1, dmgtest.SHA256, dmgtest.SHA384, dmgtest.SHA512} {
+		for _, bent := range bentSums {
+			t.Run(fmt.Sprintf("type %d, %s", kind, bent.part), func(t *testing.T) {
+				l, err := dmgtest.Build(disk, sumsOptions(kind))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := bent.bend(l); err != nil {
+					t.Fatal(err)
+				}
+				b := l.Bytes()
+				im, err := dmg.NewImage(bytes.NewReader(b), int64(len(b)), nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				parts := verifyParts(t, im)
+				if bent.part == "" && len(parts) > 0 || bent.part != "" && !slices.Equal(parts, []string{bent.part}) {
+					t.Errorf("checksums of %q don't hold, want %q", parts, bent.part)
+				}
+			})
+		}
+	}
+}
+
+// TestVerifyContainers has images inside containers, and a disk that stores no
+// checksum. With wrong bytes in the data, the data fork and the partition are
+// named all the same.
+func TestVerifyContainers(t *testing.T) {
+	disk := dmgtest.Text(1, 256<<10).Bytes()
+	copy(disk[510:], "\x55\xAA")
+	raw := dmgtest.Options{Codecs: []dmgtest.Method{dmgtest.Raw}}
+	rsrc := raw
+	rsrc.Meta = dmgtest.ResourceOnly
+	file := func(t *testing.T, b []byte) string {
+		name := filepath.Join(t.TempDir(), "image.dmg")
+		if err := os.WriteFile(name, b, 0o666); err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
+	tests := []struct {
+		name  string
+		o     dmgtest.Options
+		sums  bool
+		write func(t *testing.T, l *dmgtest.Layout) string
+	}{
+		{"plist", raw, true, func(t *testing.T, l *dmgtest.Layout) string { return file(t, l.Bytes()) }},
+		{"resource fork", rsrc, true, func(t *testing.T, l *dmgtest.Layout) string { return file(t, l.Bytes()) }},
+		{"segments", raw, true, func(t *testing.T, l *dmgtest.Layout) string {
+			return dmgtest.SegmentFiles(t, l.Segments(100_000))
+		}},
+		{"encrypted", raw, true, func(t *testing.T, l *dmgtest.Layout) string {
+			return file(t, dmgtest.Encryption{Password: "secret"}.Image(l.Bytes()))
+		}},
+		{"raw", raw, false, func(t *testing.T, l *dmgtest.Layout) string { return file(t, l.Data) }},
+	}
+	for _, tt := range tests {
+		for _, damaged := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, damaged %v", tt.name, damaged), func(t *testing.T) {
+				l, err := dmgtest.Build(disk, tt.o)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if damaged {
+					l.Data[200_000] ^= 1
+				}
+				im, err := dmg.Open(tt.write(t, l), &dmg.Options{Password: "secret"})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer im.Close()
+				want := 0
+				if damaged && tt.sums {
+					want = 2
+				}
+				if parts := verifyParts(t, im); len(parts) != want {
+					t.Errorf("checksums of %q don't hold, want %d", parts, want)
+				}
+			})
+		}
+	}
+}
+
+// A hole as large as a disk can be takes no longer than another.
+func TestVerifyHuge(t *testing.T) {
+	l, err := dmgtest.Build(dmgtest.Text(1, 64<<10).Bytes(), dmgtest.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Koly.Sectors = 1<<54 - 1
+	b := l.Bytes()
+	im, err := dmg.NewImage(bytes.NewReader(b), int64(len(b)), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	calls := 0
+	if err := im.Verify(context.Background(), func(int64, int64) { calls++ }); err != nil {
+		t.Error(err)
+	}
+	if err := im.Extract(context.Background(), nowhere{}, &dmg.ExtractOptions{Sparse: true}); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(start); took > 5*time.Second || calls < 100 {
+		t.Errorf("%d bytes took %v, progress was called %d times", im.Size(), took, calls)
+	}
+}
+
+// nowhere is a disk that forgets.
+type nowhere struct{}
+
+func (nowhere) WriteAt(p []byte, _ int64) (int, error) { return len(p), nil }
