@@ -226,6 +226,13 @@ func (c *cache) shrink() bool {
 	return true
 }
 
+// forgetPage drops one page of a chunk.
+func (c *cache) forgetPage(chunk int, n int64) {
+	if p := c.pages[pageKey{chunk, n}]; p != nil {
+		c.drop(p)
+	}
+}
+
 // forget drops all pages of a chunk.
 func (c *cache) forget(chunk int) {
 	for key, p := range c.pages {

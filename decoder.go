@@ -118,7 +118,7 @@ func (e *engine) newCodec(m Method, memory int64) codec {
 }
 
 // decoderMemory returns how much of the limit a decoder of c takes.
-func decoderMemory(src io.ReaderAt, c *Chunk) (memory int64, err error) {
+func decoderMemory(src countingSource, c *Chunk) (memory int64, err error) {
 	switch c.Method {
 	case ADC:
 		memory = adc.Memory
@@ -167,7 +167,7 @@ const xzFixed = maxDecode + 64<<10
 // xzMemory returns the memory for c's decoder, from the dictionary size in the
 // header of its first block. It is the only decoder whose memory is up to the
 // image.
-func xzMemory(src io.ReaderAt, c *Chunk) (int64, error) {
+func xzMemory(src countingSource, c *Chunk) (int64, error) {
 	const streamHeader, longest = 12, 64
 	head := make([]byte, min(c.DataLength, streamHeader+longest))
 	if _, err := src.ReadAt(head, c.DataOffset); err != nil {

@@ -733,7 +733,7 @@ func TestLeastMemory(t *testing.T) {
 		t.Run(w.String(), func(t *testing.T) {
 			ti := w.image(t)
 			probe := ti.open(t, 0, nil)
-			need, err := decoderMemory(bytes.NewReader(ti.file), &probe.chunks[0])
+			need, err := decoderMemory(countingSource{bytes.NewReader(ti.file), new(counters)}, &probe.chunks[0])
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -48,7 +48,7 @@ func TestLZMAMemory(t *testing.T) {
 		t.Run(fmt.Sprint(dict>>10, "KiB"), func(t *testing.T) {
 			ti := lzmaImage(t, disk, xz.WriterConfig{DictCap: dict}, nil)
 			im := ti.open(t, 0, nil)
-			memory, err := decoderMemory(bytes.NewReader(ti.file), &im.chunks[0])
+			memory, err := decoderMemory(countingSource{bytes.NewReader(ti.file), new(counters)}, &im.chunks[0])
 			if err != nil || memory < int64(dict) || memory > int64(dict)*3/2+xzFixed+fetchBuffer {
 				t.Fatalf("a dictionary of %d bytes: %d, %v", dict, memory, err)
 			}

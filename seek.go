@@ -25,9 +25,9 @@ type engine struct {
 		sync.Mutex
 		account account
 		cache   cache
-		turns   map[int][]*turn // at work, by chunk
-		spare   []*turn         // for use again
-		parked  []*decoder      // least recently used first
+		turns   []*turn    // at work
+		spare   []*turn    // for use again
+		parked  []*decoder // least recently used first
 		points  checkpoints
 		waiting int       // readers that wait for memory
 		freed   sync.Cond // a decoder was parked
@@ -39,7 +39,6 @@ func (e *engine) init(r io.ReaderAt, m chunkMap, limit int64) {
 	e.src = countingSource{r, &e.count}
 	e.mu.account.limit = limit
 	e.mu.cache.init(&e.mu.account)
-	e.mu.turns = make(map[int][]*turn)
 	e.mu.points.init(&e.mu.account, &e.mu.cache)
 	e.mu.freed.L = &e.mu
 }
@@ -133,6 +132,7 @@ func (e *engine) readRaw(c *Chunk, p []byte, off int64) (int, error) {
 // A turn is one reader's decoding of a part of a chunk. Others that need what
 // it is about to decode wait for it.
 type turn struct {
+	chunk   int
 	pos     int64 // decoded, and cached if there was room, up to here
 	end     int64 // where it will stop
 	waiting int   // readers that wait
@@ -168,7 +168,7 @@ func (e *engine) step(i int, p []byte, off int64) (int, error) {
 	}
 
 	e.mu.Lock()
-	e.endTurn(i, t)
+	e.endTurn(t)
 	if d != nil {
 		e.park(d, err)
 	}
@@ -206,20 +206,17 @@ func (e *engine) beginTurn(i int, off, end int64) *turn {
 		t = new(turn)
 		t.moved.L = &e.mu
 	}
-	t.pos, t.end = off, end
-	e.mu.turns[i] = append(e.mu.turns[i], t)
+	t.chunk, t.pos, t.end = i, off, end
+	e.mu.turns = append(e.mu.turns, t)
 	return t
 }
 
 // endTurn removes t. Readers that wait for it look again.
-func (e *engine) endTurn(i int, t *turn) {
-	turns := e.mu.turns[i]
-	last := len(turns) - 1
-	turns[slices.Index(turns, t)] = turns[last]
-	e.mu.turns[i] = turns[:last]
-	if last == 0 {
-		delete(e.mu.turns, i)
-	}
+func (e *engine) endTurn(t *turn) {
+	last := len(e.mu.turns) - 1
+	e.mu.turns[slices.Index(e.mu.turns, t)] = e.mu.turns[last]
+	e.mu.turns[last] = nil
+	e.mu.turns = e.mu.turns[:last]
 	if t.waiting > 0 {
 		t.moved.Broadcast()
 	} else {
@@ -231,15 +228,18 @@ func (e *engine) endTurn(i int, t *turn) {
 // has decoded less far than off, but no less far than where the reader itself
 // would begin.
 func (e *engine) inTheWay(i int, off int64) *turn {
-	turns := e.mu.turns[i]
-	if len(turns) == 0 {
-		return nil
-	}
-	from := max(e.mu.points.nearest(i, off), e.nearestParked(i, off).reach)
-	// A bzip2 decoder can go to and fro in its block, which takes long to decode.
-	unit := e.chunks[i].Method == Bzip2
-	for _, t := range turns {
-		if from <= t.pos && t.pos <= off || unit && e.mu.points.nearest(i, t.pos) == from {
+	from := int64(-1)
+	for _, t := range e.mu.turns {
+		if t.chunk != i {
+			continue
+		}
+		if from < 0 {
+			from = max(e.mu.points.nearest(i, off), e.nearestParked(i, off).reach)
+		}
+		// A turn says where it is a page at a time. A bzip2 decoder can go to
+		// and fro in its block, which takes long to decode.
+		if from < t.pos+pageSize && t.pos <= off ||
+			e.chunks[i].Method == Bzip2 && e.mu.points.nearest(i, t.pos) == from {
 			return t
 		}
 	}
@@ -307,7 +307,13 @@ func (e *engine) decode(d *decoder, t *turn, p []byte, off int64) (n int, err er
 	}
 	e.turnPage(d, t, pg, 0)
 	if err == nil && d.pos == d.length {
-		err = d.finish()
+		if err = d.finish(); err != nil {
+			// Nobody may read the chunk's end before it has been checked.
+			n = 0
+			e.mu.Lock()
+			e.mu.cache.forgetPage(d.chunk, (d.length-1)/pageSize)
+			e.mu.Unlock()
+		}
 	}
 	if err != nil {
 		err = e.chunkError(d, &e.chunks[d.chunk], err)
@@ -414,6 +420,10 @@ func (e *engine) blank(c *Chunk) (*decoder, error) {
 			return &decoder{codec: e.newCodec(c.Method, memory), method: c.Method, memory: memory, count: &e.count, fetch: fetcher{src: e.src}}, nil
 		}
 		if e.makeRoom() {
+			continue
+		}
+		if a.used[useDecoders] == 0 && len(e.mu.points.chunks) > 0 {
+			e.mu.points.thin()
 			continue
 		}
 		if a.used[useDecoders] == 0 {
