@@ -258,13 +258,30 @@ func (s *checkpoints) compact() {
 // giveBack returns pages that the log has no use for, as far as the share is
 // exceeded.
 func (s *checkpoints) giveBack() {
-	for s.account.used[useCheckpoints] > s.account.checkpointShare() {
-		last := len(s.pages) - 1
-		if last < 0 || s.size > int64(last)*pageSize {
-			return
-		}
-		s.cache.takeBack(s.pages[last])
-		s.pages[last] = nil
-		s.pages = s.pages[:last]
+	for s.account.used[useCheckpoints] > s.account.checkpointShare() && s.givePage() {
 	}
+}
+
+// givePage returns a page that the log has no use for, if there is one.
+func (s *checkpoints) givePage() bool {
+	last := len(s.pages) - 1
+	if last < 0 || s.size > int64(last)*pageSize {
+		return false
+	}
+	s.cache.takeBack(s.pages[last])
+	s.pages[last] = nil
+	s.pages = s.pages[:last]
+	return true
+}
+
+// yield thins the checkpoints out for the sake of a decoder that else could not
+// be had at all, and reports whether there were any.
+func (s *checkpoints) yield() bool {
+	if len(s.chunks) == 0 {
+		return false
+	}
+	s.thin()
+	for s.givePage() {
+	}
+	return true
 }

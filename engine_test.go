@@ -1189,3 +1189,77 @@ func TestReadsDontAllocate(t *testing.T) {
 		})
 	}
 }
+
+// A source's error at the trailer must not let a wrong checksum pass.
+func TestSwallowedChecksum(t *testing.T) {
+	ti := workload{codecs: allCodecs[1:2], size: 256 << 10}.image(t)
+	c := ti.open(t, 0, nil).chunks[0]
+	file := bytes.Clone(ti.file)
+	trailer := c.DataOffset + c.DataLength - 4
+	file[trailer]++
+	failing := false
+	im := testImage{ti.disk, file}.open(t, 0, func(r io.ReaderAt) io.ReaderAt {
+		return dmgtest.ReaderAtFunc(func(p []byte, off int64) (int, error) {
+			if failing && off <= trailer && off+int64(len(p)) > trailer {
+				n, _ := r.ReadAt(p[:trailer-off], off)
+				return n, errSometimes
+			}
+			return r.ReadAt(p, off)
+		})
+	})
+	failing = true
+	_, err := im.ReadAt(make([]byte, len(ti.disk)), 0)
+	t.Log("while the source fails at the trailer: ", err)
+	failing = false
+	if _, err = im.ReadAt(make([]byte, len(ti.disk)), 0); !errors.Is(err, ErrChecksum) {
+		t.Errorf("afterwards: %v, want ErrChecksum", err)
+	}
+}
+
+// The blocks of a bzip2 chunk are decoded once for readers that come together.
+func TestSameColdBzip2(t *testing.T) {
+	ti := workload{codecs: allCodecs[2:3]}.image(t)
+	im := ti.open(t, 64<<20, nil)
+	off, n := int64(len(ti.disk)/2), len(ti.disk)/4
+	var wg sync.WaitGroup
+	for range 64 {
+		wg.Add(1)
+		go func() { defer wg.Done(); ti.mustRead(t, im, off, n) }()
+	}
+	wg.Wait()
+	if d := im.Stats().BytesDecoded; d > off+int64(n)+pageSize {
+		t.Errorf("%d bytes decoded, want %d", d, off+int64(n))
+	}
+}
+
+// A read that resumes from a checkpoint allocates nothing.
+func TestResumedReadsDontAllocate(t *testing.T) {
+	ti := workload{codecs: allCodecs[1:2], size: 16 << 20}.image(t)
+	im := ti.open(t, 2<<20, nil)
+	ti.wayThrough(t, im, 64<<10)
+	rng := rand.New(rand.NewPCG(2, 2))
+	p := make([]byte, 4096)
+	read := func() { im.ReadAt(p, rng.Int64N(16<<20-4096)) }
+	for range 300 {
+		read()
+	}
+	if raced() {
+		t.Skip("the race detector allocates")
+	}
+	if a := testing.AllocsPerRun(300, read); a != 0 {
+		t.Errorf("%v allocations a read", a)
+	}
+}
+
+// Checkpoints of zlib chunks must not keep a bzip2 decoder from its memory.
+func TestCheckpointsLeaveRoomForDecoder(t *testing.T) {
+	ti := workload{codecs: allCodecs[1:3], chunk: 16384, size: 16 << 20}.image(t) // zlib, then bzip2
+	im := ti.open(t, bzip2Memory+fetchBuffer+512<<10, nil)
+	p := make([]byte, 4096)
+	half := int64(len(ti.disk) / 2)
+	for off := int64(0); off < half; off += int64(len(p)) {
+		ti.mustReadInto(t, im, p, off)
+	}
+	t.Log("checkpoints: ", im.Stats().CheckpointBytes)
+	ti.mustReadInto(t, im, p, half+4<<20)
+}

@@ -258,6 +258,9 @@ func (e *engine) acquire(i int, off int64, t *turn) (d *decoder, err error) {
 			t.end = min(d.length, roundUp(t.end, pageSize))
 		}
 		e.expect(d, i, t)
+		if d.pos == off {
+			d.fetch.want = 0 // and it will want more of the data: fetches grow
+		}
 		d.codec.seek(d, off)
 		t.pos = d.pos
 		return d, nil
@@ -422,8 +425,7 @@ func (e *engine) blank(c *Chunk) (*decoder, error) {
 		if e.makeRoom() {
 			continue
 		}
-		if a.used[useDecoders] == 0 && len(e.mu.points.chunks) > 0 {
-			e.mu.points.thin()
+		if a.used[useDecoders] == 0 && e.mu.points.yield() {
 			continue
 		}
 		if a.used[useDecoders] == 0 {
