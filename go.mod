@@ -3,16 +3,19 @@ module github.com/go-dmg/dmg
 go 1.24.0
 
 require (
-	github.com/alecthomas/kong v1.17.0 // indirect
-	github.com/dsnet/compress v0.0.1 // indirect
-	github.com/klauspost/compress v1.19.2 // indirect
-	github.com/mikelolasagasti/xz v1.0.1 // indirect
+	github.com/alecthomas/kong v1.17.0
+	github.com/dsnet/compress v0.0.1
+	github.com/klauspost/compress v1.19.2
+	github.com/mikelolasagasti/xz v1.0.1
+	github.com/schollz/progressbar/v3 v3.19.0
+	github.com/ulikunitz/xz v0.5.15
+	golang.org/x/sync v0.19.0
+	golang.org/x/term v0.39.0
+	howett.net/plist v1.0.1
+)
+
+require (
 	github.com/mitchellh/colorstring v0.0.0-20190213212951-d06e56a500db // indirect
 	github.com/rivo/uniseg v0.4.7 // indirect
-	github.com/schollz/progressbar/v3 v3.19.0 // indirect
-	github.com/ulikunitz/xz v0.5.15 // indirect
-	golang.org/x/sync v0.19.0 // indirect
 	golang.org/x/sys v0.40.0 // indirect
-	golang.org/x/term v0.39.0 // indirect
-	howett.net/plist v1.0.1 // indirect
 )
