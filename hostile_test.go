@@ -1,0 +1,539 @@
+package dmg_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-dmg/dmg"
+	"github.com/go-dmg/dmg/internal/dmgtest"
+)
+
+// What a hostile image may cost the process that reads it.
+const (
+	hostileLimit    = 16 << 20 // MemoryLimit
+	hostileMemory   = 64 << 20 // resident beyond it: the runtime, the chunk map, garbage
+	hostileMetadata = 6        // and this often the metadata, of which a property list has 32 MiB at most
+	hostileTags     = 16 << 20 // and this the 65,536 tags that a property list may have
+	hostileVirtual  = 2 << 20  // ulimit -v, in KiB
+
+	// Processor time of one call. The longest is Open that derives keys in
+	// the 10,000,000 iterations that a header may ask for.
+	hostileCall = 10 * time.Second
+
+	hostileVerify  = 500 * time.Millisecond // when Verify's context ends
+	hostileWritten = 8 << 20
+	hostileReads   = 50
+	hostileReading = 2 * time.Second // after which no more reads begin: each finds damage anew
+	hostileShards  = 2               // processes at a time
+)
+
+// packEnv names the file of hostile images to the process that reads them.
+const packEnv = "DMG_TEST_HOSTILE"
+
+// packed is a hostile image in the pack.
+type packed struct {
+	Name, Class string
+	Files       []packedFile
+}
+
+type packedFile struct{ Off, Len int64 }
+
+// trial is what came of an image.
+type trial struct {
+	Name    string // of the image
+	Outcome string // the class of Open's error; or what reading and Verify gave
+	Bad     []string
+	Longest time.Duration // of one call
+	Call    string        // which
+	Total   time.Duration
+	Peak    int64 // bytes resident at most
+}
+
+// TestHostile opens and reads thousands of hostile images in a process of its
+// own, whose end is noticed, whose memory is bounded by the system, and whose
+// peak is measured without what making the images takes.
+func TestHostile(t *testing.T) {
+	if pack := os.Getenv(packEnv); pack != "" {
+		readPack(t, pack)
+		return
+	}
+	pack, images := makePack(t)
+	if len(images) < 300 && os.Getenv(packEnv+"_ONLY") == "" {
+		t.Fatalf("only %d hostile images", len(images))
+	}
+	begun := time.Now()
+	trials := make([]trial, len(images))
+	var wg sync.WaitGroup
+	for shard := range hostileShards {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			runShard(t, pack, images, trials, shard)
+		}()
+	}
+	wg.Wait()
+	report(t, images, trials, time.Since(begun))
+}
+
+// runShard has every image of a shard read, with a new process after one that an
+// image has ended.
+func runShard(t *testing.T, pack string, images []packed, trials []trial, shard int) {
+	crashes := 0
+	for i := shard; i < len(images); {
+		more, err := runPack(t, pack, i)
+		for _, r := range more {
+			trials[i] = r
+			i += hostileShards
+		}
+		if i >= len(images) {
+			return
+		}
+		t.Errorf("%s: the process ended: %v", images[i].Name, err)
+		trials[i] = trial{Name: images[i].Name, Outcome: "crash"}
+		if i += hostileShards; crashes == 10 {
+			t.Error("enough of that")
+			return
+		}
+		crashes++
+	}
+}
+
+// makePack writes the images to a file: every one, or with -short every tenth.
+// Under the race detector making the bombs would take minutes.
+func makePack(t *testing.T) (string, []packed) {
+	step := 1
+	if testing.Short() || raced() {
+		step = 10
+	}
+	name := filepath.Join(t.TempDir(), "pack")
+	f, err := os.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	only := os.Getenv(packEnv + "_ONLY")
+	var all []packed
+	names := make(map[string]bool)
+	at, i := int64(0), 0
+	for h := range dmgtest.Hostile() {
+		if raced() && h.Class == "xz" { // what follows are bombs
+			break
+		}
+		if i++; i%step != 0 || !strings.Contains(h.Name, only) {
+			continue
+		}
+		if names[h.Name] {
+			t.Errorf("two images are named %s", h.Name)
+		}
+		names[h.Name] = true
+		p := packed{Name: h.Name, Class: h.Class}
+		for _, b := range append([][]byte{h.Image}, h.Rest...) {
+			if _, err := f.Write(b); err != nil {
+				t.Fatal(err)
+			}
+			p.Files = append(p.Files, packedFile{at, int64(len(b))})
+			at += int64(len(b))
+		}
+		all = append(all, p)
+	}
+	index, err := json.Marshal(all)
+	if err == nil {
+		err = os.WriteFile(name+".json", index, 0o666)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return name, all
+}
+
+// runPack reads the images of a shard from one on, in another process. It returns
+// what came of those that were read before that process ended.
+func runPack(t *testing.T, pack string, from int) ([]trial, error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	args := []string{exe, "-test.run=^TestHostile$", "-test.timeout=10m"}
+	// The race detector reserves terabytes of addresses.
+	if runtime.GOOS == "linux" && !raced() {
+		args = append([]string{"sh", "-c", fmt.Sprintf(`ulimit -v %d && exec "$0" "$@"`, hostileVirtual)}, args...)
+	}
+	cmd := exec.Command(args[0], args[1:]...)
+	for _, v := range os.Environ() {
+		if !strings.HasPrefix(v, "GOMEMLIMIT=") && !strings.HasPrefix(v, "GOGC=") && !strings.HasPrefix(v, "GODEBUG=") {
+			cmd.Env = append(cmd.Env, v)
+		}
+	}
+	// What is decoded ahead, and so the memory and the work, is by the cores.
+	cmd.Env = append(cmd.Env, "GOMAXPROCS=2", packEnv+"="+pack, packEnv+"_FROM="+strconv.Itoa(from))
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	var trials []trial
+	for line := range bytes.Lines(out) {
+		var r trial
+		if bytes.HasPrefix(line, []byte("{")) && json.Unmarshal(line, &r) == nil {
+			trials = append(trials, r)
+		}
+	}
+	if err == nil {
+		return trials, nil
+	}
+	said := append(out[bytes.LastIndexByte(out, '}')+1:], stderr.Bytes()...)
+	return trials, fmt.Errorf("%w: %.3000s", err, said)
+}
+
+// raced reports whether the race detector is built in.
+func raced() bool {
+	info, _ := debug.ReadBuildInfo()
+	return info != nil && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
+}
+
+// report logs what came of each class, and holds each image to the limits.
+func report(t *testing.T, images []packed, trials []trial, took time.Duration) {
+	outcomes := make(map[string]map[string]int)
+	var slowest, largest trial
+	for i, r := range trials {
+		class := images[i].Class
+		if outcomes[class] == nil {
+			outcomes[class] = make(map[string]int)
+		}
+		outcomes[class][r.Outcome]++
+		for _, bad := range r.Bad {
+			t.Errorf("%s: %s", r.Name, bad)
+		}
+		if r.Longest > hostileCall && !raced() {
+			t.Errorf("%s: %s took %v", r.Name, r.Call, r.Longest)
+		}
+		most := int64(hostileLimit + hostileMemory)
+		switch size := images[i].Files[0].Len; class {
+		case "plist size":
+			most += hostileMetadata*min(size, 32<<20) + hostileTags
+		case "fork":
+			most += hostileMetadata * min(size, 32<<20)
+		}
+		if r.Peak > most && !raced() {
+			t.Errorf("%s: %d MiB resident", r.Name, r.Peak>>20)
+		}
+		if r.Longest > slowest.Longest {
+			slowest = r
+		}
+		if r.Peak > largest.Peak {
+			largest = r
+		}
+	}
+	t.Logf("%d images in %v", len(trials), took.Round(time.Millisecond))
+	for _, class := range slices.Sorted(maps.Keys(outcomes)) {
+		var line []string
+		for _, o := range slices.Sorted(maps.Keys(outcomes[class])) {
+			line = append(line, fmt.Sprintf("%d %s", outcomes[class][o], o))
+		}
+		t.Logf("%-10s %s", class, strings.Join(line, ", "))
+	}
+	perClass := make(map[string]time.Duration)
+	for i, r := range trials {
+		perClass[images[i].Class] += r.Total
+	}
+	t.Logf("time by class: %v", perClass)
+	t.Logf("most memory: %d MiB resident (%s)", largest.Peak>>20, largest.Name)
+	t.Logf("longest call: %s, %v (%s, %v in all)", slowest.Call, slowest.Longest, slowest.Name, slowest.Total)
+}
+
+// readPack is the other process: it reads the images and writes a trial for each
+// to its standard output.
+func readPack(t *testing.T, name string) {
+	index, err := os.ReadFile(name + ".json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []packed
+	if err := json.Unmarshal(index, &all); err != nil {
+		t.Fatal(err)
+	}
+	pack, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pack.Close()
+	from, err := strconv.Atoi(os.Getenv(packEnv + "_FROM"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := bufio.NewWriter(os.Stdout)
+	fmt.Fprintln(w)
+	for i := from; i < len(all); i += hostileShards {
+		p := all[i]
+		// What an endless loop is busy with can be seen in its stack.
+		stuck := time.AfterFunc(time.Minute, func() {
+			debug.SetTraceback("all")
+			panic(p.Name + " takes more than a minute")
+		})
+		r := try(t, pack, p)
+		stuck.Stop()
+		line, err := json.Marshal(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write(append(line, '\n')); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Flush(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// try opens one image and does everything that can be done with it.
+func try(t *testing.T, pack io.ReaderAt, p packed) (r trial) {
+	r.Name = p.Name
+	resetPeak()
+	begun := time.Now()
+	defer func() {
+		r.Total = time.Since(begun)
+		r.Peak = peak()
+	}()
+	opts := &dmg.Options{MemoryLimit: hostileLimit, Password: dmgtest.HostilePassword}
+	var im *dmg.Image
+	err := r.time("Open", func() (err error) {
+		if len(p.Files) == 1 {
+			f := p.Files[0]
+			im, err = dmg.NewImage(io.NewSectionReader(pack, f.Off, f.Len), f.Len, opts)
+		} else {
+			im, err = dmg.Open(unpack(t, pack, p), opts)
+		}
+		return err
+	})
+	if err != nil {
+		r.Outcome = "no open: " + r.class(err)
+		return r
+	}
+	defer im.Close()
+	r.chunks(im)
+	im.Format()
+	im.Partitions()
+	reads, readErr := r.reads(im)
+	w := &reader8{reads: reads}
+	err = r.time("WriteTo", func() error {
+		_, err := im.WriteTo(w)
+		return err
+	})
+	if w.wrong != "" {
+		r.Bad = append(r.Bad, w.wrong)
+	}
+	if err != nil && !errors.Is(err, errEnough) {
+		r.class(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), hostileVerify)
+	defer cancel()
+	err = r.time("Verify", func() error { return im.Verify(ctx, nil) })
+	r.Outcome = fmt.Sprintf("reads %s and verifies %s", r.class(readErr), r.class(err))
+	return r
+}
+
+// unpack writes the files of a split image to a directory.
+func unpack(t *testing.T, pack io.ReaderAt, p packed) string {
+	first := filepath.Join(t.TempDir(), "image.dmg")
+	for i, f := range p.Files {
+		b := make([]byte, f.Len)
+		_, err := io.ReadFull(io.NewSectionReader(pack, f.Off, f.Len), b)
+		if err == nil {
+			err = os.WriteFile(dmgtest.SegmentName(first, i+1), b, 0o666)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return first
+}
+
+// time calls f and notes how long it took, and whether it panicked.
+func (r *trial) time(call string, f func() error) (err error) {
+	begun, cpu := time.Now(), cpuTime()
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("%s panicked: %v\n%.2000s", call, v, debug.Stack())
+		}
+		if took := min(time.Since(begun), cpuTime()-cpu); took > r.Longest {
+			r.Longest, r.Call = took, call
+		}
+	}()
+	return f()
+}
+
+// class is the class of an error. One without any is the reader's fault.
+func (r *trial) class(err error) string {
+	if err == nil {
+		return "well"
+	}
+	for _, c := range []struct {
+		err  error
+		name string
+	}{
+		{dmg.ErrMemoryLimit, "ErrMemoryLimit"},
+		{dmg.ErrPassword, "ErrPassword"},
+		{dmg.ErrUnsupported, "ErrUnsupported"},
+		{dmg.ErrFormat, "ErrFormat"},
+		{dmg.ErrChecksum, "ErrChecksum"},
+		{context.DeadlineExceeded, "deadline"},
+	} {
+		if errors.Is(err, c.err) {
+			return c.name
+		}
+	}
+	r.Bad = append(r.Bad, fmt.Sprintf("an error without a class: %.2000v", err))
+	return "other"
+}
+
+// chunks asks that the chunks cover the disk, without overlap or gap.
+func (r *trial) chunks(im *dmg.Image) {
+	end := int64(0)
+	err := r.time("Chunks", func() error {
+		for c := range im.Chunks() {
+			if c.Offset != end || c.Length <= 0 {
+				return fmt.Errorf("chunk at %d of %d bytes follows %d", c.Offset, c.Length, end)
+			}
+			end += c.Length
+		}
+		if end != im.Size() {
+			return fmt.Errorf("chunks end at %d, the disk at %d", end, im.Size())
+		}
+		return nil
+	})
+	if err != nil {
+		r.Bad = append(r.Bad, err.Error())
+	}
+}
+
+// piece is what one read gave.
+type piece struct {
+	off int64
+	b   []byte
+}
+
+// reads reads here and there, twice as often in the first 8 MiB as anywhere.
+// It returns what it read and the first error.
+func (r *trial) reads(im *dmg.Image) (pieces []piece, first error) {
+	rnd := rand.New(rand.NewPCG(1, 2))
+	begun := time.Now()
+	for i := range hostileReads {
+		if time.Since(begun) > hostileReading {
+			break
+		}
+		p := make([]byte, rnd.IntN(8<<10))
+		within := max(1, im.Size())
+		if i%3 > 0 {
+			within = min(within, hostileWritten)
+		}
+		off := rnd.Int64N(within)
+		n := 0
+		err := r.time("ReadAt", func() (err error) {
+			n, err = im.ReadAt(p, off)
+			return err
+		})
+		switch {
+		case n < 0 || n > len(p) || n < len(p) && err == nil:
+			r.Bad = append(r.Bad, fmt.Sprintf("ReadAt of %d bytes: %d, %v", len(p), n, err))
+			return pieces, first
+		case err == io.EOF && off+int64(n) != im.Size():
+			r.Bad = append(r.Bad, fmt.Sprintf("end of a disk of %d bytes at %d", im.Size(), off+int64(n)))
+		case err != nil && err != io.EOF:
+			// All must have a class; the first stands for all.
+			if r.class(err); first == nil {
+				first = err
+			}
+		}
+		pieces = append(pieces, piece{off, p[:n]})
+	}
+	return pieces, first
+}
+
+// errEnough ends WriteTo.
+var errEnough = errors.New("enough")
+
+// reader8 takes the first 8 MiB of the disk, and compares them with what was read
+// before.
+type reader8 struct {
+	reads []piece
+	n     int64
+	wrong string
+}
+
+func (w *reader8) Write(p []byte) (int, error) {
+	for _, r := range w.reads {
+		from, to := max(r.off, w.n), min(r.off+int64(len(r.b)), w.n+int64(len(p)))
+		if from < to && !bytes.Equal(r.b[from-r.off:to-r.off], p[from-w.n:to-w.n]) {
+			w.wrong = fmt.Sprintf("bytes %d to %d differ by how they are read", from, to)
+		}
+	}
+	if w.n += int64(len(p)); w.n >= hostileWritten {
+		return len(p), errEnough
+	}
+	return len(p), nil
+}
+
+// cpuTime is the processor time that this process has had, on all cores. Unlike
+// the clock's it doesn't pass while others keep the machine busy. Where it can't
+// be had it is the clock's.
+func cpuTime() time.Duration {
+	stat, err := os.ReadFile("/proc/self/stat")
+	if err != nil {
+		return time.Since(started)
+	}
+	// After the name, which may hold spaces: the state is the third field, and
+	// the times in user and system mode are the 14th and the 15th.
+	f := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	var ticks int64
+	for _, s := range f[11:13] {
+		n, err := strconv.ParseInt(s, 10, 64)
+		if err != nil {
+			return time.Since(started)
+		}
+		ticks += n
+	}
+	return time.Duration(ticks) * time.Second / 100
+}
+
+var started = time.Now()
+
+// resetPeak makes peak start anew, where Linux lets it.
+func resetPeak() {
+	if peak() > hostileLimit+hostileMemory/2 {
+		debug.FreeOSMemory() // what the image before has left
+	}
+	if runtime.GOOS == "linux" {
+		os.WriteFile("/proc/self/clear_refs", []byte("5"), 0) // else the peak is of all images so far
+	}
+}
+
+// peak is the most memory that this process has had resident, in bytes, as far
+// as the system tells.
+func peak() int64 {
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0
+	}
+	_, rest, _ := strings.Cut(string(status), "VmHWM:")
+	kib, err := strconv.ParseInt(strings.TrimSpace(strings.SplitN(rest, "kB", 2)[0]), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return kib << 10
+}
