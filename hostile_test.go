@@ -120,7 +120,7 @@ func runShard(t *testing.T, pack string, images []packed, trials []trial, shard 
 // Under the race detector making the bombs would take minutes.
 func makePack(t *testing.T) (string, []packed) {
 	step := 1
-	if testing.Short() || raced() {
+	if (testing.Short() || os.Getenv("DMG_TEST_LARGE") == "") || raced() {
 		step = 10
 	}
 	name := filepath.Join(t.TempDir(), "pack")
