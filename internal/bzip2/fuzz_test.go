@@ -123,6 +123,7 @@ func FuzzBlock(f *testing.F) {
 		for bit, ok := 0, true; ok; bit++ {
 			if bit, _, ok = FindBlock(z, bit); ok {
 				f.Add(z, uint32(bit), byte(9))
+				f.Add(z, uint32(0), byte(0))
 			}
 		}
 	}
@@ -144,8 +145,10 @@ func FuzzBlock(f *testing.F) {
 			}
 			return
 		}
-		if b.Len() > int(level)*levelSize || b.End() > int64(len(z))*8 || b.End() <= int64(bit) {
-			t.Fatalf("block of %d from %d to %d", b.Len(), bit, b.End())
+		// At level 0 a stream's header stands before the block and tells it.
+		at := b.Point()
+		if b.Len() > at.Level*levelSize || b.End() > int64(len(z))*8 || b.End() <= at.In || at.In < int64(bit) {
+			t.Fatalf("block of %d from %d to %d, asked for at %d", b.Len(), at.In, b.End(), bit)
 		}
 		before := bytes.Clone(bytesOf(b.links))
 		b.Unwind(&x)
