@@ -16,6 +16,7 @@ import (
 type zlibCodec struct {
 	e     *engine
 	d     *decoder
+	chunk int // d's, at start
 	z     deflate.Decoder
 	state deflate.Checkpoint
 	head  [deflate.ZlibHeaderLen]byte
@@ -48,7 +49,8 @@ func newZlibCodec(e *engine) *zlibCodec {
 // start resumes from the last checkpoint at or before off, or begins the
 // stream.
 func (z *zlibCodec) start(d *decoder, off int64) error {
-	z.d, z.pending = d, -1
+	z.leave()
+	z.d, z.chunk = d, d.chunk
 	z.e.mu.Lock()
 	points := &z.e.mu.points
 	d.pos = points.nearest(d.chunk, off)
@@ -123,7 +125,7 @@ func (z *zlibCodec) decode(max int) ([]byte, error) {
 func (z *zlibCodec) checkpoint() {
 	z.finishPending()
 	z.e.mu.Lock()
-	wanted := z.e.mu.points.wanted(z.d.chunk, z.d.pos)
+	wanted := z.e.mu.points.wanted(z.chunk, z.d.pos)
 	z.plan(z.e.mu.points.spacing)
 	z.e.mu.Unlock()
 	if !wanted {
@@ -145,13 +147,30 @@ func (z *zlibCodec) checkpoint() {
 // finishPending keeps the pending checkpoint, now that a window's length has
 // been decoded since or the chunk is at its end.
 func (z *zlibCodec) finishPending() {
-	if z.pending < 0 {
-		return
+	if z.pending >= 0 {
+		z.z.Refs(&z.refs)
+		z.keep(&z.refs)
 	}
-	z.z.Refs(&z.refs)
-	z.record = deflate.AppendPackedWindow(z.record, z.window[:], &z.refs)
+}
+
+// leave keeps the pending checkpoint of a chunk that is given up: with all of
+// its window, if less than that was decoded since.
+func (z *zlibCodec) leave() {
+	switch {
+	case z.pending < 0:
+	case z.z.Out()-z.pending < deflate.WindowSize:
+		z.keep(nil)
+	default:
+		z.finishPending()
+	}
+}
+
+// keep puts the pending checkpoint among the others, with those bytes of its
+// window that refs marks, or all.
+func (z *zlibCodec) keep(refs *deflate.Refs) {
+	z.record = deflate.AppendPackedWindow(z.record, z.window[:], refs)
 	z.e.mu.Lock()
-	z.e.mu.points.add(z.d.chunk, z.pending, z.input, z.record)
+	z.e.mu.points.add(z.chunk, z.pending, z.input, z.record)
 	z.e.mu.Unlock()
 	z.pending = -1
 }

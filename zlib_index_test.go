@@ -90,6 +90,36 @@ func TestZlibSpacing(t *testing.T) {
 	}
 }
 
+// R1 after reads here and there: a decoder that is taken for another chunk
+// leaves the last checkpoint of its way, however little it decoded behind it.
+func TestZlibLastCheckpoint(t *testing.T) {
+	const chunk = 256 << 10
+	ti := workload{codecs: allCodecs[1:2], size: 16 << 20, chunk: chunk / 512}.image(t)
+	im := ti.open(t, 8<<20, nil)
+	places := func(read func(off int64)) {
+		for i := range im.chunks {
+			read(im.chunks[i].Offset + 2*minSpacing + int64(i)*1000)
+		}
+	}
+	places(func(off int64) { ti.mustRead(t, im, off, 4096) })
+	im.mu.Lock()
+	for i := range im.chunks {
+		im.mu.cache.forget(i)
+	}
+	spacing := im.mu.points.spacing
+	im.mu.Unlock()
+	if spacing != minSpacing {
+		t.Fatalf("the spacing is %d: the test wants it to stay", spacing)
+	}
+	places(func(off int64) {
+		before := im.Stats().BytesDecoded
+		ti.mustRead(t, im, off, 4096)
+		if n := im.Stats().BytesDecoded - before; n > minSpacing+4096 {
+			t.Errorf("byte %d: %d bytes were decoded", off, n)
+		}
+	})
+}
+
 // waysThrough are ways to read a chunk in full, for the first time. Whichever
 // is taken, a wrong checksum must come out. The last read says so.
 var waysThrough = []struct {
