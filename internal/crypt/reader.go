@@ -3,13 +3,9 @@ package crypt
 import (
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/hmac"
-	"crypto/sha1"
 	"crypto/subtle"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"runtime"
 	"sync"
@@ -20,9 +16,10 @@ import (
 const (
 	aesBlock = aes.BlockSize
 
-	// bufLen is a worker's ciphertext. Reads up to it take one call of the
-	// source whatever their alignment.
-	bufLen = 64 << 10
+	// bufLen is a worker's ciphertext: 128 KiB, as much as is fetched at once by
+	// readers of compressed data, and what an AES block cut by an edge takes more.
+	// Reads up to that take one call of the source whatever their alignment.
+	bufLen = 128<<10 + 4*aesBlock
 
 	// step is how much is decrypted in place at a time: small enough that its
 	// copy stays in the processor's first cache.
@@ -48,7 +45,7 @@ func newCipher(aesKey, hmacKey []byte, blockSize int64) (*Cipher, error) {
 		return nil, err
 	}
 	c := &Cipher{aes: block, blockSize: blockSize}
-	c.workers.New = func() any { return &worker{c: c, mac: hmac.New(sha1.New, hmacKey)} }
+	c.workers.New = func() any { return &worker{c: c, ivs: newIVMaker(hmacKey)} }
 	return c, nil
 }
 
@@ -123,7 +120,7 @@ func (r *Reader) read(p []byte, off int64) (int, error) {
 			return r.split(p, off, n)
 		}
 	}
-	// Pooled: the worker's MAC is keyed once, its buffer allocated once.
+	// Pooled: the worker's IVs are keyed once, its buffer allocated once.
 	w := r.c.workers.Get().(*worker)
 	defer r.c.workers.Put(w)
 	return w.read(r, p, off)
@@ -176,9 +173,7 @@ func (r *Reader) split(p []byte, off int64, n int) (int, error) {
 // ciphertext before it: prev holds that of the block at pos.
 type worker struct {
 	c    *Cipher
-	mac  hash.Hash
-	num  [4]byte
-	iv   [sha1.Size]byte
+	ivs  *ivMaker
 	prev [aesBlock]byte
 	one  [aesBlock]byte // plaintext of a block that p takes a part of
 	buf  [bufLen]byte   // ciphertext
@@ -275,20 +270,11 @@ func (w *worker) decrypt(dst, src []byte, pos int64) {
 		// Each block of the image starts its own chain.
 		iv := w.prev[:]
 		if at == 0 {
-			iv = w.blockIV(uint32(pos / w.c.blockSize))
+			iv = w.ivs.iv(uint32(pos / w.c.blockSize))
 		}
 		subtle.XORBytes(dst[:aesBlock], dst[:aesBlock], iv)
 		subtle.XORBytes(dst[aesBlock:n], dst[aesBlock:n], src)
 		copy(w.prev[:], src[n-aesBlock:n])
 		dst, src, pos = dst[n:], src[n:], pos+int64(n)
 	}
-}
-
-// blockIV returns the initial vector of block n: HMAC-SHA1 of its number, cut to
-// 16 bytes. A keyed MAC that is reset saves hashing the key each time.
-func (w *worker) blockIV(n uint32) []byte {
-	binary.BigEndian.PutUint32(w.num[:], n)
-	w.mac.Reset()
-	w.mac.Write(w.num[:])
-	return w.mac.Sum(w.iv[:0])[:ivLen]
 }
