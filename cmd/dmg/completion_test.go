@@ -38,6 +38,8 @@ func TestBashCompletes(t *testing.T) {
 		{"'dmg' 'inf'", "info"},
 		{"'dmg' '--v'", "--version"},
 		{"'dmg' 'extract' '--k'", "--keep-going"},
+		{"'dmg' 'm'", "map"},
+		{"'dmg' 'map' 'x.dmg' '--ver'", "--version --verify --verbose"},
 		{"'dmg' 'completion' ''", "bash zsh fish"},
 		{"'dmg' 'info' ''", ""}, // files
 		{"'dmg' 'nbd' 'x.dmg' '--so'", "--socket"},

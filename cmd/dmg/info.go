@@ -22,7 +22,8 @@ type infoCmd struct {
 // Help implements kong.HelpProvider.
 func (infoCmd) Help() string {
 	return `Prints the image's format as hdiutil names it, what is wrapped around the disk, the disk's size, its
-partitions, and how its bytes are stored: chunks and bytes by method, and how many times larger the disk is than what is stored of it.
+partitions, how its bytes are stored: chunks and bytes by method, and how many times larger the disk is than what is
+stored of it, and where: a map of the disk in one line, of which dmg map draws a large one.
 
 Example:
 
@@ -89,7 +90,9 @@ func (c *infoCmd) Run(std *stdio) error {
 		enc.SetIndent("", "  ")
 		err = enc.Encode(info)
 	} else {
-		err = info.print(&b)
+		if err = info.print(&b); err == nil {
+			err = printLine(&b, im, lineStyleOf(std.out))
+		}
 	}
 	if err != nil {
 		return err
@@ -136,7 +139,7 @@ func describe(im *dmg.Image) *imageInfo {
 	return info
 }
 
-// print writes the text form: first the image, then two tables. Names come
+// print writes the text form up to the map: first the image, then two tables. Names come
 // last in their lines, since their width on a terminal is anyone's guess.
 func (info *imageInfo) print(w io.Writer) error {
 	fmt.Fprintf(w, "%s: %s (%s)\n", printable(info.Image), info.Format, strings.Join(info.Layers, ", "))
@@ -148,7 +151,11 @@ func (info *imageInfo) print(w io.Writer) error {
 		}
 	}
 	fmt.Fprintln(w)
-	return info.printMethods(w)
+	if err := info.printMethods(w); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintln(w)
+	return err
 }
 
 // printPartitions writes a line a partition, numbered as --partition counts.

@@ -28,6 +28,7 @@ type cli struct {
 	Extract    extractCmd    `cmd:"" help:"Write an image's disk, or one partition, to a file."`
 	Cat        catCmd        `cmd:"" help:"Write any range of an image's disk to standard output."`
 	Verify     verifyCmd     `cmd:"" help:"Check an image against the checksums that it stores."`
+	Map        mapCmd        `cmd:"" help:"Draw how an image's disk is stored, and where it is damaged."`
 	Index      indexCmd      `cmd:"" help:"Save an index of an image, with which reads at any offset are fast."`
 	NBD        nbdCmd        `cmd:"" name:"nbd" help:"Serve an image's disk, read-only, to QEMU and other clients of the NBD protocol."`
 	Completion completionCmd `cmd:"" help:"Print a completion script for a shell."`

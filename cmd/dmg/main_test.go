@@ -105,6 +105,7 @@ var commandTests = []struct {
 	{name: "help of extract", args: "extract --help", golden: "help-extract.txt"},
 	{name: "help of cat", args: "cat --help", golden: "help-cat.txt"},
 	{name: "help of verify", args: "verify --help", golden: "help-verify.txt"},
+	{name: "help of map", args: "map --help", golden: "help-map.txt"},
 	{name: "help of index", args: "index --help", golden: "help-index.txt"},
 	{name: "help of nbd", args: "nbd --help", golden: "help-nbd.txt"},
 	{name: "help of completion", args: "completion --help", golden: "help-completion.txt"},
@@ -143,6 +144,11 @@ var commandTests = []struct {
 		errOut: `dmg: ../../testdata/bad-stream.dmg: damaged: .* wrong checksums?, 1 unreadable chunk\n`},
 	{name: "verify unknown methods", args: "verify ../../testdata/unsupported-1990s.dmg", status: 1, golden: "verify-1990s.txt",
 		errOut: `dmg: ../../testdata/unsupported-1990s.dmg: damaged: .* 4 unreadable chunks\n`},
+
+	{name: "map of mixed", args: "map ../../testdata/good-mixed.dmg", golden: "map-mixed.svg"},
+	{name: "map of names", args: "map --verify ../../testdata/good-names.dmg", golden: "map-names.svg"},
+	{name: "map of a damaged chunk", args: "map --verify --quiet ../../testdata/bad-stream.dmg", status: 1, golden: "map-stream.svg",
+		errOut: `dmg: ../../testdata/bad-stream.dmg: damaged: 2 wrong checksums, 1 unreadable chunk\n`},
 
 	{name: "verbose", args: "cat -v ../../testdata/good-zlib.dmg -o 64s -n 1", golden: "cat-verbose.txt",
 		errOut: `dmg: read 1 B of the disk; decoded \d.* B; fetched \d.* of the image in \d+ reads\n`},

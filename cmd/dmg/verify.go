@@ -49,10 +49,7 @@ func (c *verifyCmd) Run(ctx context.Context, std *stdio) error {
 	if err := d.print(std.out, im); err != nil {
 		return err
 	}
-	if n := len(d.sums) + len(d.chunks); n > 0 {
-		return fmt.Errorf("%s: damaged: %s, %s", c.Image, plural(len(d.sums), "wrong checksum"), plural(len(d.chunks), "unreadable chunk"))
-	}
-	return nil
+	return d.err(c.Image)
 }
 
 // plural counts things whose name takes an s.
@@ -84,6 +81,23 @@ func (d *damage) add(err error) bool {
 		return false
 	}
 	return true
+}
+
+// count is how much is damaged.
+func (d *damage) count() int { return len(d.sums) + len(d.chunks) }
+
+// String says how much is damaged.
+func (d *damage) String() string {
+	return plural(len(d.sums), "wrong checksum") + ", " + plural(len(d.chunks), "unreadable chunk")
+}
+
+// err is the error that a command ends with after it has told of the damage; nil
+// if there is none, or nobody has looked.
+func (d *damage) err(image string) error {
+	if d == nil || d.count() == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s: damaged: %v", image, d)
 }
 
 // print writes a line a part, in the order in which they were checked, and one

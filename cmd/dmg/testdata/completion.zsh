@@ -5,6 +5,7 @@ _dmg() {
         'extract:Write an image'\''s disk, or one partition, to a file.'
         'cat:Write any range of an image'\''s disk to standard output.'
         'verify:Check an image against the checksums that it stores.'
+        'map:Draw how an image'\''s disk is stored, and where it is damaged.'
         'index:Save an index of an image, with which reads at any offset are fast.'
         'nbd:Serve an image'\''s disk, read-only, to QEMU and other clients of the NBD protocol.'
         'completion:Print a completion script for a shell.'
@@ -79,6 +80,26 @@ _dmg() {
             '-h[Show context-sensitive help.]' \
             '--help[Show context-sensitive help.]' \
             '--version[Print the version and exit.]' \
+            '-q[Show no progress.]' \
+            '--quiet[Show no progress.]' \
+            '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input; one newline at its end is not part of it.]:FILE:_files' \
+            '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
+            '-v[Say on standard error what was decoded and fetched.]' \
+            '--verbose[Say on standard error what was decoded and fetched.]' \
+            '--index=[Use the index in FILE, from dmg index; IMAGE.dmgidx if not given and there is one.]:FILE:_files' \
+            '--no-index[Use no index.]' \
+            ':image:_files'
+        ;;
+    map)
+        _arguments \
+            '-h[Show context-sensitive help.]' \
+            '--help[Show context-sensitive help.]' \
+            '--version[Print the version and exit.]' \
+            '-o[The file to write, - for standard output, as if not given.]:FILE:_files' \
+            '--out=[The file to write, - for standard output, as if not given.]:FILE:_files' \
+            '--verify[Decode the whole disk, as dmg verify does, and mark what is damaged.]' \
+            '-f[Overwrite the file if it exists.]' \
+            '--force[Overwrite the file if it exists.]' \
             '-q[Show no progress.]' \
             '--quiet[Show no progress.]' \
             '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input; one newline at its end is not part of it.]:FILE:_files' \
