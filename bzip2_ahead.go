@@ -10,13 +10,20 @@ import (
 // cores to be put to work on them.
 const aheadFrom = 4 << 20
 
-// scanLen is the piece of a chunk's data that is searched for blocks at once.
-const scanLen = 256 << 10
+// Pieces of a chunk's data, in bytes.
+const (
+	scanLen   = 512 << 10 // is read and searched for blocks at once
+	blockData = 1 << 20   // is the most that a worker is given of a block; hardly any has more
+	blockTail = 512       // stands behind the next block's magic: decoders look that far
+)
 
 // aheadMemory is what each worker of an ahead holds: what it decodes with, its
-// block as found in the data, and two texts, one that is being read and one
-// that is made meanwhile.
-const aheadMemory = bzip2.BlockMemory + 2*bzip2.TextMemory + bzip2.StreamMemory + fetchBuffer + scanLen
+// block as found in the data, a buffer to fetch more, and two texts, one that is
+// being read and one that is made meanwhile. aheadShared is what they search.
+const (
+	aheadMemory = bzip2.BlockMemory + 2*bzip2.TextMemory + bzip2.StreamMemory + blockData + fetchBuffer
+	aheadShared = blockData + scanLen
+)
 
 // ahead decodes the coming blocks of a bzip2 chunk on several cores. Blocks are
 // found by the 48 bits that they begin with. These may turn up inside a block by
@@ -46,15 +53,28 @@ type found struct {
 type aheadWorker struct {
 	stream bzip2.Stream
 	block  bzip2.Block
-	fetch  fetcher
+	data   []byte  // of the block, and a little more; or its beginning
+	left   []byte  // of data, yet to be read
+	fetch  fetcher // reads on behind data
 	texts  chan *bzip2.Text
 }
 
-// newAhead starts workers that decode what looks like a block of chunk c from
-// byte at of its data on.
-func newAhead(src countingSource, c *Chunk, at int64, workers int) *ahead {
+// Read implements io.Reader.
+func (w *aheadWorker) Read(p []byte) (int, error) {
+	if len(w.left) == 0 {
+		return w.fetch.Read(p)
+	}
+	n := copy(p, w.left)
+	w.left = w.left[n:]
+	return n, nil
+}
+
+// newAhead starts workers that decode what looks like a block of chunk c between
+// bytes at and end of its data, of which the first have been fetched.
+func newAhead(src countingSource, c *Chunk, at, end int64, fetched []byte, workers int) *ahead {
 	a := &ahead{chunk: c, stop: make(chan struct{})}
-	a.scan = scanner{src: src, off: c.DataOffset + at, end: c.DataOffset + c.DataLength, base: at}
+	a.scan = scanner{src: src, off: c.DataOffset + at, end: c.DataOffset + min(end+blockTail, c.DataLength), base: at, last: end - codecsLook}
+	a.scan.begin(fetched)
 	texts := 2 * workers
 	a.found = make(chan *found, texts) // never full: a worker needs a text before it searches
 	a.workers.Add(workers)
@@ -90,14 +110,14 @@ func (a *ahead) work(w *aheadWorker) bool {
 	case <-a.stop:
 		return false
 	}
-	f := a.search()
+	f := a.search(w)
 	if f == nil {
 		return false
 	}
 	f.text, f.free = text, w.texts
-	w.fetch.begin(a.chunk.DataOffset+f.in/8, a.chunk.DataOffset+a.chunk.DataLength)
-	w.fetch.want, w.fetch.size = 0, fetchBuffer
-	w.stream.Resume(&w.fetch, bzip2.Point{In: f.in, Level: 9})
+	w.left = w.data
+	w.fetch.begin(a.chunk.DataOffset+f.in/8+int64(len(w.data)), a.chunk.DataOffset+a.chunk.DataLength)
+	w.stream.Resume(w, bzip2.Point{In: f.in, Level: 9})
 	if w.stream.Next(&w.block) == nil && !a.stopped() {
 		w.block.Unwind(text)
 		f.ok = true
@@ -117,21 +137,24 @@ func (a *ahead) stopped() bool {
 }
 
 // search finds the next place that looks like a block's start, and queues it.
-func (a *ahead) search() *found {
+// The worker gets the data up to the next such place.
+func (a *ahead) search(w *aheadWorker) *found {
 	a.scan.Lock()
 	defer a.scan.Unlock()
-	for !a.stopped() {
-		in, ok := a.scan.next()
-		if ok {
-			f := &found{in: in, done: make(chan struct{})}
-			a.found <- f
-			return f
-		}
-		if !a.scan.fill() {
-			break
-		}
+	if a.stopped() {
+		return nil
 	}
-	return nil
+	in, ok := a.scan.next(a.stop)
+	if !ok || in/8+1 >= a.scan.last {
+		return nil
+	}
+	if w.data == nil {
+		w.data = make([]byte, 0, blockData)
+	}
+	w.data = append(w.data[:0], a.scan.data(a.stop)...)
+	f := &found{in: in, done: make(chan struct{})}
+	a.found <- f
+	return f
 }
 
 // take exchanges spare for the text of the block at point p. It is nil if the
@@ -166,50 +189,91 @@ type scanner struct {
 	sync.Mutex
 	src      countingSource
 	off, end int64 // of what is yet to be read, in the source
+	last     int64 // offset in the chunk's data from which on blocks are of no use
 	base     int64 // offset in the chunk's data of buf[0]
 	buf      []byte
 	bit      int // of buf, where the search goes on
+	keep     int // of buf: what is before this bit is of no use
 }
 
-// magicBytes is the length of a block's magic, at any bit.
-const magicBytes = 7
+// begin makes the bytes at s.off that have been fetched the first to be searched.
+func (s *scanner) begin(fetched []byte) {
+	fetched = fetched[:min(int64(len(fetched)), max(0, s.end-s.off))]
+	s.buf = append(make([]byte, 0, aheadShared), fetched...)
+	s.off += int64(len(fetched))
+}
 
-// next returns the place of the next block start in buf, in bits from the start
-// of the chunk's data.
-func (s *scanner) next() (in int64, ok bool) {
+// magicLen is the length of a magic, in bits.
+const magicLen = 48
+
+// next goes behind the next block's magic, and returns its place in bits from
+// the start of the chunk's data. The search ends when stop is closed.
+func (s *scanner) next(stop <-chan struct{}) (in int64, ok bool) {
 	for {
+		s.keep = s.bit
 		bit, kind, ok := bzip2.FindBlock(s.buf, s.bit)
-		if !ok {
-			return 0, false
-		}
-		s.bit = bit + 1
-		if kind == bzip2.KindBlock {
+		switch {
+		case ok && kind == bzip2.KindBlock:
+			s.bit, s.keep = bit+magicLen, bit
 			return s.base*8 + int64(bit), true
+		case ok:
+			s.bit = bit + 1
+		default:
+			s.bit = max(s.bit, len(s.buf)*8-magicLen+1)
+			if s.keep = s.bit; !s.fill(stop) {
+				return 0, false
+			}
 		}
 	}
 }
 
-// fill reads more data, behind the last bytes, in which a magic may begin. It
-// reports whether there was more. An error of the source ends the search like
-// the end of the data: the reader will come upon it in its place.
-func (s *scanner) fill() bool {
-	if s.off == s.end {
+// data returns the data of the block that next found: from the byte in which its
+// magic begins to a little behind the next magic, but no more than blockData. It
+// is valid until the next call.
+func (s *scanner) data(stop <-chan struct{}) []byte {
+	bit, _, ok := bzip2.FindBlock(s.buf, s.bit)
+	for !ok && len(s.buf)-s.keep/8 < blockData {
+		s.bit = max(s.bit, len(s.buf)*8-magicLen+1)
+		if !s.fill(stop) {
+			break
+		}
+		bit, _, ok = bzip2.FindBlock(s.buf, s.bit)
+	}
+	to := len(s.buf)
+	if ok {
+		s.bit = bit
+		if (bit+magicLen)/8+blockTail > len(s.buf) {
+			s.fill(stop)
+		}
+		to = min((s.bit+magicLen)/8+blockTail, len(s.buf))
+	}
+	from := s.keep / 8
+	return s.buf[from:min(to, from+blockData)]
+}
+
+// fill reads more data, behind what is of use of the old. It reports whether
+// there was more. An error of the source ends the search like the end of the
+// data: the reader will come upon it in its place.
+func (s *scanner) fill(stop <-chan struct{}) bool {
+	select {
+	case <-stop:
 		return false
+	default:
 	}
-	keep := min(len(s.buf), magicBytes)
-	drop := len(s.buf) - keep
-	if s.buf == nil {
-		s.buf = make([]byte, 0, scanLen+magicBytes)
-	}
+	drop := s.keep / 8
 	s.buf = append(s.buf[:0], s.buf[drop:]...)
 	s.base += int64(drop)
-	s.bit = max(0, s.bit-8*drop)
-	n := min(scanLen, s.end-s.off)
-	k, err := s.src.ReadAt(s.buf[keep:keep+int(n)], s.off)
+	s.bit -= 8 * drop
+	s.keep -= 8 * drop
+	n := min(int64(cap(s.buf)-len(s.buf)), scanLen, s.end-s.off)
+	if n <= 0 {
+		return false
+	}
+	k, err := s.src.ReadAt(s.buf[len(s.buf):][:n], s.off)
 	if err != nil {
 		return false
 	}
-	s.buf = s.buf[:keep+k]
+	s.buf = s.buf[:len(s.buf)+k]
 	s.off += int64(k)
 	return true
 }

@@ -16,6 +16,9 @@ const cursorSpacing = pageSize
 // as much as reading that many bytes along its links.
 const unwindFrom = 256 << 10
 
+// maxBlockText is the most text that a block has, in bytes.
+const maxBlockText = 900_000
+
 // bzip2Memory is what a bzip2Codec holds: a block, its text, the stream's
 // tables, and buffers. Cursors are as many as output makes them, 46 MB a block
 // at most.
@@ -134,7 +137,7 @@ func (z *bzip2Codec) takeAhead() bool {
 		if z.d.until-z.d.pos < aheadFrom {
 			return false
 		}
-		if z.ahead = z.e.newAhead(&z.e.chunks[z.d.chunk], z.after.In/8); z.ahead == nil {
+		if z.ahead = z.e.newAhead(z.d, z.after.In/8); z.ahead == nil {
 			return false
 		}
 	}

@@ -101,6 +101,15 @@ func (s *checkpoints) input(chunk int, off int64) int64 {
 	return 0
 }
 
+// before returns the last checkpoint of the chunk at or before off; the chunk's
+// start counts as one.
+func (s *checkpoints) before(chunk int, off int64) checkpoint {
+	if i := s.find(chunk, off); i >= 0 {
+		return s.chunks[chunk][i]
+	}
+	return checkpoint{}
+}
+
 // at appends the record of p to dst.
 func (s *checkpoints) at(dst []byte, p checkpoint) []byte {
 	_, _, n := s.header(p.log)

@@ -74,17 +74,15 @@ func (e *engine) readAt(p []byte, off int64) (n int, err error) {
 	if atEnd {
 		p = p[:e.size-off]
 	}
-	for i := e.find(off); n < len(p) && err == nil; i++ {
+	for n < len(p) && err == nil {
 		var k int
+		i := e.find(off + int64(n))
 		if i == len(e.chunks) || off+int64(n) < e.chunks[i].Offset {
 			hole := e.gap(off+int64(n), i)
 			k = int(min(hole.Length, int64(len(p)-n)))
 			clear(p[n : n+k])
-			i-- // the chunk behind the hole is next
 		} else {
-			c := &e.chunks[i]
-			k = int(min(c.end()-off-int64(n), int64(len(p)-n)))
-			k, err = e.readChunk(i, p[n:n+k], off+int64(n)-c.Offset)
+			k, err = e.readChunk(i, p[n:], off+int64(n)-e.chunks[i].Offset)
 		}
 		n += k
 	}
@@ -95,27 +93,49 @@ func (e *engine) readAt(p []byte, off int64) (n int, err error) {
 	return n, err
 }
 
-// readChunk fills p with the bytes of chunk i from byte off of the chunk on.
+// readChunk fills p with the bytes of chunk i from byte off of the chunk on, as
+// far as the chunk goes. What p has room for beyond is asked for next. Of raw
+// chunks it also reads those that go on where chunk i ends.
 func (e *engine) readChunk(i int, p []byte, off int64) (n int, err error) {
-	c := &e.chunks[i]
+	c := e.chunks[i]
+	if c.Method == Raw {
+		c = e.rawRun(i, off+int64(len(p)))
+	}
+	more := max(0, int64(len(p))-(c.Length-off))
+	p = p[:int64(len(p))-more]
 	switch {
 	case c.Method.zeros():
 		clear(p)
 		return len(p), nil
 	case c.Method == Raw:
-		return e.readRaw(c, p, off)
+		return e.readRaw(&c, p, off)
 	case !c.Method.compressed():
-		return 0, &ChunkError{*c, fmt.Errorf("%w: %v compression", ErrUnsupported, c.Method)}
+		return 0, &ChunkError{c, fmt.Errorf("%w: %v compression", ErrUnsupported, c.Method)}
 	}
 	for n < len(p) && err == nil {
 		var k int
-		k, err = e.step(i, p[n:], off+int64(n))
+		k, err = e.step(i, p[n:], off+int64(n), more)
 		n += k
 	}
 	if errors.Is(err, ErrChecksum) {
 		n = 0 // it can't be told which bytes of the chunk are right
 	}
 	return n, err
+}
+
+// rawRun returns raw chunk i as one with those that go on where it ends, on the
+// disk and in the source, until it has enough bytes.
+func (e *engine) rawRun(i int, enough int64) Chunk {
+	run := e.chunks[i]
+	for i++; run.Length < enough && run.DataLength >= run.Length && i < len(e.chunks); i++ {
+		next := &e.chunks[i]
+		if next.Method != Raw || next.Offset != run.end() || next.DataOffset != run.DataOffset+run.Length || next.DataLength < next.Length {
+			break
+		}
+		run.Length += next.Length
+		run.DataLength = run.Length
+	}
+	return run
 }
 
 // readRaw reads from a raw chunk. One whose data is short of its sectors can be
@@ -135,13 +155,14 @@ type turn struct {
 	chunk   int
 	pos     int64 // decoded, and cached if there was room, up to here
 	end     int64 // where it will stop
+	more    int64 // bytes that the reader wants beyond the chunk's end
 	waiting int   // readers that wait
 	moved   sync.Cond
 }
 
 // step reads some of what p asks for: what is cached at off, or as much as one
-// turn decodes.
-func (e *engine) step(i int, p []byte, off int64) (int, error) {
+// turn decodes. The reader wants more bytes beyond the chunk's end.
+func (e *engine) step(i int, p []byte, off, more int64) (int, error) {
 	e.mu.Lock()
 	for {
 		if pg := e.mu.cache.find(i, off); pg != nil {
@@ -156,6 +177,7 @@ func (e *engine) step(i int, p []byte, off int64) (int, error) {
 		t.waiting--
 	}
 	t := e.beginTurn(i, off, off+int64(len(p)))
+	t.more = more
 	d, err := e.acquire(i, off, t)
 	e.mu.Unlock()
 
@@ -257,10 +279,7 @@ func (e *engine) acquire(i int, off int64, t *turn) (d *decoder, err error) {
 			// A reader that goes on where it stopped will want the page's rest.
 			t.end = min(d.length, roundUp(t.end, pageSize))
 		}
-		e.expect(d, i, t)
-		if d.pos == off {
-			d.fetch.want = 0 // and it will want more of the data: fetches grow
-		}
+		e.expect(d, i, t, d.pos == off)
 		d.codec.seek(d, off)
 		t.pos = d.pos
 		return d, nil
@@ -270,23 +289,13 @@ func (e *engine) acquire(i int, off int64, t *turn) (d *decoder, err error) {
 	if d, err = e.blank(c); err != nil {
 		return nil, err
 	}
-	e.expect(d, i, t)
+	e.expect(d, i, t, off == 0 && d.fetch.follows(c.DataOffset))
 	e.mu.Unlock()
 	if err = d.start(c, i, off); err != nil {
 		err = e.chunkError(d, c, err)
 	}
 	e.mu.Lock()
 	return d, err
-}
-
-// expect tells a decoder what the turn will need of it, and of the chunk's data
-// if a checkpoint says where that ends.
-func (e *engine) expect(d *decoder, i int, t *turn) {
-	const codecsLook = 64 // bytes ahead
-	d.until, d.fetch.want = t.end, 0
-	if in := e.mu.points.input(i, t.end); in > 0 {
-		d.fetch.want = e.chunks[i].DataOffset + in + codecsLook
-	}
 }
 
 // decode runs a decoder from where it stands to the turn's end, through p,
@@ -347,6 +356,7 @@ func (e *engine) turnPage(d *decoder, t *turn, pg *page, more int64) *page {
 // decoded of a chunk whose checksum is wrong is forgotten: it can't be told
 // which of it is right.
 func (e *engine) chunkError(d *decoder, c *Chunk, err error) error {
+	d.fetch.forget()
 	if errors.Is(err, d.fetch.err) {
 		return err
 	}
@@ -414,7 +424,7 @@ func (e *engine) blank(c *Chunk) (*decoder, error) {
 	}
 	a := &e.mu.account
 	for {
-		old := slices.IndexFunc(e.mu.parked, func(d *decoder) bool { return d.method == c.Method && d.memory >= memory })
+		old := e.reusable(c, memory)
 		few := a.used[useDecoders]+memory <= a.limit/4 && len(e.mu.parked) < maxParked
 		if old >= 0 && (!few || e.mu.parked[old].chunk < 0) {
 			return e.unpark(old), nil
@@ -433,6 +443,23 @@ func (e *engine) blank(c *Chunk) (*decoder, error) {
 		}
 		e.wait()
 	}
+}
+
+// reusable returns the index of the parked decoder that c can best have, -1 if
+// none is large enough: one that is done with the data before c's, else the one
+// that was used longest ago.
+func (e *engine) reusable(c *Chunk, memory int64) int {
+	old := -1
+	for k, d := range e.mu.parked {
+		switch {
+		case d.method != c.Method || d.memory < memory:
+		case d.chunk < 0 && d.fetch.follows(c.DataOffset):
+			return k
+		case old < 0 || d.chunk < 0 && e.mu.parked[old].chunk >= 0:
+			old = k
+		}
+	}
+	return old
 }
 
 // wait returns when memory may have become free.
@@ -463,23 +490,36 @@ func (e *engine) makeRoom() bool {
 	return true
 }
 
-// newAhead puts other cores to work on the coming blocks of a bzip2 chunk, from
-// byte at of its data on: as many as there are, if memory allows for two at
-// least. It waits for none.
-func (e *engine) newAhead(c *Chunk, at int64) *ahead {
+// newAhead puts other cores to work on the coming blocks of d's bzip2 chunk, from
+// byte at of its data on and as far as the reader at work needs them: as many
+// cores as there are, if memory allows for two at least. It waits for none.
+func (e *engine) newAhead(d *decoder, at int64) *ahead {
+	const least = 2
+	workers, memory := least, int64(aheadShared+least*aheadMemory)
 	e.mu.Lock()
-	workers := 0
-	for workers < runtime.GOMAXPROCS(0) && e.takeNow(aheadMemory) {
-		workers++
-	}
-	e.mu.Unlock()
-	if workers < 2 {
-		e.releaseMemory(int64(workers) * aheadMemory)
+	defer e.mu.Unlock()
+	if runtime.GOMAXPROCS(0) < least || e.spare() < memory || !e.takeNow(memory) {
 		return nil
 	}
-	a := newAhead(e.src, c, at, workers)
-	a.memory = int64(workers) * aheadMemory
+	for workers < runtime.GOMAXPROCS(0) && e.spare() >= aheadMemory && e.takeNow(aheadMemory) {
+		workers++
+		memory += aheadMemory
+	}
+	c := &e.chunks[d.chunk]
+	end, _ := e.input(d.chunk, d.until)
+	a := newAhead(e.src, c, at, end, d.fetch.fetched(c.DataOffset+at), workers)
+	a.memory = memory
 	return a
+}
+
+// spare returns how much memory takeNow can find, about.
+func (e *engine) spare() int64 {
+	n := e.mu.account.limit - e.mu.account.total()
+	n += int64(len(e.mu.cache.pages)+len(e.mu.cache.spare)) * pageSize
+	for _, d := range e.mu.parked {
+		n += d.memory
+	}
+	return n
 }
 
 // takeNow takes memory for decoders without waiting for it.

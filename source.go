@@ -2,6 +2,7 @@ package dmg
 
 import (
 	"io"
+	"math"
 	"sync/atomic"
 
 	"github.com/go-dmg/dmg/internal/readat"
@@ -34,71 +35,105 @@ func (s countingSource) ReadAt(p []byte, off int64) (int, error) {
 // Sizes of the reads that fetch compressed data, in bytes. Remote sources are
 // slow for each call, and what is fetched in vain is slow everywhere: a fetch
 // takes what the reader at work is known to need, and firstFetch where nothing
-// is known. For a reader that goes on and on it doubles up to fetchBuffer.
+// is known. For a reader that goes on and on it doubles, chunk after chunk, up
+// to maxFetch if there is memory for it.
 const (
 	firstFetch  = 16 << 10
-	fetchBuffer = 128 << 10
+	fetchBuffer = 128 << 10 // which every decoder has
+	maxFetch    = 1 << 20
 )
 
-// fetcher reads a chunk's stored bytes in order, for a decoder. An error of the
-// source is kept apart from the end of the data, so that it is not taken for
+// joinGap is what may lie between the data of two chunks for both to be fetched
+// at once: it takes less time than a call of its own.
+const joinGap = 16 << 10
+
+// codecsLook is how many bytes codecs look at beyond what they need.
+const codecsLook = 256
+
+// fetcher reads a chunk's stored bytes in order, for a decoder. What it has
+// fetched it keeps until it fetches again, so that the bytes of a further chunk
+// that came along are there for a decoder that goes on with that. An error of
+// the source is kept apart from the end of the data, so that it is not taken for
 // damage.
 type fetcher struct {
-	src  countingSource
-	off  int64 // of the next byte to fetch in the source
-	end  int64 // of the chunk's data in the source
-	want int64 // up to which the reader at work needs it, as far as that is known
-	size int64 // of the next fetch if nothing is known
-	err  error // of the source
+	src countingSource
+	at  int64 // of the next byte to read, in the source
+	end int64 // of the chunk's data in the source
+	err error // of the source
 
-	buf  []byte
-	r, w int // buf[r:w] is fetched and not yet read
+	// What the reader at work needs is set by the engine, for each turn.
+	want   int64 // up to which it needs the source's bytes, as far as that is known
+	guess  bool  // want is an estimate
+	beyond int64 // up to which what follows the chunk's data is of use to it
+	onward bool  // it goes on where it stopped, and will want more
+	across bool  // it came on from the chunk before, and will go on to the next
+
+	size int64  // of the next fetch if nothing is known
+	room int64  // of the longest fetch
+	off  int64  // of buf[0] in the source
+	buf  []byte // what was fetched last
 }
 
 // begin places f at byte off of the source. What the reader at work wants has
 // been set before, or is set after.
 func (f *fetcher) begin(off, end int64) {
-	f.off, f.end, f.size = off, end, firstFetch
-	f.err = nil
-	f.r, f.w = 0, 0
-	if f.buf == nil {
-		f.buf = make([]byte, fetchBuffer)
-	}
+	f.at, f.end, f.err = off, end, nil
+	f.room = max(f.room, fetchBuffer)
 }
 
 // skip places f n bytes further on, before anything is read.
-func (f *fetcher) skip(n int64) { f.off += n }
+func (f *fetcher) skip(n int64) { f.at += n }
+
+// forget drops what was fetched. After a failure it is asked for again.
+func (f *fetcher) forget() { f.buf = f.buf[:0] }
+
+// fetched returns what was fetched last, from byte off of the source on.
+func (f *fetcher) fetched(off int64) []byte {
+	if off < f.off || off > f.off+int64(len(f.buf)) {
+		return nil
+	}
+	return f.buf[off-f.off:]
+}
+
+// has reports whether bytes from up to end of the source were fetched last.
+func (f *fetcher) has(from, end int64) bool {
+	return f.off <= from && end <= f.off+int64(len(f.buf))
+}
+
+// follows reports whether byte off of the source is among those fetched last or
+// right behind them.
+func (f *fetcher) follows(off int64) bool {
+	return f.off <= off && off <= f.off+int64(len(f.buf))+joinGap && f.size > 0
+}
 
 // Read implements io.Reader.
 func (f *fetcher) Read(p []byte) (int, error) {
-	if f.r == f.w {
+	if f.err != nil {
+		return 0, f.err
+	}
+	if f.at >= f.end {
+		return 0, io.EOF
+	}
+	b := f.fetched(f.at)
+	if len(b) == 0 {
 		if err := f.fill(); err != nil {
 			return 0, err
 		}
+		b = f.buf
 	}
-	n := copy(p, f.buf[f.r:f.w])
-	f.r += n
+	n := copy(p, b[:min(int64(len(b)), f.end-f.at)])
+	f.at += int64(n)
 	return n, nil
 }
 
-// fill fetches more.
+// fill fetches from the place on.
 func (f *fetcher) fill() error {
-	if f.err != nil {
-		return f.err
+	n := f.next()
+	if int64(cap(f.buf)) < n {
+		f.buf = make([]byte, f.room)
 	}
-	if f.off >= f.end {
-		return io.EOF
-	}
-	n := f.want - f.off
-	if n <= 0 {
-		n = f.size
-		f.size = min(2*f.size, fetchBuffer)
-	}
-	f.r, f.w = 0, 0
-	n = min(n, f.end-f.off, fetchBuffer)
-	k, err := f.src.ReadAt(f.buf[:n], f.off)
-	f.off += int64(k)
-	f.w = k
+	k, err := f.src.ReadAt(f.buf[:n], f.at)
+	f.buf, f.off = f.buf[:k], f.at
 	if k > 0 {
 		// What came may be enough. If not, the source is asked again, so that
 		// its error is that of the read which needs the rest.
@@ -106,4 +141,144 @@ func (f *fetcher) fill() error {
 	}
 	f.err = err
 	return err
+}
+
+// next returns how many bytes the next fetch takes.
+func (f *fetcher) next() int64 {
+	if !f.follows(f.at) {
+		f.size = firstFetch
+	}
+	n := f.want - f.at
+	if f.guess && n > fetchBuffer {
+		n = max(fetchBuffer, n/2) // lest most of it is in vain
+	}
+	if n <= 0 || f.onward && n < f.size {
+		n = f.size
+		f.size = min(2*f.size, maxFetch)
+	}
+	return min(n, max(f.end, f.beyond)-f.at, f.room)
+}
+
+// expect tells a decoder of chunk i what the turn will need of it, and of the
+// source. It is called with the lock.
+func (e *engine) expect(d *decoder, i int, t *turn, onward bool) {
+	c, f := &e.chunks[i], &d.fetch
+	d.until = t.end
+	in, exact := e.input(i, t.end)
+	f.want, f.guess, f.onward, f.beyond = c.DataOffset+in, !exact, onward, 0
+	from := f.at
+	if d.chunk != i {
+		f.across = onward
+		from = c.DataOffset + e.mu.points.before(i, t.pos).in
+	}
+	if f.has(from, c.DataOffset+c.DataLength) {
+		return
+	}
+	n := f.want - from
+	switch {
+	case onward:
+		if f.across {
+			f.beyond = e.joined(i, math.MaxInt64)
+		}
+		n = max(n, f.size)
+	case t.end == c.Length && t.more > 0:
+		f.beyond = e.joined(i, t.more)
+		f.want = max(f.want, f.beyond)
+		n = f.want - from
+	}
+	e.widen(d, n)
+}
+
+// input returns how many bytes of chunk i's data it takes to decode up to byte
+// end of the chunk: exactly where a checkpoint or the chunk's end says so, else
+// about.
+func (e *engine) input(i int, end int64) (n int64, exact bool) {
+	c, points := &e.chunks[i], &e.mu.points
+	if end >= c.Length {
+		return c.DataLength, true
+	}
+	if in := points.input(i, end); in > 0 {
+		return min(in+codecsLook, c.DataLength), true
+	}
+	last := points.before(i, end)
+	if c.Method == Bzip2 {
+		// All of the block is needed. The chunk's last one is no longer than
+		// the one before, or has no more text than a block can.
+		longest := int64(maxBlockText)
+		if last.off > 0 {
+			longest = last.off - points.before(i, last.off-1).off
+		}
+		if c.Length-last.off <= longest {
+			return c.DataLength, true
+		}
+	}
+	left, length := float64(c.DataLength-last.in), float64(c.Length-last.off)
+	n = last.in + max(firstFetch, int64(left*(float64(end-last.off)/length)))
+	if n > c.DataLength-firstFetch {
+		return c.DataLength, true // what is left is not worth a call
+	}
+	return n, false
+}
+
+// joined returns the end in the source of the data that is worth being fetched
+// with that of chunk i, by a reader of the more bytes that follow it on the disk:
+// of chunks that the same decoder can go on with, and that nobody has read yet.
+func (e *engine) joined(i int, more int64) int64 {
+	c := &e.chunks[i]
+	method, start, end := c.Method, c.DataOffset, c.DataOffset+c.DataLength
+	for i++; i < len(e.chunks) && more > 0 && end-start < maxFetch; i++ {
+		next := &e.chunks[i]
+		more -= max(0, next.Offset-c.end()) // a hole
+		c = next
+		if c.Method.zeros() {
+			more -= c.Length
+			continue
+		}
+		if more <= 0 || c.Method != method || c.DataOffset < end || c.DataOffset-end > joinGap || e.mu.cache.pages[pageKey{i, 0}] != nil {
+			break
+		}
+		n := c.DataLength
+		if more < c.Length {
+			n, _ = e.input(i, more)
+		}
+		end = c.DataOffset + n
+		more -= c.Length
+	}
+	return end
+}
+
+// widen lets the decoder fetch n bytes at once, or as many as there is memory
+// for. That stays the decoder's.
+func (e *engine) widen(d *decoder, n int64) {
+	a := &e.mu.account
+	have := max(fetchBuffer, d.fetch.room)
+	for room := int64(maxFetch); room > have; room /= 2 {
+		if room/2 >= n {
+			continue
+		}
+		extra := room - have
+		// It must not keep others from having a decoder of their own.
+		share := a.limit / 8
+		if d.method == Bzip2 {
+			share = a.limit / 4
+		}
+		if used := a.used[useDecoders]; used+extra > share && (used != d.memory || used+extra > a.limit/2) {
+			continue
+		}
+		if e.takeCached(extra) {
+			d.memory += extra
+			d.fetch.room = room
+			return
+		}
+	}
+}
+
+// takeCached takes memory for a decoder, from the cache if need be.
+func (e *engine) takeCached(n int64) bool {
+	for !e.mu.account.take(useDecoders, n) {
+		if !e.mu.cache.shrink() {
+			return false
+		}
+	}
+	return true
 }
