@@ -32,7 +32,7 @@ type container struct {
 }
 
 // openFile opens a file or a sparse bundle of the file system.
-func openFile(name string, keys crypt.Keys) (container, error) {
+func openFile(name string, u *crypt.Unlocker) (container, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return container{}, err
@@ -40,7 +40,7 @@ func openFile(name string, keys crypt.Keys) (container, error) {
 	info, err := f.Stat()
 	if err == nil && info.IsDir() {
 		f.Close()
-		return openBundle(name, keys)
+		return openBundle(name, u)
 	}
 	c := container{r: f, name: name, closers: []io.Closer{f}}
 	if err == nil {
@@ -58,13 +58,13 @@ func openFile(name string, keys crypt.Keys) (container, error) {
 
 // openBundle opens the sparse bundle in a directory. Links must not lead out of
 // it: a bundle is as untrusted as any image.
-func openBundle(name string, keys crypt.Keys) (container, error) {
+func openBundle(name string, u *crypt.Unlocker) (container, error) {
 	root, err := os.OpenRoot(name)
 	if err != nil {
 		return container{}, err
 	}
 	b, err := sparse.OpenBundle(root.FS(), func(token io.ReaderAt, size int64) (sparse.Decrypter, error) {
-		c, err := crypt.Unlock(token, size, keys)
+		c, err := u.Unlock(token, size)
 		if err != nil {
 			return nil, err
 		}
@@ -89,11 +89,11 @@ func openBundle(name string, keys crypt.Keys) (container, error) {
 
 // unwrap takes encryption off, and finds out whether what is inside is a sparse
 // image.
-func (c *container) unwrap(keys crypt.Keys) error {
+func (c *container) unwrap(u *crypt.Unlocker) error {
 	if c.disk != nil {
 		return nil
 	}
-	if err := c.decrypt(keys); err != nil {
+	if err := c.decrypt(u); err != nil {
 		return wrapError(err)
 	}
 	magic := make([]byte, min(4, c.size))
@@ -114,12 +114,12 @@ func (c *container) unwrap(keys crypt.Keys) error {
 }
 
 // decrypt takes encryption off, if there is any. Its error is package crypt's.
-func (c *container) decrypt(keys crypt.Keys) error {
+func (c *container) decrypt(u *crypt.Unlocker) error {
 	v, err := crypt.Detect(c.r, c.size)
 	if err != nil || v == crypt.None {
 		return err
 	}
-	r, err := crypt.Open(c.r, c.size, keys)
+	r, err := u.Open(c.r, c.size)
 	if err != nil {
 		return err
 	}
@@ -130,13 +130,13 @@ func (c *container) decrypt(keys crypt.Keys) error {
 
 // joinSegments opens the other files of an image that was split, of which c is
 // the first, and returns the joined data fork.
-func (c *container) joinSegments(k *koly, keys crypt.Keys) (*segment.Reader, error) {
+func (c *container) joinSegments(k *koly, u *crypt.Unlocker) (*segment.Reader, error) {
 	if c.name == "" {
 		return nil, fmt.Errorf("%w: the image is split into %d files: open the first one by its name with Open", ErrUnsupported, k.segments)
 	}
 	unwrap := func(r io.ReaderAt, size int64) (io.ReaderAt, int64, error) {
 		part := container{r: r, size: size}
-		err := part.decrypt(keys)
+		err := part.decrypt(u)
 		return part.r, part.size, err
 	}
 	s, err := segment.Open(os.DirFS(filepath.Dir(c.name)), filepath.Base(c.name), unwrap)

@@ -608,6 +608,50 @@ func TestSegmentErrors(t *testing.T) {
 	}
 }
 
+// The parts of an image may each be encrypted. What deriving their keys takes is
+// limited for all together, and done once where their headers have the salt in
+// common.
+func TestSegmentKeys(t *testing.T) {
+	good := segments(t, containerDisk(), inUDZO, 12)
+	encrypt := func(of func(i int) dmgtest.Encryption) [][]byte {
+		parts := make([][]byte, len(good))
+		for i, b := range good {
+			parts[i] = of(i).Image(b)
+		}
+		return parts
+	}
+	const limit = 10_000_000
+	e := dmgtest.Encryption{Password: secret}
+	first := dmgtest.SegmentFiles(t, encrypt(func(i int) dmgtest.Encryption { return dmgtest.Encryption{Password: secret, Seed: uint64(i)} }))
+	im, err := dmg.Open(first, &dmg.Options{Password: secret})
+	if err != nil {
+		t.Fatal("parts with a salt each:", err)
+	}
+	im.Close()
+
+	// Were it not for the iterations of the parts before, the last could be
+	// tried.
+	same := encrypt(func(int) dmgtest.Encryption { return e })
+	same[11] = put(encrypt(func(i int) dmgtest.Encryption { e := e; e.Seed = uint64(i); return e })[11], 0x4C+20+8, limit-500, 4)
+	first = dmgtest.SegmentFiles(t, same)
+	checkHostile(t, dmg.ErrUnsupported, "image.012.dmgpart: encryption not supported: 9999500 iterations", func() (*dmg.Image, error) {
+		return dmg.Open(first, &dmg.Options{Password: secret})
+	})
+
+	// Twelve times these would be too many. A header differs from the others'
+	// in the length of the data.
+	e.Iterations = limit/12 + 100_000
+	header := e.Image(nil)
+	for i, b := range good {
+		same[i] = append(put(header, 0x38, uint64(len(b)), 8), e.Band(b)...)
+	}
+	im, err = dmg.Open(dmgtest.SegmentFiles(t, same), &dmg.Options{Password: secret})
+	if err != nil {
+		t.Fatal("parts with one salt:", err)
+	}
+	im.Close()
+}
+
 // What the file system says of a part is not damage of the image.
 func TestSegmentFault(t *testing.T) {
 	first := dmgtest.SegmentFiles(t, segments(t, containerDisk(), inUDZO, 12))

@@ -165,11 +165,12 @@ func (p Partition) Open() *io.SectionReader {
 // directory that is a sparse bundle, or the first file of an image that was
 // split. Close the Image when it is no longer needed.
 func Open(name string, opts *Options) (*Image, error) {
-	c, err := openFile(name, opts.keys())
+	u := opts.unlocker()
+	c, err := openFile(name, u)
 	if err != nil {
 		return nil, err
 	}
-	return newImage(c, opts)
+	return newImage(c, u, opts)
 }
 
 // NewImage opens the disk image that is the first size bytes of r. The image
@@ -179,29 +180,29 @@ func NewImage(r io.ReaderAt, size int64, opts *Options) (*Image, error) {
 	if size < 0 {
 		return nil, fmt.Errorf("dmg: NewImage: size %d is negative", size)
 	}
-	return newImage(container{r: r, size: size}, opts)
+	return newImage(container{r: r, size: size}, opts.unlocker(), opts)
 }
 
-func (o *Options) keys() crypt.Keys {
+func (o *Options) unlocker() *crypt.Unlocker {
 	if o == nil {
-		return crypt.Keys{}
+		return crypt.NewUnlocker(crypt.Keys{})
 	}
-	return crypt.Keys{Password: o.Password, PrivateKey: o.PrivateKey}
+	return crypt.NewUnlocker(crypt.Keys{Password: o.Password, PrivateKey: o.PrivateKey})
 }
 
 // newImage opens the image in c. It closes c if it fails.
-func newImage(c container, opts *Options) (*Image, error) {
+func newImage(c container, u *crypt.Unlocker, opts *Options) (*Image, error) {
 	if opts == nil {
 		opts = new(Options)
 	}
 	im := &Image{plain: c}
-	if err := im.open(opts); err != nil {
+	if err := im.open(u, opts); err != nil {
 		return nil, errors.Join(err, im.Close())
 	}
 	return im, nil
 }
 
-func (im *Image) open(opts *Options) error {
+func (im *Image) open(u *crypt.Unlocker, opts *Options) error {
 	limit := opts.MemoryLimit
 	switch {
 	case limit < 0:
@@ -215,10 +216,10 @@ func (im *Image) open(opts *Options) error {
 		c.r = ends
 		defer ends.open()
 	}
-	if err := c.unwrap(opts.keys()); err != nil {
+	if err := c.unwrap(u); err != nil {
 		return err
 	}
-	chunks, size, err := im.layout(opts.keys())
+	chunks, size, err := im.layout(u)
 	if err != nil {
 		return err
 	}
@@ -237,7 +238,7 @@ func (im *Image) open(opts *Options) error {
 
 // layout returns the chunks of the disk and its size in bytes, and sets what
 // they are read from.
-func (im *Image) layout(keys crypt.Keys) ([]Chunk, int64, error) {
+func (im *Image) layout(u *crypt.Unlocker) ([]Chunk, int64, error) {
 	c := &im.plain
 	if c.disk != nil {
 		return c.chunks(), c.size, nil
@@ -256,7 +257,7 @@ func (im *Image) layout(keys crypt.Keys) ([]Chunk, int64, error) {
 	im.dataFork.off = int64(min(k.data.off, uint64(c.size)))
 	im.dataFork.length = int64(min(k.data.length, uint64(c.size-im.dataFork.off)))
 	if k.segments > 1 {
-		s, err := c.joinSegments(k, keys)
+		s, err := c.joinSegments(k, u)
 		if err != nil {
 			return nil, 0, err
 		}

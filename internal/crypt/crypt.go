@@ -108,9 +108,35 @@ func Detect(r io.ReaderAt, size int64) (Version, error) {
 }
 
 // Open finds the header of the encrypted image r of size bytes, opens it with
-// one of keys and returns the data inside. Deriving a key from a password takes
-// up to a few seconds; the work for all the passwords of one image is capped.
+// one of keys and returns the data inside.
 func Open(r io.ReaderAt, size int64, keys Keys) (*Reader, error) {
+	return NewUnlocker(keys).Open(r, size)
+}
+
+// Unlock is Open for a header that stands alone, as in a sparse bundle's token:
+// the data's place and size in it mean nothing. The Cipher makes a Reader of each
+// file encrypted under it.
+func Unlock(token io.ReaderAt, size int64, keys Keys) (*Cipher, error) {
+	return NewUnlocker(keys).Unlock(token, size)
+}
+
+// An Unlocker opens the headers of one image, of which each file may have one of
+// its own. Deriving a key from a password takes up to a few seconds: the work for
+// all of them is capped together, and done once for those that have the salt in
+// common. It is for one goroutine.
+type Unlocker struct {
+	keys    Keys
+	budget  int // iterations that may still be spent
+	derived map[derivation][]byte
+}
+
+// NewUnlocker returns an Unlocker that tries keys.
+func NewUnlocker(keys Keys) *Unlocker {
+	return &Unlocker{keys, maxIterations, make(map[derivation][]byte)}
+}
+
+// Open is the function Open for one file of the image.
+func (u *Unlocker) Open(r io.ReaderAt, size int64) (*Reader, error) {
 	h, err := parse(r, size)
 	if err != nil {
 		return nil, err
@@ -118,20 +144,27 @@ func Open(r io.ReaderAt, size int64, keys Keys) (*Reader, error) {
 	if err := h.checkData(size); err != nil {
 		return nil, err
 	}
-	c, err := h.unlock(keys, maxIterations)
+	c, err := h.unlock(u)
 	if err != nil {
 		return nil, err
 	}
 	return &Reader{c: c, src: r, base: h.dataOffset, size: h.dataSize}, nil
 }
 
-// Unlock is Open for a header that stands alone, as in a sparse bundle's token:
-// the data's place and size in it mean nothing. The Cipher makes a Reader of each
-// file encrypted under it.
-func Unlock(token io.ReaderAt, size int64, keys Keys) (*Cipher, error) {
+// Unlock is the function Unlock for one header of the image.
+func (u *Unlocker) Unlock(token io.ReaderAt, size int64) (*Cipher, error) {
 	h, err := parse(token, size)
 	if err != nil {
 		return nil, err
 	}
-	return h.unlock(keys, maxIterations)
+	return h.unlock(u)
 }
+
+// Format keeps keys out of whatever is printed.
+func (u *Unlocker) Format(f fmt.State, _ rune) { io.WriteString(f, u.String()) }
+
+// String keeps keys out of whatever is printed.
+func (*Unlocker) String() string { return "crypt.Unlocker{…}" }
+
+// GoString keeps keys out of whatever is printed.
+func (u *Unlocker) GoString() string { return u.String() }

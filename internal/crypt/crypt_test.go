@@ -260,8 +260,34 @@ func TestBudget(t *testing.T) {
 		budget int
 		err    error
 	}{{999, ErrUnsupported}, {3002, ErrWrongPassword}, {3003, nil}} {
-		if _, err := h.unlock(Keys{Password: "third"}, tt.budget); !errors.Is(err, tt.err) {
+		u := NewUnlocker(Keys{Password: "third"})
+		u.budget = tt.budget
+		if _, err := h.unlock(u); !errors.Is(err, tt.err) {
 			t.Errorf("with %d iterations: %v, want %v", tt.budget, err, tt.err)
+		}
+		// What was derived is there for another file with the same header.
+		if _, err := h.unlock(u); !errors.Is(err, tt.err) {
+			t.Errorf("with %d iterations, again: %v, want %v", tt.budget, err, tt.err)
+		}
+	}
+}
+
+// The files of an image share what may be spent, and what was derived.
+func TestUnlocker(t *testing.T) {
+	image := func(seed uint64) *bytes.Reader {
+		return bytes.NewReader(dmgtest.Encryption{Password: "secret", Seed: seed, Iterations: 100}.Image(stream(1000)))
+	}
+	u := NewUnlocker(Keys{Password: "secret"})
+	u.budget = 250
+	for i, tt := range []struct {
+		seed   uint64
+		budget int // that is left
+		err    error
+	}{{1, 150, nil}, {1, 150, nil}, {2, 50, nil}, {3, 50, ErrUnsupported}, {1, 50, nil}} {
+		r := image(tt.seed)
+		_, err := u.Open(r, r.Size())
+		if !errors.Is(err, tt.err) || u.budget != tt.budget {
+			t.Errorf("file %d: %v, %d iterations left, want %v, %d", i, err, u.budget, tt.err, tt.budget)
 		}
 	}
 }
@@ -322,7 +348,8 @@ func TestPrint(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	values := []any{keys, &keys, r, *r, r.c, struct{ K Keys }{keys}, []Keys{keys}, struct{ R *Reader }{r}}
+	u := NewUnlocker(keys)
+	values := []any{keys, &keys, u, struct{ U *Unlocker }{u}, r, *r, r.c, struct{ K Keys }{keys}, []Keys{keys}, struct{ R *Reader }{r}}
 	for _, v := range values {
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
 			if s := fmt.Sprintf(verb, v); len(s) > 100 || strings.Contains(s, "secret") || strings.Contains(s, "736563726574") {
@@ -330,7 +357,7 @@ func TestPrint(t *testing.T) {
 			}
 		}
 	}
-	for _, s := range []string{keys.String(), keys.GoString(), r.GoString(), r.c.GoString()} {
+	for _, s := range []string{keys.String(), keys.GoString(), u.GoString(), r.GoString(), r.c.GoString()} {
 		if !strings.HasPrefix(s, "crypt.") {
 			t.Error(s)
 		}

@@ -57,9 +57,8 @@ type header struct {
 // what they say when nothing else fits.
 type record interface {
 	// open returns the AES key and the HMAC key. Its error is ErrPassword's,
-	// ErrUnsupported's or a *FormatError. budget is how many iterations may
-	// still be spent.
-	open(keys Keys, budget *int) (aesKey, hmacKey []byte, err error)
+	// ErrUnsupported's or a *FormatError.
+	open(u *Unlocker) (aesKey, hmacKey []byte, err error)
 }
 
 func parse(r io.ReaderAt, size int64) (*header, error) {

@@ -15,7 +15,8 @@ import (
 )
 
 const (
-	// maxIterations caps PBKDF2 over all the records of one image. The largest
+	// maxIterations caps PBKDF2 over all the records of one image, in however many
+	// files it is. The largest
 	// count seen is 232,558, and macOS aims at a fraction of a second; ten million
 	// take five seconds of a server's core.
 	maxIterations = 10_000_000
@@ -39,12 +40,10 @@ const (
 // unlock tries every record until one opens. What it returns otherwise is the
 // error a user can do most about: a password or key to give comes before what
 // isn't supported, that before a record that is broken.
-//
-// budget is how many iterations of key derivation may be spent.
-func (h *header) unlock(keys Keys, budget int) (*Cipher, error) {
+func (h *header) unlock(u *Unlocker) (*Cipher, error) {
 	var best error
 	for _, rec := range h.records {
-		aesKey, hmacKey, err := rec.open(keys, &budget)
+		aesKey, hmacKey, err := rec.open(u)
 		if err == nil {
 			return newCipher(aesKey, hmacKey, h.blockSize)
 		}
@@ -81,7 +80,7 @@ func parseRecord(kind uint32, b []byte, off int64, keyLen int) record {
 // badRecord is a record that opens nothing.
 type badRecord struct{ err error }
 
-func (r badRecord) open(Keys, *int) (_, _ []byte, err error) { return nil, nil, r.err }
+func (r badRecord) open(*Unlocker) (_, _ []byte, err error) { return nil, nil, r.err }
 
 // passphraseRecord holds the keys wrapped under one that PBKDF2 makes of a
 // password:
@@ -96,7 +95,7 @@ type passphraseRecord struct {
 	keyLen int
 }
 
-func (r *passphraseRecord) open(keys Keys, budget *int) (_, _ []byte, err error) {
+func (r *passphraseRecord) open(u *Unlocker) (_, _ []byte, err error) {
 	if len(r.b) < passphraseLen {
 		return nil, nil, &FormatError{r.at, "short key record"}
 	}
@@ -110,14 +109,14 @@ func (r *passphraseRecord) open(keys Keys, budget *int) (_, _ []byte, err error)
 	if err != nil {
 		return nil, nil, err
 	}
-	kdf, err := parseDerivation(r.b, r.at, *budget)
+	kdf, err := u.derivation(r.b, r.at, wrap.keyLen)
 	if err != nil {
 		return nil, nil, err
 	}
-	if keys.Password == "" {
+	if u.keys.Password == "" {
 		return nil, nil, ErrNoPassword
 	}
-	k, err := kdf.key(keys.Password, wrap.keyLen, budget)
+	k, err := u.derive(kdf)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -184,13 +183,15 @@ func (w *wrapping) decrypt(key, blob []byte) ([]byte, error) {
 
 // derivation is how a password becomes a key: PBKDF2 with HMAC-SHA1.
 type derivation struct {
+	salt       string
 	iterations int
-	salt       []byte
+	keyLen     int
 }
 
-// parseDerivation reads the fields that both versions have in the same order:
+// derivation reads the fields that both versions have in the same order:
 // algorithm, pseudo-random function (0, HMAC-SHA1), iterations, salt length, salt.
-func parseDerivation(b []byte, at int64, budget int) (d derivation, err error) {
+// It refuses what costs more than may still be spent.
+func (u *Unlocker) derivation(b []byte, at int64, keyLen int) (d derivation, err error) {
 	if kdf, prf := be32(b), be32(b[4:]); kdf != algPBKDF2 || prf != 0 {
 		return d, fmt.Errorf("%w: key derivation %d/%d", ErrUnsupported, kdf, prf)
 	}
@@ -201,16 +202,27 @@ func parseDerivation(b []byte, at int64, budget int) (d derivation, err error) {
 	if n == 0 {
 		return d, &FormatError{at + 8, "no iterations"}
 	}
-	// Compared before anything is spent, and in 64 bits: n may be 2^32-1.
-	if uint64(n) > uint64(budget) {
-		return d, fmt.Errorf("%w: %d iterations of key derivation (limit %d for all keys)", ErrUnsupported, n, maxIterations)
+	// Compared before it becomes an int: n may be 2^32-1.
+	if n <= maxIterations {
+		d = derivation{string(b[0x10 : 0x10+salt]), int(n), keyLen}
+		if u.derived[d] != nil || d.iterations <= u.budget {
+			return d, nil
+		}
 	}
-	return derivation{int(n), b[0x10 : 0x10+salt]}, nil
+	return d, fmt.Errorf("%w: %d iterations of key derivation (limit %d for all keys of the image)", ErrUnsupported, n, maxIterations)
 }
 
-func (d derivation) key(password string, keyLen int, budget *int) ([]byte, error) {
-	*budget -= d.iterations
-	return pbkdf2.Key(sha1.New, password, d.salt, d.iterations, keyLen)
+// derive returns the key that d makes of the password.
+func (u *Unlocker) derive(d derivation) ([]byte, error) {
+	if k := u.derived[d]; k != nil {
+		return k, nil
+	}
+	u.budget -= d.iterations
+	k, err := pbkdf2.Key(sha1.New, u.keys.Password, []byte(d.salt), d.iterations, d.keyLen)
+	if err == nil {
+		u.derived[d] = k
+	}
+	return k, err
 }
 
 // publicKeyRecord holds the keys encrypted to an RSA key, as hdiutil's
@@ -227,7 +239,7 @@ type publicKeyRecord struct {
 	keyLen int
 }
 
-func (r *publicKeyRecord) open(keys Keys, _ *int) (_, _ []byte, err error) {
+func (r *publicKeyRecord) open(u *Unlocker) (_, _ []byte, err error) {
 	if len(r.b) < publicKeyLen {
 		return nil, nil, &FormatError{r.at, "short key record"}
 	}
@@ -239,10 +251,10 @@ func (r *publicKeyRecord) open(keys Keys, _ *int) (_, _ []byte, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if keys.PrivateKey == nil {
+	if u.keys.PrivateKey == nil {
 		return nil, nil, ErrNoPrivateKey
 	}
-	plain, err := keys.PrivateKey.Decrypt(rand.Reader, blob, &rsa.PKCS1v15DecryptOptions{})
+	plain, err := u.keys.PrivateKey.Decrypt(rand.Reader, blob, &rsa.PKCS1v15DecryptOptions{})
 	if err != nil {
 		// A key agent's reason (no permission, a device gone) is the user's to see.
 		return nil, nil, fmt.Errorf("%w: %w", ErrWrongPrivateKey, err)
@@ -280,18 +292,18 @@ const (
 	v1MaxBlob = 256
 )
 
-func (r *trailerRecord) open(keys Keys, budget *int) (aesKey, hmacKey []byte, err error) {
+func (r *trailerRecord) open(u *Unlocker) (aesKey, hmacKey []byte, err error) {
 	if alg, bits := be32(r.b[0x14:]), be32(r.b[0x20:]); alg != algTripleDES || bits != 192 {
 		return nil, nil, fmt.Errorf("%w: key wrapped with algorithm %d, %d bits", ErrUnsupported, alg, bits)
 	}
-	kdf, err := parseDerivation(r.b[0x28:], r.at+0x28, *budget)
+	kdf, err := u.derivation(r.b[0x28:], r.at+0x28, 24)
 	if err != nil {
 		return nil, nil, err
 	}
-	if keys.Password == "" {
+	if u.keys.Password == "" {
 		return nil, nil, ErrNoPassword
 	}
-	k, err := kdf.key(keys.Password, 24, budget)
+	k, err := u.derive(kdf)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -239,7 +239,9 @@ func FuzzOpen(f *testing.F) {
 			return
 		}
 		// Few iterations: the fuzzer is to find more than large counts.
-		c, err := h.unlock(Keys{Password: password, PrivateKey: key}, 5000)
+		u := NewUnlocker(Keys{Password: password, PrivateKey: key})
+		u.budget = 5000
+		c, err := h.unlock(u)
 		if err != nil || h.checkData(size) != nil {
 			return
 		}
@@ -295,12 +297,12 @@ func BenchmarkDerive(b *testing.B) {
 	rec := testFile(b, "v2-aes128-512.img")[0x60:]
 	put(rec, 8, 4, 1_000_000)
 	for b.Loop() {
-		budget := maxIterations
-		kdf, err := parseDerivation(rec, 0, budget)
+		u := NewUnlocker(Keys{Password: "secret"})
+		kdf, err := u.derivation(rec, 0, 24)
 		if err != nil {
 			b.Fatal(err)
 		}
-		if _, err := kdf.key("secret", 24, &budget); err != nil {
+		if _, err := u.derive(kdf); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -117,9 +117,12 @@ func open(fsys fs.FS, first string, unwrap func(io.ReaderAt, int64) (io.ReaderAt
 	if t.Count > maxParts {
 		return nil, &PartError{first, fmt.Errorf("%w: %d segments (limit %d)", ErrFormat, t.Count, maxParts)}
 	}
+	// A part that says it isn't the first needs no others to be refused.
+	if t.Segmented() && t.Number > 1 {
+		return nil, &PartError{first, fmt.Errorf("%w but %d of %d: %s", ErrNotFirst, t.Number, t.Count, advice(fsys, first))}
+	}
 	parts := []Part{p}
-	// What isn't the first part needs no others to be refused.
-	for n := 2; t.Number <= 1 && n <= int(t.Count); n++ {
+	for n := 2; n <= int(t.Count); n++ {
 		name, err := find(fsys, first, n, t.Count)
 		if err != nil {
 			return nil, err
@@ -130,6 +133,21 @@ func open(fsys fs.FS, first string, unwrap func(io.ReaderAt, int64) (io.ReaderAt
 		parts = append(parts, p)
 	}
 	return Join(parts)
+}
+
+// advice says what to open instead of a part that isn't the first. Files may
+// have been renamed: only a name that exists is advised.
+func advice(fsys fs.FS, name string) string {
+	first := FirstName(name)
+	if first == name {
+		return "open the first"
+	}
+	for _, n := range []string{first, stem(first)} {
+		if _, err := fs.Stat(fsys, n); err == nil {
+			return "open " + n
+		}
+	}
+	return "open the first, whose name would be " + first
 }
 
 // find returns the name of the file that is part n.

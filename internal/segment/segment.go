@@ -166,7 +166,7 @@ func (r *Reader) add(p Part, t, first Trailer) error {
 	case t.Count != first.Count || t.Sectors != first.Sectors:
 		return fmt.Errorf("%w: %d segments for %d sectors, not %d for %d", ErrForeign, t.Count, t.Sectors, first.Count, first.Sectors)
 	case want == 1 && t.Number != 1:
-		return fmt.Errorf("%w but %d of %d: open %s", ErrNotFirst, t.Number, t.Count, FirstName(p.Name))
+		return fmt.Errorf("%w but %d of %d", ErrNotFirst, t.Number, t.Count)
 	case t.Number != want || want > t.Count:
 		return fmt.Errorf("%w: it is %d, not %d of %d", ErrOrder, t.Number, want, t.Count)
 	}

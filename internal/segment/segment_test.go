@@ -286,7 +286,17 @@ func TestOpenRefuse(t *testing.T) {
 		}
 	}
 	fsys := files(all, name)
-	check(fsys, "x.002.dmgpart", "x.002.dmgpart", ErrNotFirst, "open x.dmg")
+	for _, tt := range []struct{ first, second, say string }{
+		{"x.dmg", "x.002.dmgpart", "but 2 of 3: open x.dmg"},
+		{"x.img", "x.img.002.dmgpart", "but 2 of 3: open x.img"},
+		{"X.DMG", "X.002.DMGPART", "but 2 of 3: open X.DMG"},
+		{"d/x.dmg", "d/x.002.dmgpart", "but 2 of 3: open d/x.dmg"},
+		{"y.dmg", "x.002.dmgpart", "but 2 of 3: open the first, whose name would be x.dmg"},
+		{"x.dmg", "second.dmg", "but 2 of 3: open the first"},
+		{"x.dmg", "x.2.dmgpart", "but 2 of 3: open the first"},
+	} {
+		check(files(all[:2], func(n int) string { return []string{tt.first, tt.second}[n-1] }), tt.second, tt.second, ErrNotFirst, tt.say)
+	}
 	check(fsys, "y.dmg", "y.dmg", fs.ErrNotExist, "")
 	delete(fsys, "x.003.dmgpart")
 	check(fsys, "x.dmg", "x.003.dmgpart", ErrMissing, "number 3 of 3")
