@@ -14,6 +14,9 @@ const (
 	slack = groupSize*8 + 8
 )
 
+// eightOnes makes eight equal bytes of one.
+const eightOnes = 0x0101010101010101
+
 // decoder is what decoding a block needs besides the block: its tables and the
 // transformed bytes.
 type decoder struct {
@@ -275,7 +278,7 @@ func (d *decoder) write(syms []entry, bytes *[groupSize]byte, n, size int) int {
 		c := bytes[i]
 		d.counts[c] += uint32(count)
 		// 8 copies, which the next symbol overwrites where they are too many.
-		binary.LittleEndian.PutUint64(out[n:n+8:n+8], uint64(c)*0x0101010101010101)
+		binary.LittleEndian.PutUint64(out[n:n+8:n+8], uint64(c)*eightOnes)
 		if count > 8 && !d.fill(n, count, size, c) {
 			return size + 1
 		}
@@ -294,7 +297,7 @@ func (d *decoder) fill(n, count, size int, c byte) bool {
 		return false
 	}
 	for p := d.bwt[n+8 : n+count+8]; len(p) >= 8; p = p[8:] {
-		binary.LittleEndian.PutUint64(p, uint64(c)*0x0101010101010101)
+		binary.LittleEndian.PutUint64(p, uint64(c)*eightOnes)
 	}
 	return true
 }

@@ -71,8 +71,8 @@ func (r *run) expand(p, text []byte) (n, used int) {
 // how many bytes it copied, and leaves r as they do.
 func (r *run) plain(p, text []byte) int {
 	const (
-		ones = 0x0101010101010101
-		tops = 0x8080808080808080
+		ones = eightOnes
+		tops = eightOnes << 7
 	)
 	all := text
 	n := 0
