@@ -16,9 +16,6 @@ const cursorSpacing = pageSize
 // as much as reading that many bytes along its links.
 const unwindFrom = 256 << 10
 
-// maxBlockText is the most text that a block has, in bytes.
-const maxBlockText = 900_000
-
 // bzip2Memory is what a bzip2Codec holds: a block, its text, the stream's
 // tables, and buffers. Cursors are as many as output makes them, 46 MB a block
 // at most.

@@ -192,7 +192,10 @@ func (r *pipelineRun) assign(p *piece, c *Chunk) (err error) {
 			p.end = c.Offset + at
 		}
 	}
-	p.d, err = e.blank(c)
+	if p.d, err = e.blank(c); err == nil {
+		from := p.off - c.Offset
+		e.expect(p.d, p.chunk, &turn{pos: e.mu.points.nearest(p.chunk, from), end: p.end - c.Offset}, false)
+	}
 	return err
 }
 
@@ -271,7 +274,6 @@ func (l *lane) fillRaw(p *piece, c *Chunk) (int64, error) {
 func (l *lane) fillDecoded(p *piece, c *Chunk) (int64, error) {
 	e, d := l.run.e, p.d
 	at, from, to := p.off, p.off-c.Offset, p.end-c.Offset
-	d.until, d.fetch.want = to, 0
 	err := d.start(c, p.chunk, from)
 	for err == nil && d.pos < to {
 		if l.run.ctx.Err() != nil {

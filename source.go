@@ -149,12 +149,15 @@ func (f *fetcher) next() int64 {
 		f.size = firstFetch
 	}
 	n := f.want - f.at
-	if f.guess && n > fetchBuffer {
-		n = max(fetchBuffer, n/2) // lest most of it is in vain
+	if f.guess {
+		if n > 4*fetchBuffer {
+			n /= 2 // lest most of it is in vain
+		}
+		f.size = max(f.size, fetchBuffer/2) // if it turns out too low
 	}
-	if n <= 0 || f.onward && n < f.size {
-		n = f.size
-		f.size = min(2*f.size, maxFetch)
+	if n <= 0 || f.onward {
+		n = max(n, f.size)
+		f.size = min(2*n, maxFetch)
 	}
 	return min(n, max(f.end, f.beyond)-f.at, f.room)
 }
@@ -203,8 +206,9 @@ func (e *engine) input(i int, end int64) (n int64, exact bool) {
 	last := points.before(i, end)
 	if c.Method == Bzip2 {
 		// All of the block is needed. The chunk's last one is no longer than
-		// the one before, or has no more text than a block can.
-		longest := int64(maxBlockText)
+		// the one before. An only one of 900,000 bytes of text may be a chunk of
+		// hdiutil's.
+		longest := int64(1 << 20)
 		if last.off > 0 {
 			longest = last.off - points.before(i, last.off-1).off
 		}
