@@ -13,7 +13,9 @@ import (
 const cursorSpacing = pageSize
 
 // A read that is to go this far through a block unwinds it, which costs about
-// as much as reading that many bytes along its links.
+// as much as reading that many bytes along its links. So does one that comes to
+// where a cursor is to be kept: a place has several cursors, and the text's are
+// the same however the block is read.
 const unwindFrom = 256 << 10
 
 // bzip2Memory is what a bzip2Codec holds: a block, its text, the stream's
@@ -202,7 +204,8 @@ func (z *bzip2Codec) decode(max int) ([]byte, error) {
 func (z *bzip2Codec) read(p []byte) ([]byte, error) {
 	stop := int64(z.at.Out)/cursorSpacing*cursorSpacing + cursorSpacing
 	p = p[:min(int64(len(p)), stop-int64(z.at.Out))]
-	if !z.unwound && max(z.walked, z.d.until-z.d.pos) >= unwindFrom {
+	further := stop > int64(z.cursors[len(z.cursors)-1].Out)
+	if !z.unwound && (max(z.walked, z.d.until-z.d.pos) >= unwindFrom || further && z.begin+stop <= z.d.until) {
 		z.block.Unwind(z.text)
 		z.unwound = true
 	}
@@ -217,7 +220,7 @@ func (z *bzip2Codec) read(p []byte) ([]byte, error) {
 	if z.whole {
 		z.sum = bzip2.UpdateCRC(z.sum, p[:n])
 	}
-	if int64(z.at.Out) == stop && z.at.Out > z.cursors[len(z.cursors)-1].Out {
+	if int64(z.at.Out) == stop && further {
 		z.cursors = append(z.cursors, z.at)
 	}
 	return p[:n], err
