@@ -106,20 +106,63 @@ func (c *check) result(readable bool) error {
 	return &c.err
 }
 
+// Checksum is a checksum that the image stores over a part of it.
+type Checksum struct {
+	Part      string // as in ChecksumError
+	Partition int    // index in Image.Partitions, -1 for other parts
+	Algorithm string // such as "CRC-32"
+	Sum       []byte
+}
+
+// Checksums returns the checksums that Verify compares, in the order in which it
+// does: of the data fork, of partitions, and the master checksum, as far as they
+// are stored and of a known type. Of parts without one, Verify finds damage only
+// where their compression notices it; an image that is no UDIF has none at all. It
+// is safe for concurrent use.
+func (im *Image) Checksums() []Checksum {
+	if im.koly == nil {
+		return nil
+	}
+	checks := append([]*check{im.dataForkCheck()}, im.tableChecks()...)
+	checks = append(checks, im.masterCheck())
+	var sums []Checksum
+	for _, c := range checks {
+		if c != nil {
+			sums = append(sums, Checksum{c.err.Part, c.err.Partition, c.err.Algorithm, bytes.Clone(c.err.Want)})
+		}
+	}
+	return sums
+}
+
+// dataForkCheck returns nil if there is nothing to check, as the next two do. The
+// image must be a UDIF.
+func (im *Image) dataForkCheck() *check { return newCheck("data fork", -1, im.koly.dataSum) }
+
+func (im *Image) masterCheck() *check { return newCheck("master", -1, im.koly.masterSum) }
+
+// tableChecks returns the checks of all tables, by partition.
+func (im *Image) tableChecks() []*check {
+	checks := make([]*check, len(im.tables))
+	for t, i := range im.order {
+		checks[i] = newCheck(im.partLabel(i), i, im.tables[t].sum)
+	}
+	return checks
+}
+
 // Verify checks every checksum that the image stores, and those in its
 // compressed data: over the data fork as it is stored, over each partition's
 // decoded sectors, and the master checksum over these. It goes through all even
 // if some don't hold; the error then joins a *ChecksumError for each of them
 // (errors.Is ErrChecksum) and a *ChunkError for each chunk that can't be
 // decoded, which says what sectors are lost. An image without checksums
-// verifies if it decodes.
+// verifies if it decodes: Checksums says what there is to compare.
 //
 // progress, if not nil, is called now and then, from one goroutine at a time,
 // with bytes of the disk and of the data fork. Verify stops when ctx is done, or
 // at the first error of the source.
 func (im *Image) Verify(ctx context.Context, progress func(done, total int64)) error {
-	v := verifier{im: im, ctx: ctx, total: im.size, tables: make([]*check, len(im.partitions)), damaged: make(map[int]bool)}
-	if im.koly != nil && newCheck("", -1, im.koly.dataSum) != nil {
+	v := verifier{im: im, ctx: ctx, total: im.size, damaged: make(map[int]bool)}
+	if im.koly != nil && im.dataForkCheck() != nil {
 		v.total += im.dataFork.length
 	}
 	if progress != nil {
@@ -141,6 +184,7 @@ type verifier struct {
 	progress    func(done, total int64)
 
 	tables  []*check     // by partition; nil if there is nothing to check
+	shared  []bool       // by partition: it overlaps another
 	damaged map[int]bool // partitions of which a chunk can't be decoded
 	part    int          // the partition in which the last hole ended
 	errs    []error      // of the image
@@ -166,7 +210,7 @@ func (v *verifier) dataFork() error {
 	if im.koly == nil {
 		return nil
 	}
-	c := newCheck("data fork", -1, im.koly.dataSum)
+	c := im.dataForkCheck()
 	if c == nil {
 		return nil
 	}
@@ -190,11 +234,9 @@ func (v *verifier) dataFork() error {
 // disk decodes all chunks, and checks the tables' checksums.
 func (v *verifier) disk() error {
 	im := v.im
-	if im.koly == nil {
-		v.tables = nil // the partitions are not block tables
-	}
-	for t, i := range im.order {
-		v.tables[i] = newCheck(im.partLabel(i), i, im.tables[t].sum)
+	if im.koly != nil { // else the partitions are not block tables
+		v.tables = im.tableChecks()
+		v.shared = overlapping(im.partitions[:len(v.tables)])
 	}
 	before := v.done
 	p := pipeline{
@@ -254,7 +296,7 @@ func (v *verifier) gap(ctx context.Context, off, n int64) error {
 		p := &parts[v.part]
 		pend := p.Offset + p.Length
 		c := v.tables[v.part]
-		if from, to := max(off, p.Offset), min(end, pend); c != nil && from < to && !v.overlaps(v.part) {
+		if from, to := max(off, p.Offset), min(end, pend); c != nil && from < to && !v.shared[v.part] {
 			if err := c.zeros(ctx, to-from); err != nil {
 				return err
 			}
@@ -266,11 +308,24 @@ func (v *verifier) gap(ctx context.Context, off, n int64) error {
 	return nil
 }
 
-// overlaps reports whether a partition shares bytes with one beside it.
-func (v *verifier) overlaps(i int) bool {
-	parts := v.im.partitions
-	return i > 0 && parts[i-1].Offset+parts[i-1].Length > parts[i].Offset ||
-		i+1 < len(parts) && parts[i].Offset+parts[i].Length > parts[i+1].Offset
+// overlapping returns for each of the partitions, which are sorted by offset,
+// whether it shares bytes with another.
+func overlapping(parts []Partition) []bool {
+	shared := make([]bool, len(parts))
+	last := -1 // the one that ends last of those before
+	for i, p := range parts {
+		if p.Length == 0 {
+			continue
+		}
+		if last >= 0 && p.Offset < parts[last].Offset+parts[last].Length {
+			// Whatever else i shares bytes with shares bytes with last, too.
+			shared[i], shared[last] = true, true
+		}
+		if last < 0 || p.Offset+p.Length > parts[last].Offset+parts[last].Length {
+			last = i
+		}
+	}
+	return shared
 }
 
 // check returns what chunk i counts towards.
@@ -297,7 +352,7 @@ func (v *verifier) master() error {
 	if im.koly == nil {
 		return nil
 	}
-	c := newCheck("master", -1, im.koly.masterSum)
+	c := im.masterCheck()
 	if c == nil {
 		return nil
 	}

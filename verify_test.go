@@ -88,6 +88,59 @@ func TestVerify(t *testing.T) {
 	}
 }
 
+// Checksums lists what Verify compares, and nothing else.
+func TestChecksums(t *testing.T) {
+	disk := dmgtest.Text(1, 512<<10).Bytes()
+	build := func(bend func(l *dmgtest.Layout)) []byte {
+		l, err := dmgtest.Build(disk, sumsOptions(dmgtest.SHA1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		bend(l)
+		return l.Bytes()
+	}
+	raw := bytes.Clone(disk)
+	copy(raw[510:], "\x55\xAA")
+	for _, tt := range []struct {
+		name string
+		file []byte
+		want string // parts and algorithms
+	}{
+		{"all", build(func(*dmgtest.Layout) {}),
+			`data fork -1 SHA-1, partition 0 "start" 0 SHA-1, partition 1 "free" 1 SHA-1, partition 2 "end" 2 SHA-1, master -1 SHA-1`},
+		{"not of a table", build(func(l *dmgtest.Layout) {
+			l.Tables[1].Checksum = dmgtest.Checksum{}
+			if err := l.Seal(); err != nil {
+				t.Fatal(err)
+			}
+		}), `data fork -1 SHA-1, partition 0 "start" 0 SHA-1, partition 2 "end" 2 SHA-1, master -1 SHA-1`},
+		{"unknown, or too short", build(func(l *dmgtest.Layout) { l.Koly.DataSum.Type = 3; l.Koly.MasterSum.Bits = 152 }),
+			`partition 0 "start" 0 SHA-1, partition 1 "free" 1 SHA-1, partition 2 "end" 2 SHA-1`},
+		{"no UDIF", raw, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			im, err := dmg.NewImage(bytes.NewReader(tt.file), int64(len(tt.file)), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, c := range im.Checksums() {
+				got = append(got, fmt.Sprintf("%s %d %s", c.Part, c.Partition, c.Algorithm))
+				if len(c.Sum) != 20 {
+					t.Errorf("%s: checksum of %d bytes", c.Part, len(c.Sum))
+				}
+				clear(c.Sum) // must not be the image's own
+			}
+			if got := strings.Join(got, ", "); got != tt.want {
+				t.Errorf("checksums of %s, want %s", got, tt.want)
+			}
+			if err := im.Verify(context.Background(), nil); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 // flatten returns what errors.Join joined.
 func flatten(err error) []error {
 	if j, ok := err.(interface{ Unwrap() []error }); ok {

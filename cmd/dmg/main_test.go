@@ -135,6 +135,8 @@ var commandTests = []struct {
 	{name: "JSON of names", args: "info --json ../../testdata/good-names.dmg", golden: "info-names.json"},
 
 	{name: "verify zlib", args: "verify ../../testdata/good-zlib.dmg", golden: "verify-zlib.txt"},
+	{name: "verify without sums", args: "verify ../../testdata/good-no-sums.dmg", golden: "verify-no-sums.txt"},
+	{name: "verify a sparse image", args: "verify ../../testdata/containers/nodes.sparseimage", golden: "verify-sparse.txt"},
 	{name: "verify names", args: "verify ../../testdata/good-names.dmg", golden: "verify-names.txt"},
 	{name: "verify a wrong table sum", args: "verify ../../testdata/bad-table-sum.dmg", status: 1, golden: "verify-table-sum.txt",
 		errOut: `dmg: ../../testdata/bad-table-sum.dmg: damaged: .* wrong checksums?, 0 unreadable chunks\n`},

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 
@@ -22,7 +23,8 @@ type verifyCmd struct {
 // Help implements kong.HelpProvider.
 func (verifyCmd) Help() string {
 	return `Decodes the whole disk and checks every checksum that the image stores, then says for each part whether it is good,
-and which sectors are lost if it isn't. The exit status is 0 if all is good, 1 if not.
+and which sectors are lost if it isn't. A part without a checksum is only read, and damage in it may go unnoticed. The
+exit status is 0 if nothing wrong is found, 1 if there is.
 
 Example:
 
@@ -100,21 +102,19 @@ func (d *damage) err(image string) error {
 	return fmt.Errorf("%s: damaged: %v", image, d)
 }
 
-// print writes a line a part, in the order in which they were checked, and one
-// a chunk that is lost.
+// print writes a line a part, in the order in which they were checked, one a
+// chunk that is lost, and in the end what could not be checked.
 func (d *damage) print(w io.Writer, im *dmg.Image) error {
 	var b bytes.Buffer
 	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	udif := slices.Contains(im.Layers(), "UDIF")
 	fmt.Fprintln(t, "part\tresult\tname")
-	if udif {
-		fmt.Fprintf(t, "data fork\t%s\t\n", d.result("data fork", -1))
-	}
-	for i, p := range im.Partitions() {
-		fmt.Fprintf(t, "%d\t%s\t%s\n", i, d.result("", i), partitionName(p.Name))
-	}
-	if udif {
-		fmt.Fprintf(t, "master\t%s\t\n", d.result("master", -1))
+	parts := partsOf(im)
+	for _, p := range parts {
+		result := d.result(p.label, p.partition)
+		if !p.stored && result == "good" {
+			result = "no checksum stored"
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\n", p.label, result, p.name)
 	}
 	if err := t.Flush(); err != nil {
 		return err
@@ -122,6 +122,7 @@ func (d *damage) print(w io.Writer, im *dmg.Image) error {
 	for _, e := range d.chunks {
 		fmt.Fprintf(&b, "lost: %s\n", oneLine(e))
 	}
+	fmt.Fprint(&b, unchecked(parts))
 	for line := range strings.Lines(b.String()) {
 		// Where the last column is empty, there is the padding of the one before.
 		if _, err := fmt.Fprintln(w, strings.TrimRight(line, " \n")); err != nil {
@@ -131,10 +132,61 @@ func (d *damage) print(w io.Writer, im *dmg.Image) error {
 	return nil
 }
 
+// wholeDisk is the label of a disk that is one part.
+const wholeDisk = "disk"
+
+// part is what may have a checksum of its own.
+type part struct {
+	label, name string
+	partition   int // index, -1 for other parts
+	stored      bool
+}
+
+// partsOf returns the parts of an image in the order in which Verify checks them.
+// A disk without partitions is one part if nothing else is.
+func partsOf(im *dmg.Image) []part {
+	var parts []part
+	for i, p := range im.Partitions() {
+		parts = append(parts, part{label: strconv.Itoa(i), name: partitionName(p.Name), partition: i})
+	}
+	switch {
+	case slices.Contains(im.Layers(), "UDIF"):
+		parts = slices.Insert(parts, 0, part{label: "data fork", partition: -1})
+		parts = append(parts, part{label: "master", partition: -1})
+	case len(parts) == 0:
+		parts = append(parts, part{label: wholeDisk, partition: -1})
+	}
+	for _, sum := range im.Checksums() {
+		for i := range parts {
+			p := &parts[i]
+			p.stored = p.stored || p.partition == sum.Partition && (p.partition >= 0 || p.label == sum.Part)
+		}
+	}
+	return parts
+}
+
+// unchecked returns a line that says how many parts have no checksum, nothing if
+// all have one.
+func unchecked(parts []part) string {
+	n := 0
+	for _, p := range parts {
+		if !p.stored {
+			n++
+		}
+	}
+	switch n {
+	case 0:
+		return ""
+	case len(parts):
+		return "no checksum is stored in this image: that it can be read is all that is known\n"
+	}
+	return fmt.Sprintf("no checksum is stored for %s of %d: that data can be read there is all that is known\n", plural(n, "part"), len(parts))
+}
+
 // result says how a part fared: that of a name, or else a partition.
 func (d *damage) result(part string, partition int) string {
 	for _, e := range d.chunks {
-		if partition >= 0 && e.Chunk.Partition == partition {
+		if e.Chunk.Partition == partition && (partition >= 0 || part == wholeDisk) {
 			return "damaged"
 		}
 	}

@@ -1,0 +1,52 @@
+package dmg
+
+import (
+	"math/rand/v2"
+	"slices"
+	"testing"
+)
+
+// Partitions that share bytes are found wherever in the order they are.
+func TestOverlapping(t *testing.T) {
+	at := func(ranges ...[2]int64) (parts []Partition) {
+		for _, r := range ranges {
+			parts = append(parts, Partition{Offset: r[0], Length: r[1] - r[0]})
+		}
+		return parts
+	}
+	for _, tt := range []struct {
+		name  string
+		parts []Partition
+		want  []bool
+	}{
+		{"none", nil, []bool{}},
+		{"side by side", at([2]int64{0, 10}, [2]int64{10, 20}), []bool{false, false}},
+		{"neighbours", at([2]int64{0, 11}, [2]int64{10, 20}, [2]int64{20, 30}), []bool{true, true, false}},
+		{"far apart", at([2]int64{0, 100}, [2]int64{10, 20}, [2]int64{50, 60}, [2]int64{100, 110}), []bool{true, true, true, false}},
+		{"the same", at([2]int64{0, 10}, [2]int64{0, 10}), []bool{true, true}},
+		{"empty", at([2]int64{0, 10}, [2]int64{5, 5}, [2]int64{10, 20}), []bool{false, false, false}},
+		{"up to the end", at([2]int64{0, 1<<63 - 1}, [2]int64{1<<63 - 513, 1<<63 - 1}), []bool{true, true}},
+	} {
+		if got := overlapping(tt.parts); !slices.Equal(got, tt.want) {
+			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
+		}
+	}
+	rnd := rand.New(rand.NewPCG(1, 2))
+	for range 2000 {
+		var parts []Partition
+		off := int64(0)
+		for range rnd.IntN(9) {
+			off += rnd.Int64N(6)
+			parts = append(parts, Partition{Offset: off, Length: rnd.Int64N(12)})
+		}
+		want := make([]bool, len(parts))
+		for i, p := range parts {
+			for k, q := range parts {
+				want[i] = want[i] || i != k && max(p.Offset, q.Offset) < min(p.Offset+p.Length, q.Offset+q.Length)
+			}
+		}
+		if got := overlapping(parts); !slices.Equal(got, want) {
+			t.Fatalf("%v: %v, want %v", parts, got, want)
+		}
+	}
+}
