@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -66,18 +65,18 @@ func (c *indexCmd) Run(ctx context.Context, std *stdio) error {
 	if err := out.create(0); err != nil {
 		return err
 	}
-	w := indexWriter{Writer: out.f}
-	if err := c.build(ctx, std, im, &w); err != nil {
+	checkpoints, size, err := c.build(ctx, std, im, out.f)
+	if err != nil {
 		return err
 	}
 	if err := out.commit(); err != nil {
 		return err
 	}
 	note := ""
-	if w.count() == 0 {
+	if checkpoints == 0 {
 		note = ": the image has no use for an index"
 	}
-	_, err = fmt.Fprintf(std.out, "%s: %s, %s%s\n", printable(name), humanSize(w.size), plural(int(w.count()), "checkpoint"), note)
+	_, err = fmt.Fprintf(std.out, "%s: %s, %s%s\n", printable(name), humanSize(size), plural(checkpoints, "checkpoint"), note)
 	return err
 }
 
@@ -91,48 +90,22 @@ func (c *indexCmd) toStdout(ctx context.Context, std *stdio) error {
 		return err
 	}
 	defer c.close(std, im)
-	return c.build(ctx, std, im, std.out)
-}
-
-// build decodes the disk and writes its index.
-func (c *indexCmd) build(ctx context.Context, std *stdio, im *dmg.Image, w io.Writer) error {
-	progress, stopProgress := startProgress(std, "index", im.Size(), c.Quiet)
-	err := im.BuildIndex(ctx, progress)
-	stopProgress()
-	if err == nil {
-		_, err = im.Index().WriteTo(w)
-	}
+	_, _, err = c.build(ctx, std, im, std.out)
 	return err
 }
 
-// An indexWriter counts what goes through it and keeps the beginning.
-type indexWriter struct {
-	io.Writer
-	size int64
-	head []byte
-}
-
-// An index says in its header, in 8 bytes, how many checkpoints it has: see
-// docs/INDEX.md.
-const (
-	countOffset = 44
-	countEnd    = countOffset + 8
-)
-
-// Write implements io.Writer.
-func (w *indexWriter) Write(p []byte) (int, error) {
-	n, err := w.Writer.Write(p)
-	w.size += int64(n)
-	w.head = append(w.head, p[:min(n, countEnd-len(w.head))]...)
-	return n, err
-}
-
-// count is the number of checkpoints in the index.
-func (w *indexWriter) count() uint64 {
-	if len(w.head) < countEnd {
-		return 0
+// build decodes the disk and writes its index. It returns how many checkpoints
+// and bytes that has.
+func (c *indexCmd) build(ctx context.Context, std *stdio, im *dmg.Image, w io.Writer) (checkpoints int, size int64, err error) {
+	progress, stopProgress := startProgress(std, "index", im.Size(), c.Quiet)
+	err = im.BuildIndex(ctx, progress)
+	stopProgress()
+	if err != nil {
+		return 0, 0, err
 	}
-	return binary.BigEndian.Uint64(w.head[countOffset:])
+	ix := im.Index()
+	size, err = ix.WriteTo(w)
+	return ix.Len(), size, err
 }
 
 // indexMode is who may read an image's index: no more than may read the disk.
