@@ -63,6 +63,7 @@ func (b *bench) inflate() error {
 	b.printf("zlib is measured inside Python: in one call into one large buffer, and 64 KiB of input at a time, as we decode. ")
 	b.printf("In code font: processes, with their start, writing to /dev/null.\n\n")
 	b.speedTable(jobs)
+	b.summarise("inflate on one core", jobs, ours, "corpus", []string{goZlib, call, "`pigz -dc -p1`", "`igzip -dc`", "`libdeflate-gzip -dc`"}, b.speed)
 	b.aimAtSpeed("inflate: ours against compress/flate, both without a sum", 2.5, jobs, goFlate)
 	b.aimAtSpeed("inflate: ours against compress/zlib", 2.5, jobs, goZlib)
 	b.aimAtSpeed("inflate: ours against zlib in one call", 1.2, jobs, call)
@@ -105,6 +106,7 @@ func (b *bench) bunzip2() error {
 	b.printf("\n## Bunzip2, one core\n\n")
 	b.printf("Decoded MB a second of processor time, and in brackets how many times as fast we are. All check the CRCs. In code font: processes, with their start, writing to /dev/null.\n\n")
 	b.speedTable(jobs)
+	b.summarise("bunzip2 on one core", jobs, ours, "corpus", []string{"compress/bzip2", libbz2, sevenZ, "`lbzip2 -dc -n1`"}, b.speed)
 	b.aimAtSpeed("bunzip2: ours against bzip2 -dc", 1.3, jobs, libbz2)
 	b.aimAtSpeed("bunzip2: ours against 7zz -mmt=1", 1, jobs, sevenZ)
 	return nil
@@ -168,11 +170,10 @@ func (b *bench) failures(jobs []*job) {
 
 func (b *bench) speedTable(jobs []*job) {
 	b.table(jobs, func(j *job) string {
-		st, err := os.Stat(b.file(j.data + ".raw"))
-		if err != nil || len(j.done) == 0 {
+		if len(j.done) == 0 {
 			return ""
 		}
-		text := fmt.Sprintf("%.0f", float64(st.Size())/1e6/j.seconds())
+		text := fmt.Sprintf("%.0f", b.sizeMB(j.data+".raw")/j.seconds())
 		if o := j.ours(jobs); o != nil {
 			text += fmt.Sprintf(" (%.2f)", o.ratio(j))
 		}

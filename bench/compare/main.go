@@ -30,8 +30,9 @@ type bench struct {
 
 	revision string // of what is measured
 
-	out  strings.Builder
-	aims []aim
+	out   strings.Builder
+	aims  []aim
+	lines []line // of the README's table
 }
 
 // An aim is a figure that the project wants to reach, and what was measured.
@@ -62,9 +63,16 @@ func main() {
 	flag.BoolVar(&b.large, "large", false, "the images of 1 GiB too, once")
 	flag.StringVar(&b.revision, "revision", "unknown", "what is measured")
 	only := flag.String("tables", "inflate,bunzip2,extract,random,sequential", "which tables")
+	readme := flag.String("readme", "", "the README whose table to write too")
 	results := flag.String("o", "bench/RESULTS.md", "the file to write")
 	flag.Parse()
 	if err := b.run(strings.Split(*only, ","), *results); err != nil {
+		log.Fatal(err)
+	}
+	if *readme == "" {
+		return
+	}
+	if err := b.writeReadme(*readme); err != nil {
 		log.Fatal(err)
 	}
 }

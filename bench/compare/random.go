@@ -9,6 +9,9 @@ import (
 // limits are the memory limits that random reads are measured at, in MiB.
 var limits = []int{32, 64}
 
+// gzipReaders are indexed_gzip with a point to resume from at these distances.
+var gzipReaders = []string{"indexed_gzip, its own spacing", "indexed_gzip, every 512 KiB", "indexed_gzip, every 256 KiB"}
+
 // random measures reads anywhere in images of one huge chunk, after one way
 // through.
 func (b *bench) random() error {
@@ -21,11 +24,9 @@ func (b *bench) random() error {
 	for _, image := range images {
 		jobs = append(jobs, b.randomJobs(image, raw, b.roundsOf(image))...)
 	}
-	gzip := []string{"0", "524288", "262144"}
-	for _, spacing := range gzip {
-		name := "indexed_gzip, " + map[string]string{"0": "its own spacing", "524288": "every 512 KiB", "262144": "every 256 KiB"}[spacing]
+	for i, spacing := range []string{"0", "524288", "262144"} {
 		jobs = append(jobs, &job{
-			reader: name, data: "corpus.gz", json: true, cpus: 1, rounds: b.rounds,
+			reader: gzipReaders[i], data: "corpus.gz", json: true, cpus: 1, rounds: b.rounds,
 			argv: []string{b.python, filepath.Join("bench", "indexed_gzip_random.py"), spacing, "500", b.file("corpus.gz"), raw},
 		})
 	}
@@ -46,6 +47,10 @@ func (b *bench) random() error {
 	for _, j := range append(jobs, large...) {
 		b.randomRow(j)
 	}
+	for _, limit := range limits {
+		b.summarise(fmt.Sprintf("4 KiB anywhere in ONE zlib chunk, limit %d MiB", limit), jobs, oursAt(limit), "zbig", gzipReaders, milliseconds)
+	}
+	b.summarise("4 KiB anywhere in ONE bzip2 chunk, limit 32 MiB", jobs, oursAt(32), "bbig", nil, milliseconds)
 	b.randomAims(append(jobs, large...))
 	if b.quick {
 		return nil
