@@ -106,6 +106,7 @@ type diskMap struct {
 	partitions []mapPartition
 	omitted    int     // partitions that there is no room for
 	damage     *damage // nil if it wasn't looked for
+	checked    bool    // there are checksums to find it by
 }
 
 // A mapPartition is a partition, as far as it is on the disk.
@@ -123,6 +124,7 @@ func newDiskMap(im *dmg.Image, name string) *diskMap {
 		grid:   newGrid(im.Size()),
 	}
 	m.cells = layOut(im.Chunks(), im.Size(), m.grid.cellSize)
+	m.checked = len(im.Checksums()) > 0
 	for c := range im.Chunks() {
 		l := lookOf(c)
 		m.totals[l].add(c)

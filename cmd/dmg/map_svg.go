@@ -137,8 +137,10 @@ func (m *diskMap) drawTitle(d *drawing) {
 	d.text(gridLeft, 64, "s", s)
 	switch {
 	case m.damage == nil:
-	case m.damage.count() == 0:
+	case m.damage.count() == 0 && m.checked:
 		d.text(pageWidth-24, 64, "s e g", "verified: no damage")
+	case m.damage.count() == 0:
+		d.text(pageWidth-24, 64, "s e g", "readable; no checksum is stored")
 	default:
 		d.text(pageWidth-24, 64, "s e r b", "damaged: "+m.damage.String())
 	}
@@ -324,7 +326,7 @@ func (m *diskMap) drawBounds(d *drawing) {
 func (m *diskMap) drawPartitions(d *drawing) int {
 	const roomy, tight = 34, 18 // pixels from one label to the next
 	gap := roomy
-	if roomy*len(m.partitions) > max(m.grid.height(), 8*roomy) {
+	if roomy*len(m.partitions) > m.grid.height()+4*legendLine { // the legend is that high at least
 		gap = tight
 	}
 	places := make([]int, len(m.partitions))

@@ -398,6 +398,25 @@ func TestMapTestdata(t *testing.T) {
 	}
 }
 
+// What --verify found is said above the picture.
+func TestMapVerdict(t *testing.T) {
+	for image, want := range map[string]string{
+		"good-zlib.dmg":                "verified: no damage",
+		"good-no-sums.dmg":             "readable; no checksum is stored",
+		"bad-table-sum.dmg":            "damaged: 1 wrong checksum, 0 unreadable chunks",
+		"bad-stream.dmg":               "damaged: 2 wrong checksums, 1 unreadable chunk",
+		"containers/nodes.sparseimage": "readable; no checksum is stored",
+	} {
+		_, text := elements(t, []byte(dmgRun(t, "map", "--verify", images+image).out))
+		if !strings.Contains(text, "\n"+want+"\n") {
+			t.Errorf("%s: no word of %q", image, want)
+		}
+		if _, text = elements(t, []byte(dmgRun(t, "map", images+image).out)); strings.Contains(text, want) {
+			t.Errorf("%s: %q without --verify", image, want)
+		}
+	}
+}
+
 func TestMapToFile(t *testing.T) {
 	dir := t.TempDir()
 	name := filepath.Join(dir, "map.svg")
