@@ -1,12 +1,9 @@
 package dmg
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
-
-	"github.com/mikelolasagasti/xz"
 
 	"github.com/go-dmg/dmg/internal/adc"
 	"github.com/go-dmg/dmg/internal/bzip2"
@@ -110,7 +107,8 @@ func (e *engine) newCodec(m Method, memory int64) codec {
 	case LZFSE:
 		return &forward{z: new(lzfse.Reader)}
 	case LZMA:
-		return &forward{z: newXZReader(memory)}
+		z := newXZReader(memory)
+		return &forward{z: z, end: z.finish}
 	case Bzip2:
 		return newBzip2Codec(e)
 	}
@@ -140,6 +138,7 @@ type forward struct {
 		Reset(io.Reader)
 		Decode(max int) ([]byte, error)
 	}
+	end func() error // finish; nil if the format has nothing to check
 }
 
 func (f *forward) start(d *decoder, off int64) error {
@@ -158,85 +157,10 @@ func (f *forward) reach(d *decoder, off int64) int64 {
 
 func (f *forward) seek(*decoder, int64) {}
 func (f *forward) rest()                {}
-func (f *forward) finish() error        { return nil }
 
-// xzFixed is what an xz.Reader takes besides its dictionary, with the output
-// buffer of its xzReader.
-const xzFixed = maxDecode + 64<<10
-
-// xzMemory returns the memory for c's decoder, from the dictionary size in the
-// header of its first block. It is the only decoder whose memory is up to the
-// image.
-func xzMemory(src countingSource, c *Chunk) (int64, error) {
-	const streamHeader, longest = 12, 64
-	head := make([]byte, min(c.DataLength, streamHeader+longest))
-	if _, err := src.ReadAt(head, c.DataOffset); err != nil {
-		return 0, err
+func (f *forward) finish() error {
+	if f.end == nil {
+		return nil
 	}
-	// Where the header isn't understood the decoder will refuse it too.
-	bits := byte(0)
-	if len(head) > streamHeader {
-		bits = min(xzDictionary(head[streamHeader:]), 40)
-	}
-	return int64(2|bits&1)<<(bits/2+11) + xzFixed, nil
-}
-
-// xzDictionary returns the encoded dictionary size of the LZMA2 filter in a
-// block header, 0 if it isn't there (The .xz File Format 1.2, section 3.1).
-func xzDictionary(head []byte) byte {
-	if len(head) < 2 {
-		return 0
-	}
-	filters, sizes := int(head[1]&3)+1, int(head[1]>>6&1+head[1]>>7)
-	head = head[2:]
-	for range sizes {
-		_, n := binary.Uvarint(head)
-		head = head[max(0, n):]
-	}
-	const lzma2 = 0x21
-	for range filters {
-		id, n := binary.Uvarint(head)
-		head = head[max(0, n):]
-		size, n := binary.Uvarint(head)
-		head = head[max(0, n):]
-		if id == lzma2 && size == 1 && len(head) > 0 {
-			return head[0]
-		}
-		head = head[min(size, uint64(len(head))):]
-	}
-	return 0
-}
-
-// xzReader adapts an xz.Reader to forward.
-type xzReader struct {
-	z   *xz.Reader
-	err error
-	buf []byte
-}
-
-func newXZReader(memory int64) *xzReader {
-	// NewReader only fails for what it reads, and it reads nothing yet.
-	z, _ := xz.NewReader(nil, uint32(min(memory-xzFixed-fetchBuffer, 1<<32-1)))
-	return &xzReader{z: z, buf: make([]byte, maxDecode)}
-}
-
-func (x *xzReader) Reset(r io.Reader) {
-	// One stream: a chunk has no more, and millions of empty ones would cost
-	// time without giving bytes.
-	x.err = x.z.Reset(r)
-	x.z.Multistream(false)
-}
-
-func (x *xzReader) Decode(max int) ([]byte, error) {
-	if x.err != nil {
-		return nil, x.err
-	}
-	n, err := io.ReadFull(x.z, x.buf[:min(max, len(x.buf))])
-	switch {
-	case n > 0:
-		return x.buf[:n], nil
-	case err == xz.ErrMemlimit:
-		return nil, fmt.Errorf("%w: a later block of the .xz file has a larger dictionary than the first", ErrUnsupported)
-	}
-	return nil, err
+	return f.end()
 }

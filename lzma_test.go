@@ -2,9 +2,11 @@ package dmg
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"testing"
 
 	"github.com/ulikunitz/xz"
@@ -14,6 +16,16 @@ import (
 
 // lzmaImage stores a disk in one .xz chunk as a writer of that set-up makes it.
 func lzmaImage(t *testing.T, disk []byte, c xz.WriterConfig, bend func(stream []byte)) testImage {
+	t.Helper()
+	stream := xzStream(t, disk, c)
+	if bend != nil {
+		bend(stream)
+	}
+	return chunkImage(t, disk, stream)
+}
+
+// xzStream compresses a disk.
+func xzStream(t *testing.T, disk []byte, c xz.WriterConfig) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	w, err := c.NewWriter(&b)
@@ -26,13 +38,16 @@ func lzmaImage(t *testing.T, disk []byte, c xz.WriterConfig, bend func(stream []
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if bend != nil {
-		bend(b.Bytes())
-	}
+	return b.Bytes()
+}
+
+// chunkImage stores a disk in one chunk, which is that stream.
+func chunkImage(t *testing.T, disk, stream []byte) testImage {
+	t.Helper()
 	sectors := int64(len(disk)) / sectorSize
-	l := &dmgtest.Layout{Data: b.Bytes(), Koly: dmgtest.NewKoly()}
+	l := &dmgtest.Layout{Data: stream, Koly: dmgtest.NewKoly()}
 	l.Tables = []dmgtest.Table{dmgtest.NewTable("disk", 0, sectors, dmgtest.Chunk{
-		Method: dmgtest.LZMA, Sectors: uint64(sectors), Length: uint64(b.Len()),
+		Method: dmgtest.LZMA, Sectors: uint64(sectors), Length: uint64(len(stream)),
 	})}
 	if err := l.Seal(); err != nil {
 		t.Fatal(err)
@@ -139,5 +154,79 @@ func TestLZMADamage(t *testing.T) {
 		if !errors.As(err, &chunk) || !errors.Is(err, ErrFormat) && !errors.Is(err, ErrChecksum) {
 			t.Errorf("damage at %v of the stream: %v", at, err)
 		}
+	}
+}
+
+// What stands behind the data of an .xz stream is looked at: padding, check, index
+// and footer, whose every bit counts.
+func TestLZMAEnd(t *testing.T) {
+	disk := dmgtest.Text(4, 8<<10).Bytes()
+	for _, check := range []byte{xz.None, xz.CRC32, xz.CRC64, xz.SHA256} {
+		stream := xzStream(t, disk, xz.WriterConfig{DictCap: 64 << 10, CheckSum: check, NoCheckSum: check == xz.None})
+		index := len(stream) - xzFooter - 4*(1+int(binary.LittleEndian.Uint32(stream[len(stream)-8:])))
+		end := index - map[byte]int{xz.CRC32: 4, xz.CRC64: 8, xz.SHA256: 32}[check]
+		for at := end; at < len(stream); at++ {
+			bent := bytes.Clone(stream)
+			bent[at] ^= 1 << (at % 8)
+			checkEnd(t, fmt.Sprintf("check %d, byte %d of %d", check, at, len(stream)), disk, bent, ErrChecksum)
+			checkEnd(t, fmt.Sprintf("check %d, cut to %d of %d", check, at, len(stream)), disk, stream[:at], ErrChecksum)
+		}
+		// LZMA decodes any byte to something: only the check tells.
+		if check != xz.None {
+			bent := bytes.Clone(stream)
+			bent[end-200] ^= 1
+			checkEnd(t, fmt.Sprintf("check %d, data", check), disk, bent, nil)
+		}
+		// Garbage behind the stream is none of its business, even if it begins as
+		// padding does.
+		for _, garbage := range []string{"", "\x00", "\x00\x00\x00\x00", "\x00\x00\x00\x00\x00", "\x00garbage", "garbage", string(stream[:50]), strings.Repeat("\x00", 300_001)} {
+			checkEnd(t, fmt.Sprintf("check %d, %.20q behind", check, garbage), disk, append(bytes.Clone(stream), garbage...), errNone)
+		}
+		checkEnd(t, "a stream that goes on", disk[:4096], stream, errNone)
+	}
+}
+
+// errNone stands for no error.
+var errNone = errors.New("none")
+
+// checkEnd reads a disk that is one .xz chunk, at once and piece by piece. The
+// read that gets to its end must fail with the error, any if it is nil.
+func checkEnd(t *testing.T, name string, disk, stream []byte, want error) {
+	t.Helper()
+	ti := chunkImage(t, disk, stream)
+	im := ti.open(t, 0, nil)
+	p := make([]byte, len(disk))
+	right := func(n int, err error) bool {
+		switch want {
+		case errNone:
+			return n == len(p) && (err == nil || err == io.EOF)
+		case nil:
+			return err != nil && err != io.EOF
+		}
+		var chunk *ChunkError
+		return n < len(p) && errors.Is(err, want) && errors.As(err, &chunk)
+	}
+	if n, err := im.ReadAt(p, 0); !right(n, err) || want == errNone && !bytes.Equal(p, disk) {
+		t.Errorf("%s: %d bytes, %v; want %v", name, n, err, want)
+	}
+	p = p[:512]
+	if n, err := ti.open(t, 0, nil).ReadAt(p, int64(len(disk)-len(p))); !right(n, err) {
+		t.Errorf("%s: the last sector: %d bytes, %v; want %v", name, n, err, want)
+	}
+	if _, err := im.WriteTo(io.Discard); (err == nil) != (want == errNone) {
+		t.Errorf("%s: WriteTo: %v, want %v", name, err, want)
+	}
+}
+
+// The end of a stream costs no more than a look at it, however long it goes on.
+func TestLZMALongEnd(t *testing.T) {
+	disk := dmgtest.Text(4, 8<<10).Bytes()
+	stream := xzStream(t, disk, xz.WriterConfig{DictCap: 64 << 10})
+	im := chunkImage(t, disk, append(stream, make([]byte, 8<<20)...)).open(t, 0, nil)
+	if n, err := im.ReadAt(make([]byte, len(disk)), 0); n < len(disk) {
+		t.Error(err)
+	}
+	if got := im.Stats().SourceBytes; got > 2<<20 {
+		t.Errorf("%d bytes were fetched", got)
 	}
 }

@@ -1,0 +1,169 @@
+package dmg
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"slices"
+
+	"github.com/mikelolasagasti/xz"
+)
+
+// xzFixed is what an xz.Reader takes besides its dictionary, with the output
+// buffer of its xzReader.
+const xzFixed = maxDecode + 64<<10
+
+// xzMemory returns the memory for c's decoder, from the dictionary size in the
+// header of its first block. It is the only decoder whose memory is up to the
+// image.
+func xzMemory(src countingSource, c *Chunk) (int64, error) {
+	const streamHeader, longest = 12, 64
+	head := make([]byte, min(c.DataLength, streamHeader+longest))
+	if _, err := src.ReadAt(head, c.DataOffset); err != nil {
+		return 0, err
+	}
+	// Where the header isn't understood the decoder will refuse it too.
+	bits := byte(0)
+	if len(head) > streamHeader {
+		bits = min(xzDictionary(head[streamHeader:]), 40)
+	}
+	return int64(2|bits&1)<<(bits/2+11) + xzFixed, nil
+}
+
+// xzDictionary returns the encoded dictionary size of the LZMA2 filter in a
+// block header, 0 if it isn't there (The .xz File Format 1.2, section 3.1).
+func xzDictionary(head []byte) byte {
+	if len(head) < 2 {
+		return 0
+	}
+	filters, sizes := int(head[1]&3)+1, int(head[1]>>6&1+head[1]>>7)
+	head = head[2:]
+	for range sizes {
+		_, n := binary.Uvarint(head)
+		head = head[max(0, n):]
+	}
+	const lzma2 = 0x21
+	for range filters {
+		id, n := binary.Uvarint(head)
+		head = head[max(0, n):]
+		size, n := binary.Uvarint(head)
+		head = head[max(0, n):]
+		if id == lzma2 && size == 1 && len(head) > 0 {
+			return head[0]
+		}
+		head = head[min(size, uint64(len(head))):]
+	}
+	return 0
+}
+
+// xzReader adapts an xz.Reader to forward.
+type xzReader struct {
+	z   *xz.Reader
+	in  xzInput
+	err error
+	buf []byte
+}
+
+func newXZReader(memory int64) *xzReader {
+	// NewReader only fails for what it reads, and it reads nothing yet.
+	z, _ := xz.NewReader(nil, uint32(min(memory-xzFixed-fetchBuffer, 1<<32-1)))
+	return &xzReader{z: z, buf: make([]byte, maxDecode)}
+}
+
+func (x *xzReader) Reset(r io.Reader) {
+	x.in = xzInput{r: r}
+	// One stream: a chunk has no more, and millions of empty ones would cost
+	// time without giving bytes.
+	x.err = x.z.Reset(&x.in)
+	x.z.Multistream(false)
+}
+
+func (x *xzReader) Decode(max int) ([]byte, error) {
+	if x.err != nil {
+		return nil, x.err
+	}
+	n, err := io.ReadFull(x.z, x.buf[:min(max, len(x.buf))])
+	switch {
+	case n > 0:
+		return x.buf[:n], nil
+	case err == xz.ErrMemlimit:
+		return nil, fmt.Errorf("%w: a later block of the .xz file has a larger dictionary than the first", ErrUnsupported)
+	}
+	return nil, err
+}
+
+// finish reads on to the stream's end, where the xz.Reader checks the block's
+// check, the index and the footer. Like zlib's it gives up if that takes long.
+func (x *xzReader) finish() error {
+	x.in.limit(maxExcess)
+	for excess := 0; excess <= maxExcess; {
+		b, err := x.Decode(maxDecode)
+		switch {
+		case err == io.EOF, err == errExcess, err == xz.ErrData && x.in.oddPadding():
+			return nil
+		case err != nil:
+			return err
+		}
+		excess += len(b)
+	}
+	return nil
+}
+
+// errExcess is what xzInput says when it has given all it may.
+var errExcess = errors.New("too much behind the last sector")
+
+// xzInput is the input of an xz.Reader. It knows the last bytes it gave, to tell
+// damage from garbage behind the stream.
+type xzInput struct {
+	r       io.Reader
+	last    []byte         // of the latest Read; the xz.Reader leaves them as they are
+	before  [xzFooter]byte // what came before these
+	limited bool
+	left    int // bytes, which counts if limited
+}
+
+// limit lets it give n more bytes.
+func (x *xzInput) limit(n int) { x.limited, x.left = true, n }
+
+// Read implements io.Reader.
+func (x *xzInput) Read(p []byte) (int, error) {
+	if x.limited {
+		if x.left == 0 {
+			return 0, errExcess
+		}
+		p = p[:min(len(p), x.left)]
+	}
+	var before [xzFooter]byte
+	k := min(len(x.last), xzFooter)
+	copy(before[:], x.before[k:])
+	copy(before[xzFooter-k:], x.last[len(x.last)-k:]) // which the next line overwrites
+	n, err := x.r.Read(p)
+	if n > 0 {
+		x.before, x.last = before, p[:n]
+		x.left -= n
+	}
+	return n, err
+}
+
+// xzFooter is the length of a stream's footer (The .xz File Format 1.2, section
+// 2.1.2): CRC-32 of the next six bytes, size of the index, flags, "YZ".
+const xzFooter = 12
+
+// oddPadding reports whether the last bytes have a footer with zeros behind it that
+// are no padding: that comes in multiples of four bytes (section 2.2), which the
+// xz.Reader takes as seriously as what is in the stream.
+func (x *xzInput) oddPadding() bool {
+	for b := slices.Concat(x.before[:], x.last); len(b) > xzFooter; b = b[1:] {
+		if string(b[10:12]) != "YZ" || crc32.ChecksumIEEE(b[4:10]) != binary.LittleEndian.Uint32(b) {
+			continue
+		}
+		rest := b[xzFooter:]
+		if zeros := len(rest) - len(bytes.TrimLeft(rest, "\x00")); zeros%4 != 0 {
+			return true
+		}
+	}
+	return false
+}
