@@ -190,7 +190,7 @@ func roundSize(n, unit int64) string {
 // drawCells draws the grid: what is empty, what is stored, what is damaged, and the
 // lines between partitions.
 func (m *diskMap) drawCells(d *drawing) {
-	d.add(`<g transform="translate(%d %d)">`+"\n", gridLeft, gridTop)
+	d.add(`<g transform="translate(%d %d)" fill="none">`+"\n", gridLeft, gridTop)
 	m.drawFrame(d)
 	m.drawLayer(d, func(c cell) ink {
 		return ink{stretch: c.empty, fill: fillLevels, hidden: c.fill == fillLevels || c.empty.look == hole}
@@ -206,11 +206,11 @@ func (m *diskMap) drawFrame(d *drawing) {
 	g := m.grid
 	full := len(m.cells) / g.cols * g.pixels // height of the full rows
 	if rest := len(m.cells) % g.cols * g.pixels; rest == 0 {
-		d.add(`<path d="M-1.5 -1.5h%dv%dh-%[1]dz" fill="none" stroke="#c3cad0"/>`+"\n", gridWidth+2, full+2)
+		d.add(`<path d="M-1.5 -1.5h%dv%dh-%[1]dz" stroke="#c3cad0"/>`+"\n", gridWidth+2, full+2)
 	} else if full == 0 {
-		d.add(`<path d="M-1.5 -1.5h%dv%dh-%[1]dz" fill="none" stroke="#c3cad0"/>`+"\n", rest+2, g.pixels+2)
+		d.add(`<path d="M-1.5 -1.5h%dv%dh-%[1]dz" stroke="#c3cad0"/>`+"\n", rest+2, g.pixels+2)
 	} else {
-		d.add(`<path d="M-1.5 -1.5h%dv%dh-%dv%dh-%dz" fill="none" stroke="#c3cad0"/>`+"\n", gridWidth+2, full+2, gridWidth-rest, g.pixels, rest+2)
+		d.add(`<path d="M-1.5 -1.5h%dv%dh-%dv%dh-%dz" stroke="#c3cad0"/>`+"\n", gridWidth+2, full+2, gridWidth-rest, g.pixels, rest+2)
 	}
 }
 
@@ -316,7 +316,7 @@ func (m *diskMap) drawBounds(d *drawing) {
 	}
 	if path.Len() > 0 {
 		// Between the cells, over a white line that keeps it apart from them.
-		d.add(`<g transform="translate(-.5 -.5)" fill="none"><path stroke="#fff" stroke-width="3" d="%s"/>`, &path)
+		d.add(`<g transform="translate(-.5 -.5)"><path stroke="#fff" stroke-width="3" d="%s"/>`, &path)
 		d.add(`<path stroke="#111" stroke-width="1.4" d="%s"/></g>`+"\n", &path)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"iter"
 	"math"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -106,6 +107,47 @@ func TestLayOut(t *testing.T) {
 				t.Errorf("%s, want %s", got, tt.want)
 			}
 		})
+	}
+}
+
+// The cells of random disks are what counting sector by sector makes of them.
+func TestLayOutBySectors(t *testing.T) {
+	methods := []string{"hole", "zero", "ignore", "raw", "zlib", "lzma", "lzh"}
+	rnd := rand.New(rand.NewPCG(1, 2))
+	for range 500 {
+		var text []string
+		for range 1 + rnd.IntN(40) {
+			text = append(text, fmt.Sprintf("%s %d 0", methods[rnd.IntN(len(methods))], 1+rnd.IntN(20)))
+		}
+		chunks := chunksOf(t, strings.Join(text, ","))
+		cellSize := int64(1 + rnd.IntN(30))
+		var want []string
+		for at := int64(0); at < sizeOf(chunks)/sectorSize; at += cellSize {
+			var sectors [numLooks]int
+			stored, all := 0, 0
+			for i := at; i < at+cellSize; i++ {
+				for _, c := range chunks {
+					if c.Offset <= i*sectorSize && i*sectorSize < c.Offset+c.Length {
+						sectors[lookOf(c)]++
+						all++
+						if lookOf(c).stored() {
+							stored++
+						}
+					}
+				}
+			}
+			commonest := func(looks []int) int { return slices.Index(looks, slices.Max(looks)) }
+			if stored == 0 {
+				want = append(want, lineLooks[commonest(sectors[:raw])].letter)
+			} else {
+				l := int(raw) + commonest(sectors[raw:])
+				want = append(want, fmt.Sprintf("%s%d0", lineLooks[l].letter, (stored*fillLevels+all-1)/all))
+			}
+		}
+		got := strings.ReplaceAll(cellsText(layOut(slices.Values(chunks), sizeOf(chunks), cellSize*sectorSize)), "-", " ")
+		if want := strings.ReplaceAll(strings.Join(want, " "), "-", " "); got != want {
+			t.Fatalf("%s in cells of %d:\n%s, want\n%s", text, cellSize, got, want)
+		}
 	}
 }
 
