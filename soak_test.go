@@ -180,7 +180,7 @@ func (w *soakWriter) verdict(err error) error {
 func TestSoak(t *testing.T) {
 	images := soakedImages(t)
 	names := slices.Sorted(maps.Keys(soakWorks))
-	before := runtime.NumGoroutine()
+	before, heap := runtime.NumGoroutine(), heapInUse()
 	var done, failed [16]atomic.Int64
 	end := time.Now().Add(*soak)
 	var workers sync.WaitGroup
@@ -221,7 +221,7 @@ func TestSoak(t *testing.T) {
 		}
 	}
 
-	held := int64(0)
+	limits := int64(0)
 	for _, s := range images {
 		s.broken.Store(0)
 		checkAtRest(t, &s.im.engine)
@@ -231,7 +231,7 @@ func TestSoak(t *testing.T) {
 		if err := s.im.Verify(context.Background(), nil); err != nil {
 			t.Errorf("%s: after all: %v", s.name, err)
 		}
-		held += s.limit + int64(len(s.file)+len(s.disk))
+		limits += s.limit
 	}
 	for range 50 { // a goroutine may be about to end
 		if runtime.NumGoroutine() <= before {
@@ -242,11 +242,15 @@ func TestSoak(t *testing.T) {
 	if n := runtime.NumGoroutine(); n > before {
 		t.Errorf("%d goroutines are left, there were %d:\n%s", n, before, goroutines())
 	}
+	if more := heapInUse() - heap; more > limits+8<<20 {
+		t.Errorf("%d bytes more of heap are in use, the limits are %d", more, limits)
+	}
+}
+
+// heapInUse is what the heap holds that is still referred to.
+func heapInUse() int64 {
 	runtime.GC()
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
-	t.Logf("%d MiB of heap in use", m.HeapAlloc>>20)
-	if over := int64(m.HeapAlloc) - held; over > 32<<20 { // other tests' images among them
-		t.Errorf("%d bytes of heap are in use, %d over what images and limits account for", m.HeapAlloc, over)
-	}
+	return int64(m.HeapAlloc)
 }
