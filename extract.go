@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"sync"
 )
 
 // zeroBytes is what holes are written from.
@@ -57,12 +58,19 @@ type ExtractOptions struct {
 	// Progress is called now and then, from one goroutine at a time, with the
 	// bytes of the disk that are done.
 	Progress func(done, total int64)
+
+	// Damaged, if not nil, is called with each chunk that can't be read, in no
+	// order, once or several times, from one goroutine at a time. Extract goes on
+	// with the others if it returns nil, and stops with its error if not. Of the
+	// chunk's range, some may have been written, and the rest isn't. Where the
+	// error is ErrChecksum, none of what was written can be relied on.
+	Damaged func(*ChunkError) error
 }
 
 // Extract writes the disk to w, out of order and from several goroutines at a
-// time. It stops at the first error, or when ctx is done, after the reads and
-// writes under way; the error says up to which offset everything was written,
-// and wraps the cause.
+// time. It stops at the first error that Damaged doesn't pass over, or when ctx is
+// done, after the reads and writes under way; the error says up to which offset
+// everything was written, and wraps the cause.
 func (im *Image) Extract(ctx context.Context, w io.WriterAt, o *ExtractOptions) error {
 	if o == nil {
 		o = new(ExtractOptions)
@@ -94,6 +102,14 @@ func (im *Image) Extract(ctx context.Context, w io.WriterAt, o *ExtractOptions) 
 			}
 			return nil
 		},
+	}
+	if o.Damaged != nil {
+		var mu sync.Mutex
+		p.lost = func(_ int, err *ChunkError) error {
+			mu.Lock()
+			defer mu.Unlock()
+			return o.Damaged(err)
+		}
 	}
 	if end, err := p.run(ctx); err != nil {
 		return fmt.Errorf("dmg: extract: complete up to byte %d: %w", end, err)

@@ -160,7 +160,7 @@ func TestLZMADamage(t *testing.T) {
 // What stands behind the data of an .xz stream is looked at: padding, check, index
 // and footer, whose every bit counts.
 func TestLZMAEnd(t *testing.T) {
-	disk := dmgtest.Text(4, 8<<10).Bytes()
+	disk := dmgtest.Text(4, 2<<10).Bytes()
 	for _, check := range []byte{xz.None, xz.CRC32, xz.CRC64, xz.SHA256} {
 		stream := xzStream(t, disk, xz.WriterConfig{DictCap: 64 << 10, CheckSum: check, NoCheckSum: check == xz.None})
 		index := len(stream) - xzFooter - 4*(1+int(binary.LittleEndian.Uint32(stream[len(stream)-8:])))
@@ -169,7 +169,9 @@ func TestLZMAEnd(t *testing.T) {
 			bent := bytes.Clone(stream)
 			bent[at] ^= 1 << (at % 8)
 			checkEnd(t, fmt.Sprintf("check %d, byte %d of %d", check, at, len(stream)), disk, bent, ErrChecksum)
-			checkEnd(t, fmt.Sprintf("check %d, cut to %d of %d", check, at, len(stream)), disk, stream[:at], ErrChecksum)
+			if at%4 == 0 {
+				checkEnd(t, fmt.Sprintf("check %d, cut to %d of %d", check, at, len(stream)), disk, stream[:at], ErrChecksum)
+			}
 		}
 		// LZMA decodes any byte to something: only the check tells.
 		if check != xz.None {
@@ -182,7 +184,7 @@ func TestLZMAEnd(t *testing.T) {
 		for _, garbage := range []string{"", "\x00", "\x00\x00\x00\x00", "\x00\x00\x00\x00\x00", "\x00garbage", "garbage", string(stream[:50]), strings.Repeat("\x00", 300_001)} {
 			checkEnd(t, fmt.Sprintf("check %d, %.20q behind", check, garbage), disk, append(bytes.Clone(stream), garbage...), errNone)
 		}
-		checkEnd(t, "a stream that goes on", disk[:4096], stream, errNone)
+		checkEnd(t, "a stream that goes on", disk[:1024], stream, errNone)
 	}
 }
 
@@ -220,7 +222,7 @@ func checkEnd(t *testing.T, name string, disk, stream []byte, want error) {
 
 // The end of a stream costs no more than a look at it, however long it goes on.
 func TestLZMALongEnd(t *testing.T) {
-	disk := dmgtest.Text(4, 8<<10).Bytes()
+	disk := dmgtest.Text(4, 2<<10).Bytes()
 	stream := xzStream(t, disk, xz.WriterConfig{DictCap: 64 << 10})
 	im := chunkImage(t, disk, append(stream, make([]byte, 8<<20)...)).open(t, 0, nil)
 	if n, err := im.ReadAt(make([]byte, len(disk)), 0); n < len(disk) {

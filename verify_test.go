@@ -90,7 +90,7 @@ func TestVerify(t *testing.T) {
 
 // Checksums lists what Verify compares, and nothing else.
 func TestChecksums(t *testing.T) {
-	disk := dmgtest.Text(1, 512<<10).Bytes()
+	disk := dmgtest.Random(1, 512<<10).Bytes()
 	build := func(bend func(l *dmgtest.Layout)) []byte {
 		l, err := dmgtest.Build(disk, sumsOptions(dmgtest.SHA1))
 		if err != nil {

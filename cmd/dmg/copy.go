@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"iter"
 	"runtime"
 	"slices"
 	"sync"
@@ -41,13 +42,14 @@ type loss struct {
 	err error
 }
 
-// run copies the range. The losses are in disk order.
-func (c *copier) run(ctx context.Context) ([]loss, error) {
+// run copies what is in the range of all, chunks of the disk. The losses are in
+// disk order.
+func (c *copier) run(ctx context.Context, all iter.Seq[dmg.Chunk]) ([]loss, error) {
 	g, ctx := errgroup.WithContext(ctx)
 	chunks := make(chan dmg.Chunk)
 	g.Go(func() error {
 		defer close(chunks)
-		return c.feed(ctx, chunks)
+		return c.feed(ctx, all, chunks)
 	})
 	workers := runtime.GOMAXPROCS(0)
 	if c.inOrder {
@@ -70,8 +72,8 @@ func (c *copier) run(ctx context.Context) ([]loss, error) {
 }
 
 // feed hands out the chunks of the range that are to be written, cut to it.
-func (c *copier) feed(ctx context.Context, to chan<- dmg.Chunk) error {
-	for chunk := range c.im.Chunks() {
+func (c *copier) feed(ctx context.Context, all iter.Seq[dmg.Chunk], to chan<- dmg.Chunk) error {
+	for chunk := range all {
 		start := max(chunk.Offset, c.from.off)
 		end := min(chunk.Offset+chunk.Length, c.from.end())
 		if start >= end {
@@ -118,12 +120,18 @@ func (c *copier) chunk(ctx context.Context, chunk dmg.Chunk, buf []byte) error {
 	return nil
 }
 
+// isDamage reports whether an error says that a chunk can't be read, and not only
+// because there is too little memory for it.
+func isDamage(err error) bool {
+	var damaged *dmg.ChunkError
+	return errors.As(err, &damaged) && !errors.Is(err, dmg.ErrMemoryLimit)
+}
+
 // lose makes zeros of what is lost of a chunk, if the chunk is to blame for the
 // error, and the user wants to go on. The chunk was written up to off, and good
 // is what was read there before the error.
 func (c *copier) lose(ctx context.Context, chunk dmg.Chunk, off int64, good []byte, err error) error {
-	var damaged *dmg.ChunkError
-	if !c.keepGoing || !errors.As(err, &damaged) {
+	if !c.keepGoing || !isDamage(err) {
 		return err
 	}
 	lost := loss{diskRange{off, chunk.Offset + chunk.Length - off}, err}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 
 	"github.com/go-dmg/dmg"
 )
@@ -85,10 +86,6 @@ func (c *extractCmd) write(ctx context.Context, im *dmg.Image, r diskRange, out 
 	if out.place == stream {
 		return c.stream(ctx, im, r, out.f, progress)
 	}
-	whole := r == diskRange{0, im.Size()}
-	if whole && !c.KeepGoing {
-		return nil, im.Extract(ctx, out.f, &dmg.ExtractOptions{Sparse: out.place == regular, Progress: progress})
-	}
 	cp := copier{
 		im:        im,
 		from:      r,
@@ -97,7 +94,31 @@ func (c *extractCmd) write(ctx context.Context, im *dmg.Image, r diskRange, out 
 		keepGoing: c.KeepGoing,
 		progress:  progress,
 	}
-	return cp.run(ctx)
+	if r == (diskRange{0, im.Size()}) {
+		return c.whole(ctx, &cp)
+	}
+	return cp.run(ctx, im.Chunks())
+}
+
+// whole copies the whole disk, on all cores even where it is one chunk. What is
+// lost of damaged chunks isn't known then: they are copied again.
+func (c *extractCmd) whole(ctx context.Context, cp *copier) ([]loss, error) {
+	damaged := make(map[dmg.Chunk]bool)
+	o := dmg.ExtractOptions{Sparse: cp.sparse, Progress: cp.progress}
+	if c.KeepGoing {
+		o.Damaged = func(err *dmg.ChunkError) error {
+			if !isDamage(err) {
+				return err
+			}
+			damaged[err.Chunk] = true
+			return nil
+		}
+	}
+	if err := cp.im.Extract(ctx, cp.to, &o); err != nil {
+		return nil, err
+	}
+	cp.progress = func(int64, int64) {} // all is done but for what is damaged
+	return cp.run(ctx, maps.Keys(damaged))
 }
 
 // stream copies the range to what can be written in order only.
@@ -108,7 +129,7 @@ func (c *extractCmd) stream(ctx context.Context, im *dmg.Image, r diskRange, w i
 		return nil, err
 	}
 	cp := copier{im: im, from: r, to: sequential{w}, inOrder: true, keepGoing: c.KeepGoing, progress: progress}
-	return cp.run(ctx)
+	return cp.run(ctx, im.Chunks())
 }
 
 // A streamWriter gives WriteTo what it lacks: a way to end, and progress.
