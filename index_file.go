@@ -391,6 +391,10 @@ func (u *unpacker) more() bool {
 
 // uvarint returns the next number, which must not exceed limit.
 func (u *unpacker) uvarint(limit uint64) (v uint64) {
+	if len(u.b) > 0 && u.b[0] < 0x80 && uint64(u.b[0]) <= limit { // as most are
+		v, u.b = uint64(u.b[0]), u.b[1:]
+		return v
+	}
 	for shift := 0; ; shift += 7 {
 		if len(u.b) == 0 && !u.more() {
 			return 0
