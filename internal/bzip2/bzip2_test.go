@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"testing"
 	"testing/iotest"
-	"time"
 
 	dsnet "github.com/dsnet/compress/bzip2"
 )
@@ -539,55 +538,6 @@ func TestLevel(t *testing.T) {
 				t.Errorf("block of %d in level %d: %d, %v", n, level, x.Len(), err)
 			}
 		}
-	}
-}
-
-// TestBombs decodes little data that claim much, and much that is nothing.
-func TestBombs(t *testing.T) {
-	n := 180_000
-	if raceEnabled {
-		n = 18_000
-	}
-	full := bomb(n)
-	small := &spec{used: 1, symbols: []int{0, 2}, crc: crcBitwise([]byte{0})}
-	tests := []struct {
-		name string
-		z    []byte
-		size int
-	}{
-		{"one byte 45 MB", compress(t, make([]byte, n*250), 9), n * 250},
-		{"256 MiB", stream(9, full, full, full, full, full, full), 6 * 259 * n},
-		{"10 MB of empty streams", bytes.Repeat(stream(9), 10<<20/14*n/180_000), 0},
-		{"10 MB of tiny blocks", bytes.Repeat(stream(9, small), n), n},
-	}
-	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			start := time.Now()
-			var s Stream
-			var b Block
-			var x Text
-			buf := make([]byte, 64<<10)
-			size := 0
-			s.Reset(bytes.NewReader(test.z))
-			var err error
-			for err = s.Next(&b); err == nil; err = s.Next(&b) {
-				b.Unwind(&x)
-				crc := uint32(0)
-				for c, err := x.Start(), error(nil); err == nil; {
-					var n int
-					n, err = x.Read(&c, buf)
-					size += n
-					crc = UpdateCRC(crc, buf[:n])
-				}
-				if crc != b.CRC() {
-					t.Fatal("checksum")
-				}
-			}
-			if err != io.EOF || size != test.size {
-				t.Errorf("%d bytes, %v; want %d", size, err, test.size)
-			}
-			t.Logf("%d bytes to %d in %v", len(test.z), size, time.Since(start))
-		})
 	}
 }
 
