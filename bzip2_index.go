@@ -300,6 +300,17 @@ const (
 	cursorLen = 15
 )
 
+// cursors returns how many cursors the record has of the last block known to
+// begin at or before off.
+func (s *checkpoints) cursors(chunk int, off int64) int {
+	i := s.find(chunk, off)
+	if i < 0 {
+		return 0
+	}
+	_, _, n := s.header(s.chunks[chunk][i].log)
+	return max(0, n-pointLen) / cursorLen
+}
+
 var errBlockRecord = fmt.Errorf("%w: a checkpoint of a bzip2 block is damaged", ErrIndex)
 
 // blockPoint returns the point of a block's record.

@@ -427,10 +427,12 @@ func (e *engine) blank(c *Chunk) (*decoder, error) {
 		old := e.reusable(c, memory)
 		few := a.used[useDecoders]+memory <= a.limit/4 && len(e.mu.parked) < maxParked
 		if old >= 0 && (!few || e.mu.parked[old].chunk < 0) {
-			return e.unpark(old), nil
+			d := e.unpark(old)
+			d.chunk = -1
+			return d, nil
 		}
 		if a.take(useDecoders, memory) {
-			return &decoder{codec: e.newCodec(c.Method, memory), method: c.Method, memory: memory, count: &e.count, fetch: fetcher{src: e.src}}, nil
+			return &decoder{chunk: -1, codec: e.newCodec(c.Method, memory), method: c.Method, memory: memory, count: &e.count, fetch: fetcher{src: e.src}}, nil
 		}
 		if e.makeRoom() {
 			continue

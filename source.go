@@ -205,13 +205,14 @@ func (e *engine) input(i int, end int64) (n int64, exact bool) {
 	}
 	last := points.before(i, end)
 	if c.Method == Bzip2 {
-		// All of the block is needed. The chunk's last one is no longer than
-		// the one before. An only one of 900,000 bytes of text may be a chunk of
-		// hdiutil's.
+		// All of the block is needed. Its cursors say whether it is the chunk's
+		// last one. Without them, that is no longer than the one before, and an
+		// only one may be a whole chunk as hdiutil makes them.
 		longest := int64(1 << 20)
 		if last.off > 0 {
 			longest = last.off - points.before(i, last.off-1).off
 		}
+		longest = max(longest, int64(points.cursors(i, end)+1)*cursorSpacing)
 		if c.Length-last.off <= longest {
 			return c.DataLength, true
 		}

@@ -204,7 +204,7 @@ func TestJoinedFetches(t *testing.T) {
 		{"ADC", disk, dmgtest.Options{ChunkSectors: 64, Codecs: []dmgtest.Method{dmgtest.ADC}}, 1, 1, 8, firstFetch},
 		{"bzip2", disk, dmgtest.Options{ChunkSectors: 64, Codecs: []dmgtest.Method{dmgtest.Bzip2}}, 1, 1, 8, firstFetch},
 		{"raw", disk, dmgtest.Options{ChunkSectors: 64, Codecs: []dmgtest.Method{dmgtest.Raw}}, 1, 1, 512, 0},
-				// What can't be joined is fetched apart, and only what is needed.
+		// What can't be joined is fetched apart, and only what is needed.
 		{"two codecs", disk, dmgtest.Options{ChunkSectors: 64, Codecs: mixed}, 33, 64, 130, firstFetch},
 		{"raw, shuffled", disk, dmgtest.Options{ChunkSectors: 64, Codecs: []dmgtest.Method{dmgtest.Raw}, Shuffle: true, Seed: 1}, 33, 64, 512, 0},
 		{"shuffled", disk, dmgtest.Options{ChunkSectors: 64, Shuffle: true, Seed: 1}, 33, 64, 130, 2 * joinGap},
@@ -280,8 +280,8 @@ func TestBzip2Fetches(t *testing.T) {
 // Where blocks are decoded ahead their data is fetched once.
 func TestAheadFetchesOnce(t *testing.T) {
 	withCores(t)
-	ti := workload{codecs: allCodecs[2:3], size: 12 << 20}.image(t)
-	for _, step := range []int{len(ti.disk), 6 << 20} {
+	ti := workload{codecs: allCodecs[2:3], size: fewer[int64](12<<20, 2)}.image(t)
+	for _, step := range []int{len(ti.disk), 5 << 20} {
 		im, counter := ti.counted(t, 64<<20)
 		ti.wayThrough(t, im, step)
 		limit := im.chunks[0].DataLength * 102 / 100

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -72,24 +73,29 @@ const openLimit = 4
 
 // requestTests are images and the most requests that a read of 4 KiB takes in
 // each: the first one of an image, and any with an index; then 16 MiB read in
-// steps of 32 KiB. A span between checkpoints comes at once. bzip2 goes on from
-// the start of a block, which has 900 kB at most, and LZFSE from the chunk's
-// start: they take more, as does decryption, which reads a span in pieces.
+// steps of 32 KiB, and written in one go. A span between checkpoints comes at
+// once, and so do a block of bzip2 and the data of small chunks that lie
+// together. LZFSE goes on from the chunk's start, and how much of the data is
+// needed is a guess.
 var requestTests = []struct {
 	name    string
 	content func(seed uint64, n int64) dmgtest.Content
 	options dmgtest.Options
 	encrypt bool
 
-	cold, indexed, sequential int64 // 0: not tried
+	cold, indexed, sequential, whole int64 // 0: not tried
+	indexedBytes                     int64 // that a read with an index fetches, at most
 }{
-	{"zlib one chunk", dmgtest.Mixed, dmgtest.Options{}, false, 64, 2, 60},
-	{"zlib 1 MiB chunks", dmgtest.Mixed, dmgtest.Options{ChunkSectors: dmgtest.DefaultChunk}, false, 6, 2, 90},
-	{"zlib 32 KiB chunks", dmgtest.Mixed, dmgtest.Options{ChunkSectors: 64}, false, 2, 2, 0},
-	{"zlib encrypted", dmgtest.Random, dmgtest.Options{ChunkSectors: dmgtest.DefaultChunk}, true, 28, 4, 0},
-	{"bzip2 one chunk", dmgtest.Mixed, dmgtest.Options{Codecs: []dmgtest.Method{dmgtest.Bzip2}}, false, 96, 6, 64},
-	{"LZFSE 1 MiB chunks", dmgtest.Mixed, dmgtest.Options{Codecs: []dmgtest.Method{dmgtest.LZFSE}, ChunkSectors: dmgtest.DefaultChunk}, false, 8, 8, 90},
-	{"raw", dmgtest.Mixed, dmgtest.Options{Codecs: []dmgtest.Method{dmgtest.Raw}}, false, 1, 1, 0},
+	{"zlib one chunk", dmgtest.Mixed, dmgtest.Options{}, false, 12, 2, 12, 10, 128 << 10},
+	{"zlib 1 MiB chunks", dmgtest.Mixed, dmgtest.Options{ChunkSectors: dmgtest.DefaultChunk}, false, 4, 2, 12, 20, 128 << 10},
+	// Each chunk is a piece of its own for the workers of WriteTo.
+	{"zlib 32 KiB chunks", dmgtest.Mixed, dmgtest.Options{ChunkSectors: 64}, false, 1, 2, 12, 640, 64 << 10},
+	// Decryption fetches in pieces.
+	{"zlib encrypted", dmgtest.Random, dmgtest.Options{ChunkSectors: dmgtest.DefaultChunk}, true, 12, 4, 100, 120, 256 << 10},
+	{"bzip2 one chunk", dmgtest.Mixed, dmgtest.Options{Codecs: []dmgtest.Method{dmgtest.Bzip2}}, false, 20, 2, 12, 20, 1 << 20},
+	{"bzip2 1 MiB chunks", dmgtest.Mixed, dmgtest.Options{Codecs: []dmgtest.Method{dmgtest.Bzip2}, ChunkSectors: dmgtest.DefaultChunk}, false, 2, 2, 12, 20, 1 << 20},
+	{"LZFSE 1 MiB chunks", dmgtest.Mixed, dmgtest.Options{Codecs: []dmgtest.Method{dmgtest.LZFSE}, ChunkSectors: dmgtest.DefaultChunk}, false, 4, 4, 12, 20, 1 << 20},
+	{"raw", dmgtest.Mixed, dmgtest.Options{Codecs: []dmgtest.Method{dmgtest.Raw}}, false, 1, 1, 0, 0, 64 << 10},
 }
 
 func TestRequests(t *testing.T) {
@@ -113,18 +119,31 @@ func TestRequests(t *testing.T) {
 			c.check("cold read", tt.cold, func() { c.read(size/4*3-mib/2, 4096) })
 			if tt.sequential > 0 {
 				c.open()
-				c.check("sequential", tt.sequential, func() {
+				got := c.check("sequential", tt.sequential, func() {
 					for off := int64(0); off < min(size, 16*mib); off += 32 << 10 {
 						c.read(off, 32<<10)
 					}
 				})
+				// It may have read ahead beyond the last byte, and a chunk has
+				// parts that compress better than others.
+				if most := c.stored(min(size, 16*mib)) + mib*3/2; got.bytes > most {
+					t.Errorf("sequential: %d bytes, more than %d", got.bytes, most)
+				}
+				c.open()
+				got = c.check("one go", tt.whole, func() { c.im.WriteTo(io.Discard) })
+				if most := c.stored(size) * 105 / 100; got.bytes > most && !tt.encrypt {
+					t.Errorf("one go: %d bytes, more than %d", got.bytes, most)
+				}
 			}
 
 			opts.Index = buildIndex(t, file, *opts)
 			c.check("open with index", openLimit, c.open)
 			rng := rand.New(rand.NewPCG(1, 2))
 			for range 20 {
-				c.check("read with index", tt.indexed, func() { c.read(rng.Int64N(size/4096)*4096, 4096) })
+				got := c.check("read with index", tt.indexed, func() { c.read(rng.Int64N(size/4096)*4096, 4096) })
+				if got.bytes > tt.indexedBytes {
+					t.Errorf("read with index: %d bytes, more than %d", got.bytes, tt.indexedBytes)
+				}
 			}
 		})
 	}
@@ -154,12 +173,24 @@ func (c *client) read(off, n int64) {
 	}
 }
 
-func (c *client) check(what string, limit int64, work func()) {
+// stored is how many bytes of the image the disk's first end bytes take: their
+// chunks in proportion.
+func (c *client) stored(end int64) (n int64) {
+	for chunk := range c.im.Chunks() {
+		if part := min(chunk.Length, end-chunk.Offset); part > 0 {
+			n += chunk.DataLength * part / chunk.Length
+		}
+	}
+	return n
+}
+
+func (c *client) check(what string, limit int64, work func()) cost {
 	got := c.server.cost(work)
 	c.t.Logf("%-16s %v", what, got)
 	if got.requests > limit {
 		c.t.Errorf("%s: %d requests, more than %d", what, got.requests, limit)
 	}
+	return got
 }
 
 // buildIndex makes an image's index where the image is near.
