@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"sync"
 )
 
@@ -75,6 +76,9 @@ func (im *Image) Extract(ctx context.Context, w io.WriterAt, o *ExtractOptions) 
 	if o == nil {
 		o = new(ExtractOptions)
 	}
+	if f, ok := w.(*os.File); ok {
+		w = &oneByOne{f: f}
+	}
 	write := func(b []byte, off int64) error {
 		k, err := w.WriteAt(b, off)
 		if err == nil && k < len(b) {
@@ -115,6 +119,20 @@ func (im *Image) Extract(ctx context.Context, w io.WriterAt, o *ExtractOptions) 
 		return fmt.Errorf("dmg: extract: complete up to byte %d: %w", end, err)
 	}
 	return nil
+}
+
+// oneByOne writes to a file from one goroutine at a time. File systems lock a
+// file while it is written to, and who waits for that in the kernel keeps a core
+// from decoding.
+type oneByOne struct {
+	sync.Mutex
+	f *os.File
+}
+
+func (o *oneByOne) WriteAt(p []byte, off int64) (int, error) {
+	o.Lock()
+	defer o.Unlock()
+	return o.f.WriteAt(p, off)
 }
 
 // BuildIndex makes the checkpoints of the whole disk, as reading all of it would:
