@@ -231,7 +231,9 @@ func (e *engine) input(i int, end int64) (n int64, exact bool) {
 func (e *engine) joined(i int, more int64) int64 {
 	c := &e.chunks[i]
 	method, start, end := c.Method, c.DataOffset, c.DataOffset+c.DataLength
-	for i++; i < len(e.chunks) && more > 0 && end-start < maxFetch; i++ {
+	const look = 256 // chunks, which may have no data
+	last := min(i+look, len(e.chunks)-1)
+	for i++; i <= last && more > 0 && end-start < maxFetch; i++ {
 		next := &e.chunks[i]
 		more -= max(0, next.Offset-c.end()) // a hole
 		c = next
