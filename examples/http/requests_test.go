@@ -116,7 +116,7 @@ func TestRequests(t *testing.T) {
 			c := client{t: t, server: serve(t, file), disk: disk, opts: opts}
 
 			c.check("open", openLimit, c.open)
-			c.check("cold read", tt.cold, func() { c.read(size/4*3-mib/2, 4096) })
+			c.check("cold read", tt.cold, func() { c.read(size/8*5+mib/2, 4096) })
 			if tt.sequential > 0 {
 				c.open()
 				got := c.check("sequential", tt.sequential, func() {
