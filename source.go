@@ -64,6 +64,7 @@ type fetcher struct {
 	// What the reader at work needs is set by the engine, for each turn.
 	want   int64 // up to which it needs the source's bytes, as far as that is known
 	guess  bool  // want is an estimate
+	most   int64 // up to which it may need them, where that is known; 0
 	beyond int64 // up to which what follows the chunk's data is of use to it
 	onward bool  // it goes on where it stopped, and will want more
 	across bool  // it came on from the chunk before, and will go on to the next
@@ -149,6 +150,9 @@ func (f *fetcher) next() int64 {
 		f.size = firstFetch
 	}
 	n := f.want - f.at
+	if n <= 0 && f.most > f.at {
+		n = f.most - f.at
+	}
 	if f.guess {
 		if n > 4*fetchBuffer {
 			n /= 2 // lest most of it is in vain
@@ -168,7 +172,10 @@ func (e *engine) expect(d *decoder, i int, t *turn, onward bool) {
 	c, f := &e.chunks[i], &d.fetch
 	d.until = t.end
 	in, exact := e.input(i, t.end)
-	f.want, f.guess, f.onward, f.beyond = c.DataOffset+in, !exact, onward, 0
+	f.want, f.guess, f.most, f.onward, f.beyond = c.DataOffset+in, !exact, 0, onward, 0
+	if exact && !onward && c.Method == Zlib {
+		f.want, f.most = c.DataOffset+e.likely(i, t.end, in), f.want
+	}
 	from := f.at
 	if d.chunk != i {
 		f.across = onward
@@ -223,6 +230,23 @@ func (e *engine) input(i int, end int64) (n int64, exact bool) {
 		return c.DataLength, true // what is left is not worth a call
 	}
 	return n, false
+}
+
+// likely returns how many bytes of zlib chunk i's data it probably takes to decode
+// up to byte end of the chunk, if all that may be needed are most: on average half
+// of those between two checkpoints are not.
+func (e *engine) likely(i int, end, most int64) int64 {
+	c, points := &e.chunks[i], &e.mu.points
+	last, next := points.before(i, end-1), points.from(i, end)
+	if next == 0 {
+		next = c.Length
+	}
+	span := most - last.in
+	n := last.in + codecsLook + span/8 + int64(float64(span)*(float64(end-last.off)/float64(next-last.off)))
+	if n > most-pageSize/8 {
+		return most // what is left is not worth a call
+	}
+	return n
 }
 
 // joined returns the end in the source of the data that is worth being fetched
