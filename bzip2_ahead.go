@@ -1,6 +1,7 @@
 package dmg
 
 import (
+	"runtime"
 	"sync"
 
 	"github.com/go-dmg/dmg/internal/bzip2"
@@ -28,16 +29,18 @@ const (
 // ahead decodes the coming blocks of a bzip2 chunk on several cores. Blocks are
 // found by the 48 bits that they begin with. These may turn up inside a block by
 // chance or by design: what is decoded there is thrown away, because the block
-// before doesn't end there. One reader takes the blocks in order.
+// before doesn't end there. One reader takes the blocks in order, and then stops
+// the workers; the ahead can be started again, in another chunk too.
 type ahead struct {
+	team   []*aheadWorker
+	memory int64 // accounted for
+
 	chunk   *Chunk
 	stop    chan struct{}
 	workers sync.WaitGroup
-	memory  int64 // accounted for
-
-	scan  scanner
-	found chan *found // in the order in which they stand in the data
-	head  *found      // taken from found, and yet to be used
+	scan    scanner
+	found   chan *found // in the order in which they stand in the data
+	head    *found      // taken from found, and yet to be used
 }
 
 // found is a place that looks like a block's start, and what it decodes to.
@@ -69,19 +72,27 @@ func (w *aheadWorker) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// newAhead starts workers that decode what looks like a block of chunk c between
-// bytes at and end of its data, of which the first have been fetched.
-func newAhead(src countingSource, c *Chunk, at, end int64, fetched []byte, workers int) *ahead {
-	a := &ahead{chunk: c, stop: make(chan struct{})}
-	a.scan = scanner{src: src, off: c.DataOffset + at, end: c.DataOffset + min(end+blockTail, c.DataLength), base: at, last: end - codecsLook}
-	a.scan.begin(fetched)
-	texts := 2 * workers
-	a.found = make(chan *found, texts) // never full: a worker needs a text before it searches
-	a.workers.Add(workers)
+// newAhead returns an ahead of so many workers, at rest.
+func newAhead(src countingSource, workers int) *ahead {
+	a := &ahead{memory: aheadShared + int64(workers)*aheadMemory}
+	a.scan.src = src
 	for range workers {
 		w := &aheadWorker{fetch: fetcher{src: src}, texts: make(chan *bzip2.Text, 2)}
 		w.texts <- new(bzip2.Text)
 		w.texts <- new(bzip2.Text)
+		a.team = append(a.team, w)
+	}
+	return a
+}
+
+// start has the workers decode what looks like a block of chunk c between bytes
+// at and end of its data, of which the first have been fetched.
+func (a *ahead) start(c *Chunk, at, end int64, fetched []byte) {
+	a.chunk, a.stop, a.head = c, make(chan struct{}), nil
+	a.scan.begin(c, at, end, fetched)
+	a.found = make(chan *found, 2*len(a.team)) // never full: a worker needs a text before it searches
+	a.workers.Add(len(a.team))
+	for _, w := range a.team {
 		go func() {
 			defer a.workers.Done()
 			for a.work(w) {
@@ -92,13 +103,16 @@ func newAhead(src countingSource, c *Chunk, at, end int64, fetched []byte, worke
 		a.workers.Wait()
 		close(a.found)
 	}()
-	return a
 }
 
-// close ends the workers and waits for them.
-func (a *ahead) close() {
+// rest ends the workers and waits for them.
+func (a *ahead) rest() {
 	close(a.stop)
-	for range a.found {
+	if a.head != nil {
+		a.head.free <- a.head.text
+	}
+	for f := range a.found {
+		f.free <- f.text
 	}
 }
 
@@ -112,6 +126,7 @@ func (a *ahead) work(w *aheadWorker) bool {
 	}
 	f := a.search(w)
 	if f == nil {
+		w.texts <- text
 		return false
 	}
 	f.text, f.free = text, w.texts
@@ -196,10 +211,17 @@ type scanner struct {
 	keep     int // of buf: what is before this bit is of no use
 }
 
-// begin makes the bytes at s.off that have been fetched the first to be searched.
-func (s *scanner) begin(fetched []byte) {
+// begin makes bytes at and following of chunk c's data the first to be searched,
+// of which some have been fetched, and those up to end the last.
+func (s *scanner) begin(c *Chunk, at, end int64, fetched []byte) {
+	if s.buf == nil {
+		s.buf = make([]byte, 0, aheadShared)
+	}
+	s.off, s.end = c.DataOffset+at, c.DataOffset+min(end+blockTail, c.DataLength)
+	s.base, s.last = at, end-codecsLook
+	s.bit, s.keep = 0, 0
 	fetched = fetched[:min(int64(len(fetched)), max(0, s.end-s.off))]
-	s.buf = append(make([]byte, 0, aheadShared), fetched...)
+	s.buf = append(s.buf[:0], fetched...)
 	s.off += int64(len(fetched))
 }
 
@@ -275,5 +297,61 @@ func (s *scanner) fill(stop <-chan struct{}) bool {
 	}
 	s.buf = s.buf[:len(s.buf)+k]
 	s.off += int64(k)
+	return true
+}
+
+// newAhead puts other cores to work on the coming blocks of d's bzip2 chunk, from
+// byte at of its data on and as far as the reader at work needs them: as many
+// cores as there are, if memory allows for two at least. It waits for none.
+func (e *engine) newAhead(d *decoder, at int64) *ahead {
+	const least = 2
+	cores := runtime.GOMAXPROCS(0)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	a := e.mu.standby
+	e.mu.standby = nil
+	if a == nil {
+		workers := int(min(int64(cores), (e.idle()-aheadShared)/aheadMemory))
+		memory := aheadShared + int64(workers)*aheadMemory
+		if workers < least || !e.takeNow(memory) {
+			return nil
+		}
+		e.collect(memory)
+		a = newAhead(e.src, workers)
+	}
+	c := &e.chunks[d.chunk]
+	end, _ := e.input(d.chunk, d.until)
+	a.start(c, at, end, d.fetch.fetched(c.DataOffset+at))
+	return a
+}
+
+// endAhead stops what newAhead started, and keeps it for the next.
+func (e *engine) endAhead(a *ahead) {
+	a.rest()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.mu.standby == nil {
+		e.mu.standby = a
+	} else {
+		e.mu.account.release(useDecoders, a.memory)
+		e.dropped(a.memory)
+	}
+	e.wake()
+}
+
+// idle returns how much memory newAhead may take: what is free, and what is
+// cached, but for an eighth of the limit. Readers that have a decoder keep it.
+func (e *engine) idle() int64 {
+	a := &e.mu.account
+	return a.limit - a.limit/8 - a.total() + a.used[useCache]
+}
+
+// takeNow takes memory for decoders without waiting for it.
+func (e *engine) takeNow(n int64) bool {
+	for !e.mu.account.take(useDecoders, n) {
+		if !e.makeRoom() {
+			return false
+		}
+	}
 	return true
 }

@@ -164,8 +164,7 @@ func (z *bzip2Codec) takeAhead() bool {
 // rest ends what was decoded ahead.
 func (z *bzip2Codec) rest() {
 	if z.ahead != nil {
-		z.ahead.close()
-		z.e.releaseMemory(z.ahead.memory)
+		z.e.endAhead(z.ahead)
 		z.ahead = nil
 	}
 }

@@ -146,6 +146,9 @@ func checkAtRest(tb testing.TB, e *engine) {
 	for _, d := range e.mu.parked {
 		want[useDecoders] += d.memory
 	}
+	if a := e.mu.standby; a != nil {
+		want[useDecoders] += a.memory
+	}
 	for key, p := range e.mu.cache.pages {
 		if p.pins != 0 || p.growing || !p.cached {
 			tb.Errorf("at rest: page %v has %d pins, growing %v, cached %v", key, p.pins, p.growing, p.cached)

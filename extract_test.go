@@ -144,10 +144,13 @@ func checkIdle(t *testing.T, im *Image, before int) {
 	for _, d := range im.mu.parked {
 		decoders += d.memory
 	}
+	if a := im.mu.standby; a != nil {
+		decoders += a.memory
+	}
 	c := &im.mu.cache
 	pages := int64(c.fresh.len+c.recent.len+len(c.spare)) * pageSize
-	if used := &im.mu.account.used; used[useDecoders] != decoders || used[useCache] != pages {
-		t.Errorf("%d bytes are taken for decoders, %d are parked; %d for pages, there are %d", used[useDecoders], decoders, used[useCache], pages)
+	if used := &im.mu.account.used; used[useDecoders] != decoders || used[useCache] != pages || used[useBuffers] != 0 {
+		t.Errorf("%d bytes are taken for decoders, %d are parked; %d for pages, there are %d; %d for buffers", used[useDecoders], decoders, used[useCache], pages, used[useBuffers])
 	}
 	if total := im.mu.account.total(); total > im.mu.account.limit {
 		t.Errorf("%d bytes are taken of %d", total, im.mu.account.limit)
@@ -189,7 +192,7 @@ func leastLimit(t *testing.T, im *Image) int64 {
 	}
 	const checkpoints = 700 << 10 // of what the tests read, at most
 	lane := int64(laneBuffers * minLaneBuffer)
-	return max(most+lane, most*laneShare/(laneShare-1)) + checkpoints
+	return most + lane + checkpoints
 }
 
 // The methods that images may have, with all others in the same image.

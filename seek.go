@@ -1,10 +1,10 @@
 package dmg
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
-	"runtime"
 	"slices"
 	"sync"
 )
@@ -28,9 +28,11 @@ type engine struct {
 		turns   []*turn    // at work
 		spare   []*turn    // for use again
 		parked  []*decoder // least recently used first
+		standby *ahead     // at rest, to be used again; may be nil
 		points  checkpoints
+		garbage garbage
 		waiting int       // readers that wait for memory
-		freed   sync.Cond // a decoder was parked
+		freed   sync.Cond // a decoder was parked, or other memory came free
 	}
 }
 
@@ -212,6 +214,7 @@ func (e *engine) copyPage(pg *page, p []byte, off int64) int {
 	n := copy(p, pg.buf[off%pageSize:hi])
 	e.mu.Lock()
 	e.mu.cache.unpin(pg)
+	e.wake()
 	e.mu.Unlock()
 	e.count.cacheHits.Add(1)
 	return n
@@ -286,7 +289,7 @@ func (e *engine) acquire(i int, off int64, t *turn) (d *decoder, err error) {
 	}
 	t.pos = from
 	c := &e.chunks[i]
-	if d, err = e.blank(c); err != nil {
+	if d, err = e.blank(context.Background(), c); err != nil {
 		return nil, err
 	}
 	e.expect(d, i, t, off == 0 && d.fetch.follows(c.DataOffset))
@@ -366,180 +369,4 @@ func (e *engine) chunkError(d *decoder, c *Chunk, err error) error {
 		e.mu.Unlock()
 	}
 	return &ChunkError{*c, err}
-}
-
-// near is the parked decoder from which a read would go on.
-type near struct {
-	index int   // among the parked ones, -1 if there is none
-	reach int64 // the place before the read where it can be, -1
-}
-
-// nearestParked finds the decoder of chunk i that can go on nearest before off.
-func (e *engine) nearestParked(i int, off int64) near {
-	best := near{-1, -1}
-	for k, d := range e.mu.parked {
-		if d.chunk != i {
-			continue
-		}
-		if reach := d.codec.reach(d, off); reach > best.reach {
-			best = near{k, reach}
-		}
-	}
-	return best
-}
-
-// unpark takes the decoder at index k of the parked ones.
-func (e *engine) unpark(k int) *decoder {
-	d := e.mu.parked[k]
-	e.mu.parked = slices.Delete(e.mu.parked, k, k+1)
-	return d
-}
-
-// park keeps a decoder for the read that goes on where it stands. If it failed
-// or is at the chunk's end only its memory is of use.
-func (e *engine) park(d *decoder, err error) {
-	if err != nil || d.pos == d.length {
-		d.chunk = -1
-	}
-	e.mu.parked = append(e.mu.parked, d)
-	if e.mu.waiting > 0 {
-		e.mu.freed.Broadcast()
-	}
-}
-
-// maxParked is how many decoders are parked at most while readers take new ones:
-// each read looks through all of them.
-const maxParked = 128
-
-// blank returns a decoder for c that stands nowhere: a new one, or a parked one
-// whose place is given up. Decoders may fill a quarter of the limit before
-// parked ones are reused, which is enough for many sequential readers. A reader
-// that can't have one yet waits.
-func (e *engine) blank(c *Chunk) (*decoder, error) {
-	e.mu.Unlock()
-	memory, err := decoderMemory(e.src, c) // may read the source
-	e.mu.Lock()
-	if err != nil {
-		return nil, err
-	}
-	a := &e.mu.account
-	for {
-		old := e.reusable(c, memory)
-		few := a.used[useDecoders]+memory <= a.limit/4 && len(e.mu.parked) < maxParked
-		if old >= 0 && (!few || e.mu.parked[old].chunk < 0) {
-			d := e.unpark(old)
-			d.chunk = -1
-			return d, nil
-		}
-		if a.take(useDecoders, memory) {
-			return &decoder{chunk: -1, codec: e.newCodec(c.Method, memory), method: c.Method, memory: memory, count: &e.count, fetch: fetcher{src: e.src}}, nil
-		}
-		if e.makeRoom() {
-			continue
-		}
-		if a.used[useDecoders] == 0 && e.mu.points.yield() {
-			continue
-		}
-		if a.used[useDecoders] == 0 {
-			return nil, &ChunkError{*c, fmt.Errorf("%w: its decoder takes %d bytes of %d", ErrMemoryLimit, memory, a.limit)}
-		}
-		e.wait()
-	}
-}
-
-// reusable returns the index of the parked decoder that c can best have, -1 if
-// none is large enough: one that is done with the data before c's, else the one
-// that was used longest ago.
-func (e *engine) reusable(c *Chunk, memory int64) int {
-	old := -1
-	for k, d := range e.mu.parked {
-		switch {
-		case d.method != c.Method || d.memory < memory:
-		case d.chunk < 0 && d.fetch.follows(c.DataOffset):
-			return k
-		case old < 0 || d.chunk < 0 && e.mu.parked[old].chunk >= 0:
-			old = k
-		}
-	}
-	return old
-}
-
-// wait returns when memory may have become free.
-func (e *engine) wait() {
-	e.mu.waiting++
-	e.mu.freed.Wait()
-	e.mu.waiting--
-}
-
-// retire parks a decoder that has nothing to go on with.
-func (e *engine) retire(d *decoder) {
-	e.mu.Lock()
-	d.pos = d.length
-	e.park(d, nil)
-	e.mu.Unlock()
-}
-
-// makeRoom gives back the memory of a parked decoder, or of a cached page.
-func (e *engine) makeRoom() bool {
-	if e.mu.cache.shrink() {
-		return true
-	}
-	if len(e.mu.parked) == 0 {
-		return false
-	}
-	d := e.unpark(0)
-	e.mu.account.release(useDecoders, d.memory)
-	return true
-}
-
-// newAhead puts other cores to work on the coming blocks of d's bzip2 chunk, from
-// byte at of its data on and as far as the reader at work needs them: as many
-// cores as there are, if memory allows for two at least. It waits for none.
-func (e *engine) newAhead(d *decoder, at int64) *ahead {
-	const least = 2
-	workers, memory := least, int64(aheadShared+least*aheadMemory)
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if runtime.GOMAXPROCS(0) < least || e.spare() < memory || !e.takeNow(memory) {
-		return nil
-	}
-	for workers < runtime.GOMAXPROCS(0) && e.spare() >= aheadMemory && e.takeNow(aheadMemory) {
-		workers++
-		memory += aheadMemory
-	}
-	c := &e.chunks[d.chunk]
-	end, _ := e.input(d.chunk, d.until)
-	a := newAhead(e.src, c, at, end, d.fetch.fetched(c.DataOffset+at), workers)
-	a.memory = memory
-	return a
-}
-
-// spare returns how much memory takeNow can find, about.
-func (e *engine) spare() int64 {
-	n := e.mu.account.limit - e.mu.account.total()
-	n += int64(len(e.mu.cache.pages)+len(e.mu.cache.spare)) * pageSize
-	for _, d := range e.mu.parked {
-		n += d.memory
-	}
-	return n
-}
-
-// takeNow takes memory for decoders without waiting for it.
-func (e *engine) takeNow(n int64) bool {
-	for !e.mu.account.take(useDecoders, n) {
-		if !e.makeRoom() {
-			return false
-		}
-	}
-	return true
-}
-
-// releaseMemory gives memory taken for decoders back.
-func (e *engine) releaseMemory(n int64) {
-	e.mu.Lock()
-	e.mu.account.release(useDecoders, n)
-	if e.mu.waiting > 0 {
-		e.mu.freed.Broadcast()
-	}
-	e.mu.Unlock()
 }

@@ -303,13 +303,3 @@ func (e *engine) widen(d *decoder, n int64) {
 		}
 	}
 }
-
-// takeCached takes memory for a decoder, from the cache if need be.
-func (e *engine) takeCached(n int64) bool {
-	for !e.mu.account.take(useDecoders, n) {
-		if !e.mu.cache.shrink() {
-			return false
-		}
-	}
-	return true
-}

@@ -1,0 +1,240 @@
+package dmg
+
+import (
+	"context"
+	"fmt"
+)
+
+// batch is a part of a piece on its way to be delivered.
+type batch struct {
+	*piece
+	at   int64
+	b    []byte // nil for zeros
+	n    int64  // of zeros
+	err  error  // why the piece ends before its end
+	last bool
+}
+
+// lane is a worker's way to the receiver.
+type lane struct {
+	run     *pipelineRun
+	batches chan batch
+	free    chan []byte // as many as laneBuffers
+	buf     []byte      // being filled
+	begin   int64       // offset on the disk of its first byte
+}
+
+// work decodes one piece. It reports whether there was one.
+func (l *lane) work() bool {
+	p, err := l.run.claim()
+	if p == nil {
+		return false
+	}
+	at := p.off
+	if err == nil {
+		at, err = l.fill(p)
+	}
+	if p.d != nil {
+		p.d.codec.rest()
+		l.run.e.retire(p.d)
+	}
+	return l.flush(p) && l.send(batch{piece: p, at: at, err: err, last: true})
+}
+
+// fill decodes the piece into buffers. It returns how far it got.
+func (l *lane) fill(p *piece) (int64, error) {
+	e := l.run.e
+	if p.zero {
+		if !l.send(batch{piece: p, at: p.off, n: p.end - p.off}) {
+			return p.off, l.run.ctx.Err()
+		}
+		return p.end, nil
+	}
+	c := &e.chunks[p.chunk]
+	switch {
+	case c.Method == Raw:
+		return l.fillRaw(p, c)
+	case p.d == nil:
+		_, err := e.readChunk(p.chunk, []byte{0}, 0) // says what is unsupported
+		return p.off, err
+	}
+	return l.fillDecoded(p, c)
+}
+
+func (l *lane) fillRaw(p *piece, c *Chunk) (int64, error) {
+	for at := p.off; ; {
+		if at == p.end {
+			return at, nil
+		}
+		b := l.room(p, at)
+		if b == nil {
+			return at, l.run.ctx.Err()
+		}
+		b = b[:min(int64(len(b)), p.end-at)]
+		n, err := l.run.e.readRaw(c, b, at-c.Offset)
+		l.buf = l.buf[:len(l.buf)+n]
+		at += int64(n)
+		if err != nil {
+			return at, err
+		}
+	}
+}
+
+func (l *lane) fillDecoded(p *piece, c *Chunk) (int64, error) {
+	e, d := l.run.e, p.d
+	at, from, to := p.off, p.off-c.Offset, p.end-c.Offset
+	err := d.start(c, p.chunk, from)
+	for err == nil && d.pos < to {
+		if l.run.ctx.Err() != nil {
+			return at, l.run.ctx.Err()
+		}
+		pos := d.pos
+		var b []byte
+		b, err = d.decode(to - pos)
+		b = b[min(int64(len(b)), max(0, from-pos)):]
+		for len(b) > 0 {
+			space := l.room(p, at)
+			if space == nil {
+				return at, l.run.ctx.Err()
+			}
+			n := copy(space, b)
+			l.buf = l.buf[:len(l.buf)+n]
+			at += int64(n)
+			b = b[n:]
+		}
+	}
+	if err == nil && to == c.Length {
+		err = d.finish()
+	}
+	if err != nil {
+		err = e.chunkError(d, c, err)
+	}
+	return at, err
+}
+
+// room returns the free part of the buffer, for byte at of the disk: a new
+// buffer if that is full. It is nil when the run is over.
+func (l *lane) room(p *piece, at int64) []byte {
+	if l.buf != nil && len(l.buf) == cap(l.buf) && !l.flush(p) {
+		return nil
+	}
+	if l.buf == nil {
+		select {
+		case l.buf = <-l.free:
+			l.buf, l.begin = l.buf[:0], at
+		case <-l.run.ctx.Done():
+			return nil
+		}
+	}
+	return l.buf[len(l.buf):cap(l.buf)]
+}
+
+// flush passes the buffer on.
+func (l *lane) flush(p *piece) bool {
+	if l.buf == nil {
+		return true
+	}
+	b := l.buf
+	l.buf = nil
+	return l.send(batch{piece: p, at: l.begin, b: b})
+}
+
+func (l *lane) send(b batch) bool {
+	select {
+	case l.batches <- b:
+		return true
+	case <-l.run.ctx.Done():
+		return false
+	}
+}
+
+// deliver passes on what the worker decodes, until it is done or the run is
+// over.
+func (l *lane) deliver() {
+	for b := range l.batches {
+		if l.run.ctx.Err() != nil {
+			continue // the worker is about to notice
+		}
+		if l.run.ordered {
+			select {
+			case <-b.turn:
+			case <-l.run.ctx.Done():
+				continue
+			}
+		}
+		if err := l.run.receive(b); err != nil {
+			l.run.fail(b.piece, b.at, err)
+			continue
+		}
+		if b.b != nil {
+			l.free <- b.b
+		}
+	}
+}
+
+// A lane's buffers, in bytes.
+const (
+	maxLaneBuffer = 256 << 10
+	minLaneBuffer = 16 << 10 // under a low memory limit
+	laneBuffers   = 4        // in each lane
+)
+
+// What lanes may take of the limit. It is little, because what they hold is no
+// one else's until the run is over: the lanes of one run, and the lanes of all
+// runs, before another has to wait. A run that finds the first share taken has
+// one lane of small buffers.
+const (
+	laneShare  = 16 // one part of so many
+	lanesShare = 4
+)
+
+// laneBuffer returns the size of the buffers in the lanes of a run.
+func (e *engine) laneBuffer(workers int) int64 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	a := &e.mu.account
+	n := (a.limit/laneShare - a.used[useBuffers]) / laneBuffers / int64(workers)
+	return max(minLaneBuffer, min(maxLaneBuffer, n))
+}
+
+// takeLane takes memory for the i-th lane of a run. The first waits for it until
+// ctx is done; the others are done without.
+func (e *engine) takeLane(ctx context.Context, i int, memory int64) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	a := &e.mu.account
+	tooLow := fmt.Errorf("%w: %d bytes have no room for a buffer", ErrMemoryLimit, a.limit)
+	share := a.limit / lanesShare
+	if i > 0 {
+		share = a.limit / laneShare
+	}
+	for {
+		taken := a.used[useBuffers]
+		fits := taken == 0 || taken+memory <= share
+		switch {
+		case fits && a.take(useBuffers, memory):
+			e.collect(memory)
+			return nil
+		case fits && e.mayFit(memory) && e.makeRoom():
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case i > 0:
+			return tooLow
+		case fits && !e.mayFit(memory) && e.atWork() == 0:
+			if !e.mu.points.yield() {
+				return tooLow
+			}
+		default:
+			e.wait()
+		}
+	}
+}
+
+// releaseLane gives the memory of a lane back.
+func (e *engine) releaseLane(memory int64) {
+	e.mu.Lock()
+	e.mu.account.release(useBuffers, memory)
+	e.dropped(memory)
+	e.wake()
+	e.mu.Unlock()
+}

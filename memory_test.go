@@ -1,0 +1,90 @@
+package dmg
+
+import (
+	"errors"
+	"math/rand/v2"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-dmg/dmg/internal/dmgtest"
+)
+
+// Readers of chunks for which there is memory go on beside readers of one whose
+// decoder can't have it: these are told.
+func TestDecoderTooLarge(t *testing.T) {
+	ti := workload{codecs: []dmgtest.Method{dmgtest.Zlib, dmgtest.Bzip2}, chunk: 256, size: 2 << 20}.image(t)
+	im := ti.open(t, 1<<20, nil)
+	if n, err := decoderMemory(im.src, &im.chunks[1]); n <= 1<<20 || err != nil {
+		t.Fatalf("%v takes %d, %v: the test tests nothing", im.chunks[1], n, err)
+	}
+	var wg sync.WaitGroup
+	for r := range 16 {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			rng := rand.New(rand.NewPCG(uint64(r), 1))
+			for range 100 {
+				c := &im.chunks[rng.IntN(len(im.chunks))]
+				off := c.Offset + rng.Int64N(c.Length-1000)
+				if c.Method != Bzip2 {
+					ti.mustRead(t, im, off, 1000)
+				} else if _, err := im.ReadAt(make([]byte, 1000), off); !errors.Is(err, ErrMemoryLimit) {
+					t.Errorf("a read in %v: %v, want ErrMemoryLimit", c, err)
+				}
+			}
+		}()
+	}
+	within(t, "reading beside what doesn't fit", wg.Wait)
+}
+
+// R6: what is on the heap keeps to the limit, garbage included, whatever the
+// codecs and however many readers.
+func TestHeapKeepsToLimit(t *testing.T) {
+	if raced() {
+		t.Skip("the race detector allocates")
+	}
+	for _, w := range []workload{
+		{codecs: allCodecs, chunk: 512, size: 8 << 20},
+		{codecs: allCodecs[2:3], size: 8 << 20},
+		{codecs: allCodecs[1:2], size: 16 << 20},
+	} {
+		t.Run(w.String(), func(t *testing.T) {
+			ti := w.image(t)
+			for _, limit := range []int64{12 << 20, 32 << 20} {
+				buffers := make([][]byte, 16)
+				for i := range buffers {
+					buffers[i] = make([]byte, 100_000)
+				}
+				im := ti.open(t, limit, nil)
+				before := heapInUse()
+				end := time.Now().Add(time.Second)
+				var wg sync.WaitGroup
+				for r, p := range buffers {
+					wg.Add(1)
+					go func() {
+						defer wg.Done()
+						rng := rand.New(rand.NewPCG(uint64(r), 2))
+						for time.Now().Before(end) {
+							off := rng.Int64N(int64(len(ti.disk) - len(p)))
+							ti.mustReadInto(t, im, p[:1+rng.IntN(len(p)-1)], off)
+						}
+					}()
+				}
+				most := int64(0)
+				for time.Now().Before(end) {
+					var m runtime.MemStats
+					runtime.ReadMemStats(&m)
+					most = max(most, int64(m.HeapInuse)-before)
+					time.Sleep(5 * time.Millisecond)
+				}
+				wg.Wait()
+				t.Logf("limit %d MiB: %.1f MiB at most", limit>>20, float64(most)/(1<<20))
+				if most > limit+8<<20 {
+					t.Errorf("limit %d: %d bytes more of heap are in use", limit, most)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,113 @@
+package dmg
+
+import (
+	"context"
+	"fmt"
+	"slices"
+)
+
+// near is the parked decoder from which a read would go on.
+type near struct {
+	index int   // among the parked ones, -1 if there is none
+	reach int64 // the place before the read where it can be, -1
+}
+
+// nearestParked finds the decoder of chunk i that can go on nearest before off.
+func (e *engine) nearestParked(i int, off int64) near {
+	best := near{-1, -1}
+	for k, d := range e.mu.parked {
+		if d.chunk != i {
+			continue
+		}
+		if reach := d.codec.reach(d, off); reach > best.reach {
+			best = near{k, reach}
+		}
+	}
+	return best
+}
+
+// unpark takes the decoder at index k of the parked ones.
+func (e *engine) unpark(k int) *decoder {
+	d := e.mu.parked[k]
+	e.mu.parked = slices.Delete(e.mu.parked, k, k+1)
+	return d
+}
+
+// park keeps a decoder for the read that goes on where it stands. If it failed
+// or is at the chunk's end only its memory is of use.
+func (e *engine) park(d *decoder, err error) {
+	if err != nil || d.pos == d.length {
+		d.chunk = -1
+	}
+	e.mu.parked = append(e.mu.parked, d)
+	e.wake()
+}
+
+// maxParked is how many decoders are parked at most while readers take new ones:
+// each read looks through all of them.
+const maxParked = 128
+
+// blank returns a decoder for c that stands nowhere: a new one, or a parked one
+// whose place is given up. Decoders may fill a quarter of the limit before
+// parked ones are reused, which is enough for many sequential readers. A reader
+// that can't have one yet waits, until ctx is done.
+func (e *engine) blank(ctx context.Context, c *Chunk) (*decoder, error) {
+	e.mu.Unlock()
+	memory, err := decoderMemory(e.src, c) // may read the source
+	e.mu.Lock()
+	if err != nil {
+		return nil, err
+	}
+	a := &e.mu.account
+	for {
+		old := e.reusable(c, memory)
+		few := a.used[useDecoders]+memory <= a.limit/4 && len(e.mu.parked) < maxParked
+		if old >= 0 && (!few || e.mu.parked[old].chunk < 0) {
+			d := e.unpark(old)
+			d.chunk = -1
+			return d, nil
+		}
+		if a.take(useDecoders, memory) {
+			e.collect(memory)
+			return &decoder{chunk: -1, codec: e.newCodec(c.Method, memory), method: c.Method, memory: memory, count: &e.count, fetch: fetcher{src: e.src}}, nil
+		}
+		switch {
+		case e.mayFit(memory):
+			// What is in the way is being copied from: that takes no time.
+			if !e.makeRoom() {
+				e.wait()
+			}
+		case ctx.Err() != nil:
+			return nil, context.Cause(ctx)
+		case e.atWork() > 0:
+			e.wait()
+		case !e.mu.points.yield():
+			return nil, &ChunkError{*c, fmt.Errorf("%w: its decoder takes %d bytes of %d", ErrMemoryLimit, memory, a.limit)}
+		}
+	}
+}
+
+// reusable returns the index of the parked decoder that c can best have, -1 if
+// none is large enough: one that is done with the data before c's, else the one
+// that was used longest ago.
+func (e *engine) reusable(c *Chunk, memory int64) int {
+	old := -1
+	for k, d := range e.mu.parked {
+		switch {
+		case d.method != c.Method || d.memory < memory:
+		case d.chunk < 0 && d.fetch.follows(c.DataOffset):
+			return k
+		case old < 0 || d.chunk < 0 && e.mu.parked[old].chunk >= 0:
+			old = k
+		}
+	}
+	return old
+}
+
+// retire parks a decoder that has nothing to go on with.
+func (e *engine) retire(d *decoder) {
+	e.mu.Lock()
+	d.pos = d.length
+	e.park(d, nil)
+	e.mu.Unlock()
+}
