@@ -19,10 +19,15 @@ const cursorSpacing = 8 << 10
 // the same however the block is read.
 const unwindFrom = 256 << 10
 
-// bzip2Memory is what a bzip2Codec holds: a block, its text, the stream's
-// tables, buffers, and the block's cursors, which are as many as its output makes
-// them: 46 MB at most.
-const bzip2Memory = bzip2.BlockMemory + bzip2.TextMemory + bzip2.StreamMemory + maxDecode + 256<<10
+// A read that is to go less far than this in a block of which cursors are known
+// does without the links, which take as long to make as some fifty kilobytes take
+// to read: it walks to the cursor before it from the one behind it.
+const spansUpTo = 64 << 10
+
+// bzip2Memory is what a bzip2Codec holds: a block with ranks, its text, the
+// stream's tables, buffers, and the block's cursors, which are as many as its
+// output makes them: 46 MB at most.
+const bzip2Memory = bzip2.BlockMemory + bzip2.RankMemory + bzip2.TextMemory + bzip2.StreamMemory + maxDecode + 256<<10
 
 // bzip2Codec decodes bzip2 chunks. Its checkpoints are the starts of blocks,
 // and for each block the cursors at which a read can begin inside it.
@@ -36,6 +41,7 @@ type bzip2Codec struct {
 
 	ahead    *ahead // decodes coming blocks, while a reader has far to go
 	detached bool   // stream is not where the block ends
+	spans    bool   // the next block is to be read by spans
 
 	point   bzip2.Point    // of the block
 	after   bzip2.Point    // where the block ends
@@ -43,6 +49,8 @@ type bzip2Codec struct {
 	begin   int64          // offset in the chunk of the block's first byte, -1 if none is decoded
 	at      bzip2.Cursor   // of the next byte
 	unwound bool           // text is the block's
+	spanned bool           // text is a span of the block
+	span    []bzip2.Cursor // where the walks through it begin
 	cursors []bzip2.Cursor // of the block, in order of Out, from its start
 	walked  int64          // bytes decoded in one go, over blocks
 	sum     uint32         // CRC of the block's bytes before at
@@ -56,7 +64,7 @@ func newBzip2Codec(e *engine) *bzip2Codec { return &bzip2Codec{e: e, text: new(b
 // start goes to the last block known to begin at or before off, and in it to
 // the last cursor.
 func (z *bzip2Codec) start(d *decoder, off int64) error {
-	z.d, z.begin, z.walked, z.detached = d, -1, 0, false
+	z.d, z.begin, z.walked, z.detached, z.spans = d, -1, 0, false, false
 	z.e.mu.Lock()
 	d.pos = z.e.mu.points.nearest(d.chunk, off)
 	z.record = z.e.mu.points.record(z.record[:0], d.chunk, off)
@@ -71,6 +79,7 @@ func (z *bzip2Codec) start(d *decoder, off int64) error {
 	}
 	d.fetch.skip(p.In / 8)
 	z.stream.Resume(&d.fetch, p)
+	z.spans = len(z.record) > pointLen && d.until-off < spansUpTo
 	if err := z.next(); err != nil {
 		return err
 	}
@@ -112,11 +121,15 @@ func (z *bzip2Codec) decodeBlock() (err error) {
 	if z.point, err = z.stream.Peek(); err != nil {
 		return err
 	}
-	if err := z.stream.Next(&z.block); err != nil {
+	decode := z.stream.Next
+	if z.spans {
+		decode, z.spans = z.stream.NextRanked, false
+	}
+	if err := decode(&z.block); err != nil {
 		return err
 	}
 	z.after = z.stream.Point()
-	z.at, z.crc, z.unwound = z.block.Start(), z.block.CRC(), false
+	z.at, z.crc, z.unwound, z.spanned = z.block.Start(), z.block.CRC(), false, false
 	return nil
 }
 
@@ -205,15 +218,22 @@ func (z *bzip2Codec) read(p []byte) ([]byte, error) {
 	stop := int64(z.at.Out)/cursorSpacing*cursorSpacing + cursorSpacing
 	p = p[:min(int64(len(p)), stop-int64(z.at.Out))]
 	further := stop > int64(z.cursors[len(z.cursors)-1].Out)
-	if !z.unwound && (max(z.walked, z.d.until-z.d.pos) >= unwindFrom || further && z.begin+stop <= z.d.until) {
+	far := int64(unwindFrom)
+	if z.block.Ranked() {
+		far = spansUpTo
+	}
+	if !z.unwound && (max(z.walked, z.d.until-z.d.pos) >= far || further && z.begin+stop <= z.d.until) {
 		z.block.Unwind(z.text)
 		z.unwound = true
 	}
 	var n int
 	var err error
-	if z.unwound {
+	switch {
+	case z.unwound:
 		n, err = z.text.Read(&z.at, p)
-	} else {
+	case z.block.Ranked():
+		n, err = z.readSpan(p)
+	default:
 		n, err = z.block.Read(&z.at, p)
 	}
 	z.walked += int64(n)
@@ -224,6 +244,62 @@ func (z *bzip2Codec) read(p []byte) ([]byte, error) {
 		z.cursors = append(z.cursors, z.at)
 	}
 	return p[:n], err
+}
+
+// maxSpan is the most text that is between two cursors and what the second of
+// them may skip: a byte of it more for each four of output.
+const maxSpan = cursorSpacing + cursorSpacing/4 + 2<<10
+
+// readSpan decodes bytes of the block, which has ranks, from the span that z.at
+// is in.
+func (z *bzip2Codec) readSpan(p []byte) (int, error) {
+	for {
+		if z.spanned {
+			n, err := z.text.Read(&z.at, p)
+			if err == io.EOF && int(z.at.Pos) < z.block.Len() {
+				if err = nil; n == 0 {
+					z.spanned = false
+					continue
+				}
+			}
+			return n, err
+		}
+		if !z.findSpan() {
+			return z.block.Read(&z.at, p)
+		}
+		if z.block.UnwindSpan(z.text, z.span) != nil {
+			if int(z.span[len(z.span)-1].Pos) < z.block.Len() {
+				return 0, errBlockRecord
+			}
+			// The walk began at the block's end, and the block is to blame.
+			return z.block.Read(&z.at, p)
+		}
+		z.spanned = true
+	}
+}
+
+// findSpan sets z.span to the cursors from z.at on to the first behind the bytes
+// that the reader wants, or to the block's end.
+func (z *bzip2Codec) findSpan() bool {
+	want := z.d.until - z.begin
+	z.span = append(z.span[:0], z.at)
+	for i := int(z.at.Out/cursorSpacing) + 1; i <= len(z.cursors); i++ {
+		c := z.block.EndCursor()
+		if i < len(z.cursors) {
+			c = z.cursors[i]
+		}
+		if c.Pos-uint32(c.Skip) <= z.at.Pos {
+			continue
+		}
+		if c.Pos-z.span[len(z.span)-1].Pos > maxSpan {
+			return false
+		}
+		z.span = append(z.span, c)
+		if int64(c.Out) >= want {
+			break
+		}
+	}
+	return len(z.span) > 1
 }
 
 // endBlock checks the block's CRC and keeps its cursors, after its last byte.
@@ -268,7 +344,7 @@ func (z *bzip2Codec) seek(d *decoder, off int64) {
 	if !z.unwound && z.walked > 0 {
 		z.walked = unwindFrom
 	}
-	z.at = z.cursor(off)
+	z.at, z.spanned = z.cursor(off), false
 	d.pos = z.begin + int64(z.at.Out)
 	z.whole = z.at.Out == 0
 	z.sum = 0

@@ -160,6 +160,85 @@ func TestBzip2BadRecord(t *testing.T) {
 	}
 }
 
+// Short cold reads do without the links of their block, wherever they are in it
+// and across its end; those that follow have them.
+func TestBzip2Spans(t *testing.T) {
+	ti := bzip2Image(t)
+	im := ti.open(t, bzip2Memory+fetchBuffer+256<<10, nil)
+	ti.wayThrough(t, im, 1<<20)
+	points := im.mu.points.chunks[0]
+	ranked := func() bool {
+		im.mu.Lock()
+		defer im.mu.Unlock()
+		return len(im.mu.parked) == 1 && im.mu.parked[0].codec.(*bzip2Codec).block.Ranked()
+	}
+	rng := rand.New(rand.NewPCG(8, 1))
+	size := int64(len(ti.disk))
+	spans := 0
+	for k := range fewer(300, 30) {
+		// Away from the block that the last read left behind.
+		p := points[(k*3+1)%len(points)]
+		off := p.off + rng.Int64N(120_000)
+		switch rng.IntN(4) {
+		case 0: // at the block's start, or the end of the one before
+			off = p.off + rng.Int64N(3000) - 1500
+		case 1: // at a cursor
+			off = p.off + cursorSpacing*rng.Int64N(12) + rng.Int64N(3) - 1
+		}
+		off = max(0, min(off, size-1))
+		n := 1 + rng.Int64N([]int64{10, 4096, 20_000}[rng.IntN(3)])
+		ti.mustRead(t, im, off, int(n))
+		if !ranked() {
+			continue
+		}
+		spans++
+		switch rng.IntN(4) {
+		case 0: // on
+			ti.mustRead(t, im, min(size-1, off+n), 5000)
+		case 1: // on, far
+			ti.mustRead(t, im, min(size-1, off+n), 90_000)
+		case 2: // near
+			ti.mustRead(t, im, max(0, off-7000), 5000)
+		}
+	}
+	if reads := fewer(300, 30); spans < reads/3 {
+		t.Errorf("%d of %d reads did without links", spans, reads)
+	}
+}
+
+// A cursor with another row is noticed: a read gives the right bytes or an error.
+func TestBzip2BentCursor(t *testing.T) {
+	ti := bzip2Image(t)
+	im := ti.open(t, 64<<20, nil)
+	ti.wayThrough(t, im, 1<<20)
+	place := im.mu.points.chunks[0][1].off
+	good := im.mu.points.record(nil, 0, place)
+	const row = 7 // bytes into a cursor
+	failed := 0
+	for k := range 10 {
+		bent := bytes.Clone(good)
+		bent[pointLen+k*cursorLen+row+2] ^= 1
+		for j := range 10 {
+			im := ti.open(t, 16<<20, nil)
+			im.mu.Lock()
+			im.mu.points.add(0, place, 1000, bent)
+			im.mu.Unlock()
+			p := make([]byte, 1000)
+			off := place + int64(j)*cursorSpacing + 100
+			_, err := im.ReadAt(p, off)
+			if err == nil && !bytes.Equal(p, ti.disk[off:][:len(p)]) || err != nil && !errors.Is(err, ErrIndex) {
+				t.Errorf("cursor %d bent, read behind cursor %d: %v", k, j, err)
+			}
+			if err != nil {
+				failed++
+			}
+		}
+	}
+	if failed < 10 {
+		t.Errorf("%d reads noticed a bent cursor", failed)
+	}
+}
+
 // A chunk may hold several streams, empty ones too, and bytes after the last.
 func TestBzip2Streams(t *testing.T) {
 	disk := dmgtest.Text(1, 600<<10).Bytes()

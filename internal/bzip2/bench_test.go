@@ -90,6 +90,10 @@ func BenchmarkStage(b *testing.B) {
 		if _, err := io.CopyN(io.Discard, readerFunc(func(q []byte) (int, error) { return d.x.Read(&mid, q) }), int64(d.b.Len()/2)); err != nil {
 			b.Fatal(err)
 		}
+		span := []Cursor{mid, mid}
+		if _, err := d.x.Read(&span[1], d.buf[:8192]); err != nil {
+			b.Fatal(err)
+		}
 		var out bytes.Buffer
 		out.Grow(1 << 20)
 		for c, err := d.x.Start(), error(nil); err == nil; {
@@ -103,7 +107,7 @@ func BenchmarkStage(b *testing.B) {
 				d.s.Next(&d.b)
 			},
 			"link": func() {
-				d.b.link(d.s.d.bwt[:d.b.Len()], countsOf(d.s.d.bwt[:d.b.Len()]))
+				d.b.link()
 			},
 			"unwind": func() { d.b.Unwind(&d.x) },
 			"read": func() {
@@ -118,7 +122,17 @@ func BenchmarkStage(b *testing.B) {
 				c := mid
 				d.b.Read(&c, d.buf[:4096])
 			},
+			"next and the span of 4096 bytes": func() {
+				d.s.Resume(bytes.NewReader(in), p)
+				d.s.NextRanked(&d.b)
+				d.b.UnwindSpan(&d.x, span)
+				c := mid
+				d.x.Read(&c, d.buf[:4096])
+			},
 			"4096 bytes at a cursor": func() {
+				if d.x.begin > 0 {
+					d.b.Unwind(&d.x)
+				}
 				c := mid
 				d.x.Read(&c, d.buf[:4096])
 			},
@@ -137,15 +151,6 @@ func BenchmarkStage(b *testing.B) {
 type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
-
-// countsOf counts the bytes of p, as readData does on its way.
-func countsOf(p []byte) *[256]uint32 {
-	counts := new([256]uint32)
-	for _, c := range p {
-		counts[c]++
-	}
-	return counts
-}
 
 func BenchmarkFindBlock(b *testing.B) {
 	p := mixed(1<<20, 12)

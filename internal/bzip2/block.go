@@ -15,12 +15,18 @@ const (
 // transform: a link from every byte of its text to the next. Reading a piece
 // of it from a Cursor costs one cache miss a byte and nothing else; Unwind
 // decodes all of it in a fraction of the time that a read from end to end
-// takes.
+// takes. A block may have ranks instead, which are there much sooner, but good
+// only for UnwindSpan.
 //
 // The zero value is an empty block for Stream.Next to fill. Reads may run
-// concurrently with each other, not with Next or Unwind.
+// concurrently with each other, not with Next or Unwind, and not while the
+// block has ranks.
 type Block struct {
-	links  []uint32
+	bwt    *column  // the transform's last column,
+	size   int      // and how much of it there is
+	room   []uint32 // for links, or for the steps of ranks
+	links  []uint32 // none if the block has ranks
+	ranks  ranks
 	origin uint32 // row of the first byte
 	crc    uint32
 	start  Point
@@ -41,32 +47,36 @@ func (b *Block) CRC() uint32 { return b.crc }
 
 // Len returns how many bytes of text the block holds: its size before runs are
 // expanded, which is the size that the stream's level limits.
-func (b *Block) Len() int { return len(b.links) }
+func (b *Block) Len() int { return b.size }
 
 // Start returns the cursor of the block's first byte.
 func (b *Block) Start() Cursor { return Cursor{Row: b.origin} }
 
-// link sets the links from the transform's last column. The rows are sorted by
-// their first byte and, for equal ones, keep the order that those bytes have in
-// the last column; so each byte of it finds its row by counting.
+// Ranked reports whether the block has ranks.
+func (b *Block) Ranked() bool { return b.size > 0 && len(b.links) == 0 }
+
+// clear makes the block empty.
+func (b *Block) clear() { b.size, b.links = 0, b.links[:0] }
+
+// link sets the links from the transform's last column, in the place of ranks.
+// The rows are sorted by their first byte and, for equal ones, keep the order
+// that those bytes have in the last column; so each byte of it finds its row by
+// counting.
 //
 // Counting up from the first byte and down from the last one at once halves the
 // time in which a count waits for the same one to be stored just before. The
 // transform is there to make equal bytes meet: a third of them and more are in
 // eights that are counted as one.
-func (b *Block) link(bwt []byte, counts *[256]uint32) {
-	if cap(b.links) < len(bwt) {
-		b.links = make([]uint32, roundUp(len(bwt)))
+func (b *Block) link() {
+	if len(b.room) < b.size {
+		b.room = make([]uint32, roundUp(b.size))
 	}
-	b.links = b.links[:len(bwt)]
-	links := b.links
-	var up, down [256]uint32 // the next row of each byte, and the one after its last
-	sum := uint32(0)
-	for c, n := range counts {
-		up[c] = sum
-		sum += n
-		down[c] = sum
-	}
+	b.links = b.room[:b.size]
+	bwt, links := b.bwt[:b.size], b.links
+	up := b.ranks.first  // the next row of each byte, and
+	var down [256]uint32 // the one after its last
+	copy(down[:], up[1:])
+	down[255] = uint32(b.size)
 	i, j := 0, len(bwt)
 	for j-i >= 16 {
 		w := binary.LittleEndian.Uint64(bwt[i:])
@@ -119,8 +129,11 @@ func roundUp(n int) int {
 // does not fit the block gives ErrCursor; one of another block may fit by
 // chance, and then the bytes are wrong.
 func (b *Block) Read(c *Cursor, p []byte) (int, error) {
-	if !c.fits(len(b.links)) {
+	if !c.fits(b.size) {
 		return 0, ErrCursor
+	}
+	if b.Ranked() {
+		b.link()
 	}
 	links, row, pos := b.links, c.Row, int(c.Pos)
 	for range c.Skip {
@@ -140,7 +153,8 @@ func (b *Block) Read(c *Cursor, p []byte) (int, error) {
 // unscramble undoes what bzip2 0.9 did to blocks that its sort was slow on: it
 // flipped the low bit of some bytes. The places are known by their offset in
 // the text, so the text is put in order, and linked in that order.
-func (b *Block) unscramble(text []byte) {
+func (b *Block) unscramble() {
+	text := b.bwt[:b.size]
 	row := b.origin
 	for i := range text {
 		l := b.links[row]

@@ -49,9 +49,11 @@ func (e *Error) Error() string {
 func (e *Error) Unwrap() error { return e.Class }
 
 // Memory that the types hold at most, in bytes. Nothing is allocated from what
-// data says but a block's links and text, in the size that it decoded to.
+// data says but a block's links and text, in the size that it decoded to, and
+// ranks, in the size that the stream's level allows.
 const (
-	BlockMemory  = 4*maxLevel*levelSize + 16<<10
+	BlockMemory  = 5*maxLevel*levelSize + 16<<10
+	RankMemory   = markMemory // more, of a Block that has had ranks
 	TextMemory   = maxLevel*levelSize + 320<<10
-	StreamMemory = maxLevel*levelSize + inputLen + 96<<10
+	StreamMemory = inputLen + 96<<10
 )

@@ -752,9 +752,14 @@ func TestAllocs(t *testing.T) {
 		r   bytes.Reader
 		buf = make([]byte, 10_000)
 	)
+	r.Reset(z)
+	s.Reset(&r)
+	s.NextRanked(&b)
+	span := []Cursor{b.Start(), b.EndCursor()}
 	n := testing.AllocsPerRun(5, func() {
 		r.Reset(z)
-		for s.Reset(&r); s.Next(&b) == nil; {
+		for s.Reset(&r); s.NextRanked(&b) == nil; {
+			b.UnwindSpan(&x, span)
 			c := b.Start()
 			b.Read(&c, buf)
 			b.Unwind(&x)

@@ -42,6 +42,9 @@ func (c *Cursor) valid() bool {
 		c.run.equal <= runLen && (c.run.pending == 0 || c.run.equal == 0)
 }
 
+// at is where in the text the next byte of its row is.
+func (c *Cursor) at() uint32 { return c.Pos - uint32(c.Skip) }
+
 // advance moves c by n bytes of output to pos in a text of size bytes, and
 // returns what a Read of want bytes does.
 func (c *Cursor) advance(n, want, pos, size int) (int, error) {

@@ -17,15 +17,22 @@ const (
 // eightOnes makes eight equal bytes of one.
 const eightOnes = 0x0101010101010101
 
-// decoder is what decoding a block needs besides the block: its tables and the
-// transformed bytes.
+// column has room for the transform's last column, which is what the codes stand
+// for.
+type column [maxLevel*levelSize + slack]byte
+
+// decoder is what decoding a block needs besides the block: its tables, and where
+// the results go.
 type decoder struct {
 	used      [256]byte // the bytes that occur, in order
 	selectors [maxSelectors]uint8
 	tables    [maxTables]table
-	digit     int                               // place in its run of the next symbol
-	counts    [256]uint32                       // how often each byte occurs in the transform
-	bwt       *[maxLevel*levelSize + slack]byte // the transform's last column
+	digit     int         // place in its run of the next symbol
+	counts    [256]uint32 // how often each byte occurs in the column
+	bwt       *column
+
+	steps []uint32 // of ranks; nil if they are not asked for
+	run   int      // number of the run that the next symbol begins
 }
 
 // header is what stands before a block's data.
@@ -147,6 +154,7 @@ func (d *decoder) readData(r *bitReader, h *header, size int) (int, string) {
 	d.digit = 0
 	m.init(d.used[:h.used])
 	clear(d.counts[:])
+	d.run = 1
 	n := 0
 	for _, sel := range d.selectors[:h.selectors] {
 		t := &d.tables[sel]
@@ -296,6 +304,8 @@ func (m *mover) makeRoom(j uint64) {
 func (d *decoder) write(syms []entry, bytes *[groupSize]byte, n, size int) int {
 	out := d.bwt
 	digit := d.digit
+	steps, number := d.steps, d.run
+	ranked := steps != nil
 	for i, e := range syms[:min(len(syms), len(bytes))] {
 		// A run's length is a number whose digits are 1 and 2, the lowest
 		// first: each digit can be written as soon as it comes. All else is
@@ -305,6 +315,11 @@ func (d *decoder) write(syms []entry, bytes *[groupSize]byte, n, size int) int {
 		count := 1 << ((digit + int(e>>14&1)) & 63)
 		digit -= run
 		c := bytes[i]
+		if ranked {
+			// What only adds to a run leaves its step for the next run to set.
+			steps[number] = d.counts[c] - uint32(n)
+			number += 1 + run
+		}
 		d.counts[c] += uint32(count)
 		// 8 copies, which the next symbol overwrites where they are too many.
 		binary.LittleEndian.PutUint64(out[n:n+8:n+8], uint64(c)*eightOnes)
@@ -313,7 +328,7 @@ func (d *decoder) write(syms []entry, bytes *[groupSize]byte, n, size int) int {
 		}
 		n += count
 	}
-	d.digit = digit
+	d.digit, d.run = digit, number
 	return n
 }
 

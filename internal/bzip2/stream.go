@@ -123,14 +123,21 @@ func (s *Stream) Peek() (Point, error) {
 // A worker that was only told of a magic at some bit resumes there, with the
 // highest level and any CRC, and calls Next once: what is no block fails soon
 // and at the cost of one block at most.
-func (s *Stream) Next(b *Block) error {
-	b.links = b.links[:0]
+func (s *Stream) Next(b *Block) error { return s.next(b, false) }
+
+// NextRanked is Next for one who wants a few bytes of the block, between cursors
+// that are known: if it can be the block has ranks. A Read or an Unwind of it
+// makes links of them first.
+func (s *Stream) NextRanked(b *Block) error { return s.next(b, true) }
+
+func (s *Stream) next(b *Block, ranked bool) error {
+	b.clear()
 	if _, err := s.Peek(); err != nil {
 		return err
 	}
 	b.start = s.point
-	if s.err = s.block(b); s.err != nil {
-		b.links = b.links[:0]
+	if s.err = s.block(b, ranked); s.err != nil {
+		b.clear()
 		return s.err
 	}
 	b.end = s.r.in()
@@ -140,7 +147,7 @@ func (s *Stream) Next(b *Block) error {
 }
 
 // block decodes a block from after its magic.
-func (s *Stream) block(b *Block) error {
+func (s *Stream) block(b *Block, ranked bool) error {
 	size := s.point.Level * levelSize
 	h, msg := s.d.readHeader(&s.r, s.point.Level)
 	if s.r.over() {
@@ -149,9 +156,8 @@ func (s *Stream) block(b *Block) error {
 	if msg != "" {
 		return s.corrupt(msg)
 	}
-	if s.d.bwt == nil {
-		s.d.bwt = new([maxLevel*levelSize + slack]byte)
-	}
+	ranked = ranked && !h.random // whose text is not what the column says
+	s.d.into(b, ranked, size)
 	n, msg := s.d.readData(&s.r, &h, size)
 	switch {
 	case s.r.over():
@@ -161,10 +167,15 @@ func (s *Stream) block(b *Block) error {
 	case h.origin >= n:
 		return s.corrupt("origin outside the block")
 	}
-	b.crc, b.origin = h.crc, uint32(h.origin)
-	b.link(s.d.bwt[:n], &s.d.counts)
+	b.crc, b.origin, b.size = h.crc, uint32(h.origin), n
+	b.ranks.order(&s.d.counts)
+	if ranked {
+		b.ranks.mark(b.bwt, n, s.d.used[0])
+		return nil
+	}
+	b.link()
 	if h.random {
-		b.unscramble(s.d.bwt[:n])
+		b.unscramble()
 	}
 	return nil
 }

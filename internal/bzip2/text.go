@@ -1,6 +1,9 @@
 package bzip2
 
-import "sort"
+import (
+	"io"
+	"sort"
+)
 
 const (
 	// chains is how many walks Unwind has under way at once. Each waits for
@@ -34,15 +37,19 @@ type walk struct {
 	first, last int32 // its pieces
 }
 
-// Text is the text of a block, in order but for runs, which are still short.
-// It takes a quarter of the room of a Block and reads at the speed of a copy.
+// Text is the text of a block, in order but for runs, which are still short, or
+// a span of that. It takes a fifth of the room of a Block and reads at the speed
+// of a copy.
 //
-// The zero value is empty, for Block.Unwind to fill. Reads may run
-// concurrently with each other, not with Unwind.
+// The zero value is empty, for Block.Unwind to fill, or UnwindSpan. Reads may
+// run concurrently with each other, not with these.
 type Text struct {
 	arena  []byte
-	size   int
+	size   int     // of the block's text
+	begin  uint32  // of what is there of it,
+	end    uint32  // and how far it goes
 	pieces []piece // in the order of the text
+	origin uint32  // row of the block's first byte
 	crc    uint32
 	from   int64 // in bits: where the block begins,
 	to     int64 // and where it ends
@@ -51,23 +58,21 @@ type Text struct {
 	found []piece // in the order they were found
 }
 
-// Len returns how many bytes of text there are.
+// Len returns how many bytes of text the block has.
 func (t *Text) Len() int { return t.size }
 
 // CRC returns what Block.CRC does.
 func (t *Text) CRC() uint32 { return t.crc }
 
-// Start returns the cursor of the first byte, good for the Block too.
+// Start returns the cursor of the block's first byte, good for the Block too.
 func (t *Text) Start() Cursor {
-	if len(t.pieces) == 0 {
-		return Cursor{}
-	}
-	return Cursor{Row: t.pieces[0].row}
+	return Cursor{Row: t.origin}
 }
 
-// Read does what Block.Read does, with the same cursors.
+// Read does what Block.Read does, with the same cursors. A span ends as a block
+// does, with io.EOF; a cursor before it or behind it gives ErrCursor.
 func (t *Text) Read(c *Cursor, p []byte) (int, error) {
-	if !c.fits(t.size) {
+	if !c.fits(t.size) || c.Pos < t.begin || c.Pos > t.end {
 		return 0, ErrCursor
 	}
 	pos := c.Pos
@@ -86,7 +91,11 @@ func (t *Text) Read(c *Cursor, p []byte) (int, error) {
 	if i >= 0 && len(t.pieces) > 0 {
 		t.place(c, pos, min(i, len(t.pieces)-1))
 	}
-	return c.advance(n, len(p), int(pos), t.size)
+	n, err := c.advance(n, len(p), int(pos), t.size)
+	if err != nil && t.end < uint32(t.size) {
+		err = io.EOF // the length of a run comes behind the span
+	}
+	return n, err
 }
 
 // place sets the row of c, which is at pos, by the piece that holds it: i, or
@@ -106,14 +115,12 @@ func (t *Text) place(c *Cursor, pos uint32, i int) {
 // end they are put in order, from the walk that starts at the text's first
 // byte. Several walks at once then wait for memory together.
 func (b *Block) Unwind(t *Text) {
-	n := len(b.links)
-	t.size, t.crc = n, b.crc
-	t.from, t.to = b.start.In, b.end
-	t.pieces, t.found, t.walks = t.pieces[:0], t.found[:0], t.walks[:0]
-	if need := n + chains*pieceLen; cap(t.arena) < need {
-		t.arena = make([]byte, roundUp(n)+chains*pieceLen)
+	if b.Ranked() {
+		b.link()
 	}
-	t.arena = t.arena[:cap(t.arena)]
+	t.set(b)
+	n := b.size
+	t.end = uint32(n)
 	if n > shortLen {
 		t.mark(b)
 		t.walkAll(b.links)
@@ -126,6 +133,19 @@ func (b *Block) Unwind(t *Text) {
 		t.pieces = t.pieces[:0]
 	}
 	t.walkOne(b)
+}
+
+// set makes t that of b, with nothing there of it.
+func (t *Text) set(b *Block) {
+	n := b.size
+	t.size, t.origin, t.crc = n, b.origin, b.crc
+	t.from, t.to = b.start.In, b.end
+	t.begin, t.end = 0, 0
+	t.pieces, t.found, t.walks = t.pieces[:0], t.found[:0], t.walks[:0]
+	if need := n + chains*pieceLen; cap(t.arena) < need {
+		t.arena = make([]byte, roundUp(n)+chains*pieceLen)
+	}
+	t.arena = t.arena[:cap(t.arena)]
 }
 
 // mark chooses the starts and marks their links with the number of the walk.
@@ -165,7 +185,7 @@ func (t *Text) walkAll(links []uint32) {
 	var c [chains]chain
 	started := 0
 	for i := range c {
-		c[i] = t.begin(started, 0)
+		c[i] = t.startWalk(started, 0)
 		started++
 	}
 	base, k := 0, 0
@@ -178,8 +198,8 @@ func (t *Text) walkAll(links []uint32) {
 				t.finish(links, &c, base, k)
 				return
 			}
-			t.end(&c[i], base+i*pieceLen, k)
-			c[i] = t.begin(started, k)
+			t.endWalk(&c[i], base+i*pieceLen, k)
+			c[i] = t.startWalk(started, k)
 			started++
 		}
 		if k < pieceLen-1 {
@@ -193,8 +213,8 @@ func (t *Text) walkAll(links []uint32) {
 	}
 }
 
-// begin returns a chain on walk w that writes its first byte at k.
-func (t *Text) begin(w, k int) chain {
+// startWalk returns a chain on walk w that writes its first byte at k.
+func (t *Text) startWalk(w, k int) chain {
 	return chain{link: t.walks[w].link, walk: int32(w), from: k, row: t.walks[w].row}
 }
 
@@ -261,8 +281,8 @@ func (t *Text) turn(links []uint32, c *chain, lane, k int) {
 	c.from = 0
 }
 
-// end ends the chain's walk before k; its link is that of a start.
-func (t *Text) end(c *chain, lane, k int) {
+// endWalk ends the chain's walk before k; its link is that of a start.
+func (t *Text) endWalk(c *chain, lane, k int) {
 	t.add(c, lane, k)
 	t.walks[c.walk].next = int32(c.link & linkRow)
 }
@@ -292,7 +312,7 @@ func (t *Text) finish(links []uint32, c *[chains]chain, base, k int) {
 			t.turn(links, c, base+i*pieceLen, k)
 			at = t.walkOn(links, c, at)
 		} else {
-			t.end(c, base+i*pieceLen, k)
+			t.endWalk(c, base+i*pieceLen, k)
 		}
 	}
 }
@@ -308,7 +328,7 @@ func (t *Text) walkOn(links []uint32, c *chain, at int) int {
 			k++
 		}
 		if c.link&linkMark != 0 {
-			t.end(c, at, k)
+			t.endWalk(c, at, k)
 			return at + k
 		}
 		t.turn(links, c, at, k)
