@@ -65,9 +65,9 @@ func (s *spanTest) check(cursors ...Cursor) error {
 		if !bytes.HasPrefix(s.out[at:], s.buf[:n]) || at+n != int(c.Out) {
 			return fmt.Errorf("%d other bytes at %d", n, at)
 		}
-		// The cursor is good for the whole text too, where the span has no more.
+		// The cursor is good for the links too, where the span has no more.
 		d := c
-		if m, _ := s.x.Read(&d, s.buf[:100]); !bytes.HasPrefix(s.out[c.Out:], s.buf[:m]) || m < min(100, len(s.out)-int(c.Out)) {
+		if m, _ := s.whole.Read(&d, s.buf[:100]); !bytes.HasPrefix(s.out[c.Out:], s.buf[:m]) || m < min(100, len(s.out)-int(c.Out)) {
 			return fmt.Errorf("behind a span, at %d: %d other bytes", c.Out, m)
 		}
 		if err == nil {
@@ -217,6 +217,18 @@ func TestSpanCursors(t *testing.T) {
 				t.Errorf("%v, want %v", err, tt.err)
 			}
 		})
+	}
+	// Spans of whole pieces, and nearly: a cursor at the end has its row.
+	for n := 1022; n < 1027; n++ {
+		from := s.whole.Start()
+		s.whole.Read(&from, s.buf[:700])
+		to := from
+		for to.Pos < from.Pos+uint32(n) {
+			s.whole.Read(&to, s.buf[:1])
+		}
+		if err := s.check(from, to); err != nil {
+			t.Errorf("%d bytes of text: %v", n, err)
+		}
 	}
 	// A span has nothing before it and nothing behind.
 	if err := s.ranked.UnwindSpan(&s.y, c[3:5]); err != nil {
