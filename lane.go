@@ -172,9 +172,10 @@ func (l *lane) deliver() {
 	}
 }
 
-// A lane's buffers, in bytes.
+// A lane's buffers, in bytes. With larger ones, what is written is no longer in the
+// second-level cache: extracting took a third longer at 256 KiB.
 const (
-	maxLaneBuffer = 256 << 10
+	maxLaneBuffer = 64 << 10
 	minLaneBuffer = 16 << 10 // under a low memory limit
 	laneBuffers   = 4        // in each lane
 )
