@@ -24,6 +24,7 @@ type decoder struct {
 	pos    int64 // offset in the chunk of the next byte
 	length int64 // of the chunk
 	until  int64 // where the reader at work wants to get
+	once   bool  // whoever reads all of a chunk is not expected to come again
 	count  *counters
 }
 

@@ -71,7 +71,8 @@ type ExtractOptions struct {
 // Extract writes the disk to w, out of order and from several goroutines at a
 // time. It stops at the first error that Damaged doesn't pass over, or when ctx is
 // done, after the reads and writes under way; the error says up to which offset
-// everything was written, and wraps the cause.
+// everything was written, and wraps the cause. It leaves no checkpoints in zlib
+// chunks of a megabyte or less.
 func (im *Image) Extract(ctx context.Context, w io.WriterAt, o *ExtractOptions) error {
 	if o == nil {
 		o = new(ExtractOptions)
@@ -90,6 +91,7 @@ func (im *Image) Extract(ctx context.Context, w io.WriterAt, o *ExtractOptions) 
 	p := pipeline{
 		e:        &im.engine,
 		workers:  o.Workers,
+		once:     true,
 		progress: o.Progress,
 		data:     func(_ int, off int64, b []byte) error { return write(b, off) },
 		zeros: func(ctx context.Context, _ int, off, n int64) error {

@@ -83,6 +83,7 @@ func (l *lane) fillRaw(p *piece, c *Chunk) (int64, error) {
 func (l *lane) fillDecoded(p *piece, c *Chunk) (int64, error) {
 	e, d := l.run.e, p.d
 	at, from, to := p.off, p.off-c.Offset, p.end-c.Offset
+	d.once = l.run.once
 	err := d.start(c, p.chunk, from)
 	for err == nil && d.pos < to {
 		if l.run.ctx.Err() != nil {

@@ -64,7 +64,7 @@ func (e *engine) blank(ctx context.Context, c *Chunk) (*decoder, error) {
 		few := a.used[useDecoders]+memory <= a.limit/4 && len(e.mu.parked) < maxParked
 		if old >= 0 && (!few || e.mu.parked[old].chunk < 0) {
 			d := e.unpark(old)
-			d.chunk = -1
+			d.chunk, d.once = -1, false
 			return d, nil
 		}
 		if a.take(useDecoders, memory) {

@@ -30,6 +30,7 @@ type pipeline struct {
 	// with it the others are delivered all the same.
 	lost func(i int, err *ChunkError) error
 
+	once     bool // what is decoded is not expected to be read again
 	progress func(done, total int64)
 	done     struct {
 		sync.Mutex

@@ -65,10 +65,14 @@ func (z *zlibCodec) start(d *decoder, off int64) error {
 	return nil
 }
 
+// A chunk of this length that is read once, for good, gets no checkpoints: they
+// would take a tenth of the time, and save two milliseconds if it is read again.
+const onceLength = 1 << 20
+
 // plan sets when the next checkpoint is due.
 func (z *zlibCodec) plan(spacing int64) {
 	z.due = roundUp(z.d.pos+1, spacing)
-	if z.due >= z.d.length {
+	if z.due >= z.d.length || z.d.once && z.d.length <= onceLength {
 		z.due = math.MaxInt64
 	}
 }
