@@ -1,0 +1,93 @@
+package dmg_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// readmeProgram is a program around one of the README's examples, which all use
+// some of these packages.
+const readmeProgram = `package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"net/http"
+	"time"
+
+	"github.com/go-dmg/dmg"
+)
+
+var (
+	_ context.Context
+	_ = errors.Is
+	_ = fmt.Println
+	_ = log.Fatal
+	_ http.Handler
+	_ time.Time
+)
+
+func example(ctx context.Context, im *dmg.Image) {
+EXAMPLE
+}
+
+func main() { example(context.Background(), nil) }
+`
+
+// The README's examples compile.
+func TestReadme(t *testing.T) {
+	goTool, err := exec.LookPath("go")
+	if err != nil {
+		t.Skip("there is no go command")
+	}
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	examples := regexp.MustCompile("(?ms)^```go\n(.*?)^```$").FindAllSubmatch(readme, -1)
+	if len(examples) < 4 {
+		t.Fatalf("%d examples", len(examples))
+	}
+	dir := t.TempDir()
+	for _, m := range examples {
+		text := string(m[1])
+		// One that opens an image does so in a scope of its own.
+		text = "{\n" + text + "}\n"
+		name := filepath.Join(dir, "main.go")
+		if err := os.WriteFile(name, []byte(strings.Replace(readmeProgram, "EXAMPLE", text, 1)), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := exec.Command(goTool, "vet", name).CombinedOutput(); err != nil {
+			t.Errorf("%v\n%s\n%s", err, out, text)
+		}
+	}
+}
+
+// What the documents link to is there.
+func TestDocumentLinks(t *testing.T) {
+	names, err := filepath.Glob("docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range append(names, "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "testdata/README.md") {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(`\]\(([^)#\s]+)[^)]*\)`).FindAllSubmatch(text, -1) {
+			link := string(m[1])
+			if strings.Contains(link, "://") {
+				continue
+			}
+			if _, err := os.Stat(filepath.Join(filepath.Dir(name), link)); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	}
+}
