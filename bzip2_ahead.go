@@ -108,10 +108,12 @@ func (a *ahead) start(c *Chunk, at, end int64, fetched []byte) {
 // rest ends the workers and waits for them.
 func (a *ahead) rest() {
 	close(a.stop)
-	if a.head != nil {
-		a.head.free <- a.head.text
+	if f := a.head; f != nil {
+		<-f.done
+		f.free <- f.text
 	}
 	for f := range a.found {
+		<-f.done // what it holds is set behind its place in the queue
 		f.free <- f.text
 	}
 }
