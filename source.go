@@ -109,22 +109,34 @@ func (f *fetcher) follows(off int64) bool {
 
 // Read implements io.Reader.
 func (f *fetcher) Read(p []byte) (int, error) {
+	b, err := f.lend(len(p))
+	return copy(p, b), err
+}
+
+// lend returns the next bytes, n at most, where they lie in buf: until the next
+// fetch. It fetches if none are left there.
+func (f *fetcher) lend(n int) ([]byte, error) {
 	if f.err != nil {
-		return 0, f.err
+		return nil, f.err
 	}
 	if f.at >= f.end {
-		return 0, io.EOF
+		return nil, io.EOF
 	}
 	b := f.fetched(f.at)
 	if len(b) == 0 {
 		if err := f.fill(); err != nil {
-			return 0, err
+			return nil, err
 		}
 		b = f.buf
 	}
-	n := copy(p, b[:min(int64(len(b)), f.end-f.at)])
-	f.at += int64(n)
-	return n, nil
+	b = b[:min(int64(len(b)), int64(n), f.end-f.at)]
+	f.at += int64(len(b))
+	return b, nil
+}
+
+// buffered returns how many bytes lend can give without a fetch.
+func (f *fetcher) buffered() int {
+	return int(max(0, min(int64(len(f.fetched(f.at))), f.end-f.at)))
 }
 
 // fill fetches from the place on.

@@ -116,6 +116,13 @@ func (z *zlibCodec) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// Lend and Buffered make z a deflate.Lender. What is lent lies in the fetcher's
+// buffer until that fetches again.
+func (z *zlibCodec) Lend(n int) ([]byte, error) { return z.d.fetch.lend(n) }
+
+// Buffered is how many bytes can be lent without a fetch.
+func (z *zlibCodec) Buffered() int { return z.d.fetch.buffered() }
+
 func (z *zlibCodec) decode(max int) ([]byte, error) {
 	if z.d.pos == z.due {
 		z.checkpoint()

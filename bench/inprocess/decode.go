@@ -64,7 +64,7 @@ func inflate(w io.Writer, z []byte, check bool) error {
 		return err
 	}
 	d := new(deflate.Decoder)
-	d.Reset(bytes.NewReader(z[deflate.ZlibHeaderLen:]))
+	d.Reset(&memory{z[deflate.ZlibHeaderLen:]})
 	sum := uint32(1)
 	for {
 		p, err := d.Decode(0)
@@ -87,6 +87,25 @@ func inflate(w io.Writer, z []byte, check bool) error {
 		return errSum
 	}
 	return nil
+}
+
+// memory is what is left of data in memory, as a deflate.Lender.
+type memory struct{ p []byte }
+
+func (m *memory) Lend(n int) ([]byte, error) {
+	if len(m.p) == 0 {
+		return nil, io.EOF
+	}
+	p := m.p[:min(n, len(m.p))]
+	m.p = m.p[len(p):]
+	return p, nil
+}
+
+func (m *memory) Buffered() int { return len(m.p) }
+
+func (m *memory) Read(p []byte) (int, error) {
+	q, err := m.Lend(len(p))
+	return copy(p, q), err
 }
 
 func bunzip2(w io.Writer, z []byte) error {

@@ -87,6 +87,7 @@ func (d *Decoder) Resume(r io.Reader, c *Checkpoint, window []byte) error {
 		return err
 	}
 	d.r, d.inBase = r, c.In/8
+	d.lender, _ = r.(Lender)
 	if skip := uint(c.In % 8); skip > 0 {
 		if err := d.ensure(1); err != nil {
 			return err

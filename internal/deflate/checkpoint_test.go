@@ -25,7 +25,7 @@ func save(d *Decoder) saved {
 func checkpoints(t testing.TB, d *Decoder, s stream, offsets []int) []saved {
 	t.Helper()
 	var all []saved
-	d.Reset(bytes.NewReader(s.raw))
+	d.Reset(newLender(s.raw, 40_000))
 	for _, off := range offsets {
 		for d.Out() < int64(off) {
 			if _, err := d.Decode(off - int(d.Out())); err != nil {
@@ -76,7 +76,7 @@ func TestResume(t *testing.T) {
 		t.Run(s.name, func(t *testing.T) {
 			for i, k := range checkpoints(t, d, s, cuts(len(s.want), n, 16<<10)) {
 				c := viaBinary(t, &k.c)
-				if err := e.Resume(bytes.NewReader(s.raw[c.In/8:]), c, k.window); err != nil {
+				if err := e.Resume(sources[i%len(sources)](s.raw[c.In/8:]), c, k.window); err != nil {
 					t.Fatalf("at %d: %v", c.Out, err)
 				}
 				if e.In() != c.In || e.Out() != c.Out {
@@ -119,7 +119,7 @@ func TestSparseWindow(t *testing.T) {
 	for _, s := range streams(t) {
 		t.Run(s.name, func(t *testing.T) {
 			for _, k := range checkpoints(t, d, s, cuts(len(s.want), 20, len(s.want)+1)) {
-				if err := e.Resume(bytes.NewReader(s.raw[k.c.In/8:]), &k.c, k.window); err != nil {
+				if err := e.Resume(newLender(s.raw[k.c.In/8:], 20_000), &k.c, k.window); err != nil {
 					t.Fatal(err)
 				}
 				e.Track()

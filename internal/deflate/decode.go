@@ -1,8 +1,8 @@
 // Package deflate decodes DEFLATE (RFC 1951), can stop after any output byte,
 // and can start again there.
 //
-// A Decoder hands out slices of its own buffer, so nothing is copied that the
-// caller doesn't copy. A [Checkpoint] with the window before it (at most
+// A Decoder hands out slices of its own buffer, or of the source's where that is
+// a [Lender], so nothing is copied that the caller doesn't copy. A [Checkpoint] with the window before it (at most
 // 32 KiB of output) is all that a later decoder needs to go on from that byte,
 // inside a block and inside a match as well as between blocks. The window may
 // be a sparse one, see [AppendPackedWindow].
@@ -87,11 +87,12 @@ const Memory int64 = 192 << 10
 // Its large arrays are fields, not slices: the fast loop then reaches all of
 // them through one register, and their sizes are constants to the compiler.
 type Decoder struct {
-	r     io.Reader
-	rerr  error // what r returned last, if that was an error not yet reported
-	err   error // found behind the bytes of the last Decode; next Decode's
-	state state
-	final bool // the current block is the last one
+	r      io.Reader
+	lender Lender // r, if it is one
+	rerr   error  // what r returned last, if that was an error not yet reported
+	err    error  // found behind the bytes of the last Decode; next Decode's
+	state  state
+	final  bool // the current block is the last one
 
 	// The bit buffer holds nbits bits, the next one lowest. They are the last
 	// ones before in[ipos]; inBase is the stream's offset of in[0].
@@ -102,6 +103,7 @@ type Decoder struct {
 
 	opos    int   // output goes to buf[opos]; what lies before is the window
 	outBase int64 // the stream's offset of buf[0]
+	loan    loan  // output behind that in buf
 	stored  int   // bytes left of a stored block
 	mlen    int   // bytes left of a match that the last position has cut
 	mdist   int   // how far back they are
@@ -132,10 +134,11 @@ type Decoder struct {
 // Reset begins a raw stream. r is read ahead of what is needed.
 func (d *Decoder) Reset(r io.Reader) {
 	d.r, d.rerr, d.err = r, nil, nil
+	d.lender, _ = r.(Lender)
 	d.state, d.final = stHeader, false
 	d.bits, d.nbits = 0, 0
 	d.ipos, d.iend, d.inBase = 0, 0, 0
-	d.opos, d.outBase = 0, 0
+	d.opos, d.outBase, d.loan = 0, 0, loan{}
 	d.stored, d.mlen, d.mdist = 0, 0, 0
 	d.low = 0
 }
@@ -146,19 +149,21 @@ func (d *Decoder) In() int64 {
 }
 
 // Out is the number of bytes made since the stream's start.
-func (d *Decoder) Out() int64 { return d.outBase + int64(d.opos) }
+func (d *Decoder) Out() int64 { return d.outBase + int64(d.opos+d.loan.size) }
 
 // Window is the output before the present position, at most WindowSize bytes
 // of it. It is valid until the next call of Decode, Reset or Resume.
 func (d *Decoder) Window() []byte {
+	d.unlend()
 	return d.buf[max(0, d.opos-WindowSize):d.opos]
 }
 
 // Decode returns the next bytes of output in a slice that is valid until the
-// next call. It returns exactly max of them (MaxDecode, if max is not in
-// 1..MaxDecode) unless the stream ends or fails before; then the rest, and
-// io.EOF or the error in the next call. There are bytes or there is an error,
-// never both or neither.
+// next call, and of a [Lender] no longer than what it lent. It returns at least
+// one and at most max of them (MaxDecode, if max is not in 1..MaxDecode): fewer
+// where a Lender's memory or a stored block in it ends, and where the stream ends
+// or fails; then io.EOF or the error comes in the next call. There are bytes or
+// there is an error, never both or neither.
 //
 // A stream that ends too early gives io.ErrUnexpectedEOF. An error of the
 // reader is passed on as it is and leaves the decoder where it was, so that
@@ -166,6 +171,11 @@ func (d *Decoder) Window() []byte {
 func (d *Decoder) Decode(max int) ([]byte, error) {
 	if max <= 0 || max > MaxDecode {
 		max = MaxDecode
+	}
+	if d.lender != nil {
+		if p := d.lend(max); p != nil {
+			return p, nil
+		}
 	}
 	if d.opos+max > bufLen {
 		d.slide()
@@ -225,12 +235,7 @@ func (d *Decoder) match(target int) {
 	if src < d.low {
 		d.refer(src, n)
 	}
-	// Copied in steps of the distance, doubled each time: the pattern repeats.
-	for dst := d.buf[d.opos : d.opos+n]; len(dst) > 0; {
-		c := copy(dst, d.buf[src:d.opos])
-		d.opos += c
-		dst = dst[c:]
-	}
+	d.fill(src, n)
 	d.mlen -= n
 }
 

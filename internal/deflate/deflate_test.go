@@ -32,8 +32,8 @@ func TestDecode(t *testing.T) {
 	d := new(Decoder)
 	for _, s := range streams(t) {
 		t.Run(s.name, func(t *testing.T) {
-			for _, max := range []int{0, 1, 7, 4096, 65535, 1 << 30} {
-				d.Reset(bytes.NewReader(s.raw))
+			for i, max := range []int{0, 1, 7, 4096, 65535, 1 << 30, 0, 0, 0, 0, 5000, 40_000} {
+				d.Reset(sources[i%len(sources)](s.raw))
 				got, err := decodeAll(d, max)
 				if err != nil {
 					t.Fatalf("max %d: %v after %d bytes of %d", max, err, len(got), len(s.want))
@@ -49,20 +49,29 @@ func TestDecode(t *testing.T) {
 	}
 }
 
-// TestLengths asks for lengths at random and must get them.
+// TestLengths asks for lengths at random and must get them, or a part of them
+// from a Lender.
 func TestLengths(t *testing.T) {
 	d, r := new(Decoder), newRand(8)
 	for _, s := range ownStreams(300_000) {
-		d.Reset(bytes.NewReader(s.raw))
-		for off := 0; off < len(s.want); {
-			n := min(1+r.IntN(1<<r.IntN(17)), MaxDecode)
-			p, err := d.Decode(n)
-			if err != nil || len(p) != min(n, len(s.want)-off) || !bytes.Equal(p, s.want[off:off+len(p)]) {
-				t.Fatalf("%s: %d bytes of %d at %d, %v", s.name, len(p), n, off, err)
-			}
-			off += len(p)
-			if w := d.Window(); !bytes.Equal(w, s.want[max(0, off-WindowSize):off]) {
-				t.Fatalf("%s: wrong window at %d", s.name, off)
+		for i, source := range sources {
+			d.Reset(source(s.raw))
+			for off := 0; off < len(s.want); {
+				n := min(1+r.IntN(1<<r.IntN(17)), MaxDecode)
+				p, err := d.Decode(n)
+				want := min(n, len(s.want)-off)
+				if err != nil || len(p) != want && (i == 0 || len(p) > want) || !bytes.Equal(p, s.want[off:off+len(p)]) {
+					t.Fatalf("%s, source %d: %d bytes of %d at %d, %v", s.name, i, len(p), n, off, err)
+				}
+				if off += len(p); d.Out() != int64(off) {
+					t.Fatalf("%s, source %d: at %d, not %d", s.name, i, d.Out(), off)
+				}
+				if r.IntN(4) > 0 { // asking for the window ends what is lent
+					continue
+				}
+				if w := d.Window(); !bytes.Equal(w, s.want[max(0, off-WindowSize):off]) {
+					t.Fatalf("%s, source %d: wrong window at %d", s.name, i, off)
+				}
 			}
 		}
 	}

@@ -37,6 +37,7 @@ func (d *Decoder) fast(target int) error {
 	}
 	d.noted = 0
 	var msg string
+	run := false
 
 	// A refill: at least 56 bits after it. The bits above n are those of the
 	// bytes at ip already, and or-ing them in again changes nothing.
@@ -172,6 +173,11 @@ func (d *Decoder) fast(target int) error {
 					break
 				}
 			}
+			if length == maxMatch && e>>entryBase == maxMatch {
+				o = end
+				run = true
+				break
+			}
 		}
 		o = end
 	}
@@ -187,6 +193,9 @@ func (d *Decoder) fast(target int) error {
 	}
 	if msg != "" {
 		return d.corrupt(msg)
+	}
+	if run && d.mlen == 0 {
+		d.run(target)
 	}
 	return nil
 }

@@ -48,8 +48,11 @@ func FuzzDecode(f *testing.F) {
 			return
 		}
 		var r io.Reader = bytes.NewReader(raw)
-		if max%3 == 0 {
+		switch max % 4 {
+		case 0:
 			r = iotest.OneByteReader(r)
+		case 1, 2:
+			r = newLender(raw, 1<<(10+max%8))
 		}
 		d.Reset(r)
 		got, err := decodeAll(d, int(max))
@@ -94,7 +97,7 @@ func FuzzResume(f *testing.F) {
 		c := viaBinary(t, &k.c)
 		// Again a little further on, from a decoder that was itself resumed.
 		for _, n := range []int{int(next), MaxDecode} {
-			if err := e.Resume(bytes.NewReader(raw[c.In/8:]), c, k.window); err != nil {
+			if err := e.Resume(newLender(raw[c.In/8:], 1<<(10+next%8)), c, k.window); err != nil {
 				t.Fatal(err)
 			}
 			got, err := decodeSome(e, min(n, len(want)-int(c.Out)))

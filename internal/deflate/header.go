@@ -24,13 +24,27 @@ var errShort = errors.New("deflate: header cut short")
 // header reads a block header. It wants all of it in hand first, so that the
 // reader's error leaves the decoder in front of it.
 func (d *Decoder) header() error {
+	if d.lender != nil && d.avail() == 0 {
+		if e := d.nextStored(); e != errShort {
+			return e
+		}
+	}
 	err := d.ensure(headerIn)
-	d.unread()
-	ipos, bits, nbits := d.ipos, d.bits, d.nbits
-	if e := d.parseHeader(); e != errShort {
+	if e := d.tryHeader(); e != errShort {
 		return e
 	}
-	d.ipos, d.bits, d.nbits = ipos, bits, nbits
+	return err
+}
+
+// tryHeader reads a block header, or leaves the decoder in front of it if that
+// goes on behind the bytes in hand.
+func (d *Decoder) tryHeader() error {
+	d.unread()
+	ipos, bits, nbits := d.ipos, d.bits, d.nbits
+	err := d.parseHeader()
+	if err == errShort {
+		d.ipos, d.bits, d.nbits = ipos, bits, nbits
+	}
 	return err
 }
 
@@ -66,60 +80,6 @@ func (d *Decoder) parseHeader() error {
 		d.end()
 	}
 	return nil
-}
-
-// storedHeader reads RFC 1951, 3.2.4: the length and its complement, from the
-// next byte boundary on.
-func (d *Decoder) storedHeader() (int, error) {
-	d.take(d.nbits & 7)
-	d.load()
-	if d.nbits < 32 {
-		return 0, errShort
-	}
-	n, c := d.take(16), d.take(16)
-	if n != ^c&0xFFFF {
-		return 0, d.corrupt("stored block's length and its complement differ")
-	}
-	d.unread()
-	return int(n), nil
-}
-
-// copyStored copies a stored block, to buf[target] at most. What is not yet
-// in hand goes straight from the reader to buf.
-func (d *Decoder) copyStored(target int) error {
-	d.unread() // nbits is 0 now
-	dst := d.buf[d.opos:min(target, d.opos+d.stored)]
-	n := copy(dst, d.in[d.ipos:d.iend])
-	d.ipos += n
-	var err error
-	if n < len(dst) {
-		n, err = d.readStored(dst, n)
-	}
-	d.opos += n
-	d.stored -= n
-	if d.stored == 0 {
-		d.end()
-	}
-	return err
-}
-
-// readStored fills dst from n on. in is used up.
-func (d *Decoder) readStored(dst []byte, n int) (int, error) {
-	d.inBase += int64(d.ipos)
-	d.ipos, d.iend = 0, 0
-	for n < len(dst) {
-		if d.rerr != nil {
-			return n, d.rerr
-		}
-		if d.r == nil {
-			return n, d.more()
-		}
-		k, err := d.read(dst[n:])
-		n += k
-		d.inBase += int64(k)
-		d.rerr = err
-	}
-	return n, nil
 }
 
 // inBits is the position in in, in bits.

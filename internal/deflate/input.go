@@ -24,9 +24,13 @@ func (d *Decoder) ensure(n int) error {
 	return nil
 }
 
-// more reads once. It returns no error together with bytes: an error waits
-// until its bytes are used up. What was consumed is dropped from in.
-func (d *Decoder) more() error {
+// more reads once, as much as there is room for.
+func (d *Decoder) more() error { return d.moreOf(inLen) }
+
+// moreOf reads once, n bytes at most. It returns no error together with bytes:
+// an error waits until its bytes are used up. What was consumed is dropped from
+// in.
+func (d *Decoder) moreOf(n int) error {
 	if d.rerr != nil {
 		return d.rerr
 	}
@@ -43,7 +47,7 @@ func (d *Decoder) more() error {
 		d.iend -= s
 		d.ipos -= s
 	}
-	n, err := d.read(d.in[d.iend:inLen])
+	n, err := d.read(d.in[d.iend:min(inLen, d.iend+n)])
 	d.iend += n
 	d.rerr = err
 	if n > 0 {

@@ -12,6 +12,7 @@ const maxNoted = 1024
 // here on refers to. Once WindowSize bytes have been made, later output can't
 // refer to them any more and the record is complete.
 func (d *Decoder) Track() {
+	d.unlend()
 	d.low = d.opos
 	d.refs = Refs{}
 }

@@ -285,6 +285,35 @@ func ownStreams(size int) []stream {
 		}
 		w.stored(1, nil)
 	})
+	add("stored and matches", func(w *bitWriter, r *rand.Rand) {
+		for len(w.out) < size {
+			for range r.IntN(6) {
+				w.stored(0, mixed(r.IntN([]int{65536, 16 << 10, 8 << 10}[r.IntN(3)])))
+			}
+			if len(w.out) > 0 {
+				w.fixed(0)
+				for range r.IntN(4) {
+					dist := min(len(w.out), WindowSize)
+					w.match(3+r.IntN(256), dist-r.IntN(min(dist, 1000)))
+				}
+				w.end()
+			}
+		}
+		w.stored(1, nil)
+	})
+	add("runs", func(w *bitWriter, r *rand.Rand) {
+		w.fixed(1)
+		for len(w.out) < size {
+			dist := 1 + r.IntN(8)
+			for range dist {
+				w.literal(byte(r.IntN(2)))
+			}
+			for range r.IntN(40) {
+				w.match(258, dist)
+			}
+		}
+		w.end()
+	})
 	add("one block", func(w *bitWriter, r *rand.Rand) {
 		lit, dst := flat()
 		w.dynamic(1, lit, dst)
