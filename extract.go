@@ -71,8 +71,8 @@ type ExtractOptions struct {
 // Extract writes the disk to w, out of order and from several goroutines at a
 // time. It stops at the first error that Damaged doesn't pass over, or when ctx is
 // done, after the reads and writes under way; the error says up to which offset
-// everything was written, and wraps the cause. It leaves no checkpoints in zlib
-// chunks of a megabyte or less.
+// everything was written, and wraps the cause. The checkpoints that it leaves in
+// zlib chunks lie a megabyte apart.
 func (im *Image) Extract(ctx context.Context, w io.WriterAt, o *ExtractOptions) error {
 	if o == nil {
 		o = new(ExtractOptions)

@@ -65,14 +65,18 @@ func (z *zlibCodec) start(d *decoder, off int64) error {
 	return nil
 }
 
-// A chunk of this length that is read once, for good, gets no checkpoints: they
-// would take a tenth of the time, and save two milliseconds if it is read again.
-const onceLength = 1 << 20
+// onceSpacing is how far apart checkpoints lie at least where all of a chunk is
+// read for good. Finer ones would take a tenth of the time, to save two
+// milliseconds if something is read again after all.
+const onceSpacing = 1 << 20
 
 // plan sets when the next checkpoint is due.
 func (z *zlibCodec) plan(spacing int64) {
+	if z.d.once {
+		spacing = max(spacing, onceSpacing)
+	}
 	z.due = roundUp(z.d.pos+1, spacing)
-	if z.due >= z.d.length || z.d.once && z.d.length <= onceLength {
+	if z.due >= z.d.length {
 		z.due = math.MaxInt64
 	}
 }
