@@ -6,9 +6,15 @@ import (
 	"sort"
 )
 
-// minSpacing is how many bytes of a chunk lie between checkpoints at first.
-// Decoding that many takes a tenth of a millisecond.
-const minSpacing = 64 << 10
+// How many bytes of a chunk lie between checkpoints at first: minSpacing, a
+// window of DEFLATE, if the checkpoints of all zlib chunks are expected to fit
+// into their share then. Else it is usualSpacing, which takes 50 microseconds to
+// decode: finer ones cost a tenth of the first way through, and would be dropped.
+const (
+	minSpacing     = 32 << 10
+	usualSpacing   = 64 << 10
+	checkpointSize = 4 << 10 // about, of a zlib chunk
+)
 
 // checkpoints are the places inside compressed chunks from which decoding can
 // be resumed, for all chunks of an image. What is kept for each, a record, stands
@@ -45,10 +51,14 @@ const (
 	chunkOverhead      = 128
 )
 
-func (s *checkpoints) init(a *account, c *cache) {
+// init prepares s for zlib chunks of so many bytes.
+func (s *checkpoints) init(a *account, c *cache, bytes int64) {
 	s.account = a
 	s.cache = c
-	s.spacing = minSpacing
+	s.spacing = usualSpacing
+	if bytes/minSpacing*checkpointSize <= a.checkpointShare() {
+		s.spacing = minSpacing
+	}
 	s.chunks = make(map[int][]checkpoint)
 }
 

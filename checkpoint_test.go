@@ -15,7 +15,7 @@ func newTestCheckpoints(limit int64) (*checkpoints, *account) {
 	c := new(cache)
 	c.init(a)
 	s := new(checkpoints)
-	s.init(a, c)
+	s.init(a, c, 0)
 	return s, a
 }
 
@@ -300,5 +300,24 @@ func TestCheckpointLog(t *testing.T) {
 	}
 	if at != s.size || binary.Size([2]uint64{}) != recordHeader {
 		t.Errorf("records end at %d, the log at %d", at, s.size)
+	}
+}
+
+// Where the checkpoints of all zlib chunks fit into their share the spacing is
+// fine from the start.
+func TestFirstSpacing(t *testing.T) {
+	for _, tt := range []struct{ limit, bytes, spacing int64 }{
+		{64 << 20, 0, minSpacing},
+		{64 << 20, 256 << 20, minSpacing},
+		{64 << 20, 257 << 20, usualSpacing},
+		{32 << 20, 256 << 20, usualSpacing},
+		{64 << 20, math.MaxInt64, usualSpacing},
+		{math.MaxInt64, math.MaxInt64, minSpacing},
+	} {
+		var s checkpoints
+		s.init(&account{limit: tt.limit}, nil, tt.bytes)
+		if s.spacing != tt.spacing {
+			t.Errorf("%d bytes under a limit of %d: %d apart, want %d", tt.bytes, tt.limit, s.spacing, tt.spacing)
+		}
 	}
 }

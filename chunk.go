@@ -111,6 +111,16 @@ func newChunkMap(chunks []Chunk, size int64) (chunkMap, error) {
 	return chunkMap{chunks, size}, nil
 }
 
+// length returns how many bytes of the disk are in chunks of a method.
+func (m *chunkMap) length(method Method) (n int64) {
+	for i := range m.chunks {
+		if m.chunks[i].Method == method {
+			n += m.chunks[i].Length
+		}
+	}
+	return n
+}
+
 // find returns the index of the first chunk that ends after off.
 func (m *chunkMap) find(off int64) int {
 	return sort.Search(len(m.chunks), func(i int) bool { return m.chunks[i].end() > off })

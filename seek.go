@@ -41,7 +41,7 @@ func (e *engine) init(r io.ReaderAt, m chunkMap, limit int64) {
 	e.src = countingSource{r, &e.count}
 	e.mu.account.limit = limit
 	e.mu.cache.init(&e.mu.account)
-	e.mu.points.init(&e.mu.account, &e.mu.cache)
+	e.mu.points.init(&e.mu.account, &e.mu.cache, m.length(Zlib))
 	e.mu.freed.L = &e.mu
 }
 

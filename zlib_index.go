@@ -168,16 +168,18 @@ func (z *zlibCodec) finishPending() {
 	}
 }
 
-// leave keeps the pending checkpoint of a chunk that is given up: with all of
-// its window, if less than that was decoded since.
+// leave keeps the pending checkpoint of a chunk that is given up. If less than a
+// window was decoded since, all of its window has to be kept, which takes the
+// memory of eight: that is for one in usualSpacing at most.
 func (z *zlibCodec) leave() {
 	switch {
 	case z.pending < 0:
-	case z.z.Out()-z.pending < deflate.WindowSize:
-		z.keep(nil)
-	default:
+	case z.z.Out()-z.pending >= deflate.WindowSize:
 		z.finishPending()
+	case z.pending%usualSpacing == 0:
+		z.keep(nil)
 	}
+	z.pending = -1
 }
 
 // keep puts the pending checkpoint among the others, with those bytes of its

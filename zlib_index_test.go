@@ -91,7 +91,8 @@ func TestZlibSpacing(t *testing.T) {
 }
 
 // R1 after reads here and there: a decoder that is taken for another chunk
-// leaves the last checkpoint of its way, however little it decoded behind it.
+// leaves the last checkpoint of its way, however little it decoded behind it, or
+// the one before that.
 func TestZlibLastCheckpoint(t *testing.T) {
 	const chunk = 256 << 10
 	ti := workload{codecs: allCodecs[1:2], size: 16 << 20, chunk: chunk / 512}.image(t)
@@ -114,7 +115,7 @@ func TestZlibLastCheckpoint(t *testing.T) {
 	places(func(off int64) {
 		before := im.Stats().BytesDecoded
 		ti.mustRead(t, im, off, 4096)
-		if n := im.Stats().BytesDecoded - before; n > minSpacing+4096 {
+		if n := im.Stats().BytesDecoded - before; n > usualSpacing+4096 {
 			t.Errorf("byte %d: %d bytes were decoded", off, n)
 		}
 	})
