@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -1268,4 +1269,16 @@ func TestCheckpointsLeaveRoomForDecoder(t *testing.T) {
 	}
 	t.Log("checkpoints: ", im.Stats().CheckpointBytes)
 	ti.mustReadInto(t, im, p, half+4<<20)
+}
+
+func TestRoundUp(t *testing.T) {
+	for _, tt := range []struct{ n, unit, want int64 }{
+		{0, 8, 0}, {1, 8, 8}, {8, 8, 8}, {9, 8, 16}, {1 << 40, 1 << 16, 1 << 40},
+		{math.MaxInt64 - 15, 8, math.MaxInt64 - 15}, {math.MaxInt64 - 8, 8, math.MaxInt64 - 7},
+		{math.MaxInt64 - 7, 8, math.MaxInt64}, {math.MaxInt64, 8, math.MaxInt64}, {math.MaxInt64, 1 << 16, math.MaxInt64},
+	} {
+		if got := roundUp(tt.n, tt.unit); got != tt.want {
+			t.Errorf("roundUp(%d, %d) = %d, want %d", tt.n, tt.unit, got, tt.want)
+		}
+	}
 }
