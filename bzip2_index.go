@@ -332,7 +332,7 @@ func (z *bzip2Codec) reach(d *decoder, off int64) int64 {
 
 // cursor returns the block's last cursor at or before off in the chunk.
 func (z *bzip2Codec) cursor(off int64) bzip2.Cursor {
-	i := min(int((off-z.begin)/cursorSpacing), len(z.cursors)-1)
+	i := int(min((off-z.begin)/cursorSpacing, int64(len(z.cursors)-1)))
 	return z.cursors[i]
 }
 

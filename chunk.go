@@ -69,12 +69,12 @@ func (m Method) compressed() bool { return m >= ADC && m <= LZMA }
 // Chunk is a run of the disk's bytes that is stored in one way. All offsets
 // and lengths are in bytes.
 type Chunk struct {
-	Method     Method
-	Offset     int64 // on the disk
-	Length     int64 // on the disk
-	DataOffset int64 // of the stored bytes in the image, after decryption and joining of segments
-	DataLength int64 // of the stored bytes; 0 for Zero and Ignore
-	Partition  int   // index in Image.Partitions, -1 in none
+	Method     Method // how the bytes are stored
+	Offset     int64  // on the disk
+	Length     int64  // on the disk
+	DataOffset int64  // of the stored bytes in the image, after decryption and joining of segments
+	DataLength int64  // of the stored bytes; 0 for Zero and Ignore
+	Partition  int    // index in Image.Partitions, -1 in none
 }
 
 // end returns the disk offset just after c.

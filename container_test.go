@@ -1019,6 +1019,51 @@ func checkHostile(t *testing.T, class error, say string, open func() (*dmg.Image
 	}
 }
 
+// What a bundle has elsewhere, by a link, is none of its.
+func TestBundleLinks(t *testing.T) {
+	disk := thinDisk()
+	for _, tt := range []struct {
+		name  string
+		files []string // that are moved out of the bundle, a link in their place
+	}{
+		{"Info.plist", []string{"Info.plist", "Info.bckup"}},
+		{"token", []string{"token"}},
+		{"bands", []string{"bands"}},
+		{"a band", []string{"bands/1"}},
+	} {
+		for _, absolute := range []bool{false, true} {
+			t.Run(fmt.Sprint(tt.name, ", absolute ", absolute), func(t *testing.T) {
+				name := dmgtest.SparseBundle(t, disk, dmgtest.BundleOptions{BandSize: bandSize})
+				if im, err := dmg.Open(name, nil); err != nil {
+					t.Fatal(err)
+				} else if err := im.Close(); err != nil {
+					t.Fatal(err)
+				}
+				for _, f := range tt.files {
+					outside := filepath.Join(filepath.Dir(name), filepath.Base(f))
+					link := outside
+					if !absolute {
+						link = strings.Repeat("../", 1+strings.Count(f, "/")) + filepath.Base(f)
+					}
+					if err := os.Rename(filepath.Join(name, f), outside); err != nil {
+						t.Fatal(err)
+					}
+					if err := os.Symlink(link, filepath.Join(name, f)); err != nil {
+						t.Skip(err)
+					}
+					if _, err := os.Stat(filepath.Join(name, f)); err != nil {
+						t.Fatal("the link leads nowhere: ", err)
+					}
+				}
+				if im, err := dmg.Open(name, nil); err == nil {
+					im.Close()
+					t.Error("the bundle opens")
+				}
+			})
+		}
+	}
+}
+
 // The property list of a bundle is as hostile as any header.
 func TestHostileBundles(t *testing.T) {
 	disk := thinDisk()

@@ -81,9 +81,10 @@ var (
 type FormatError struct {
 	Section string // such as "koly", "plist", "mish 2", "zlib data"
 	Offset  int64  // in bytes from the section's start
-	Msg     string
+	Msg     string // what is wrong there
 }
 
+// Error returns section, offset and what is wrong.
 func (e *FormatError) Error() string {
 	return fmt.Sprintf("dmg: %s at byte %d: %s", e.Section, e.Offset, e.Msg)
 }
@@ -94,10 +95,11 @@ func (e *FormatError) Is(target error) bool { return target == ErrFormat }
 // ChunkError is the error of a read that touched a chunk whose data can't be
 // decoded. Other chunks can still be read.
 type ChunkError struct {
-	Chunk Chunk
-	Err   error
+	Chunk Chunk // as Image.Chunks yields it
+	Err   error // why it can't be decoded
 }
 
+// Error returns the chunk's method and sectors, and why it can't be decoded.
 func (e *ChunkError) Error() string {
 	return fmt.Sprintf("dmg: %v: %s", e.Chunk, strings.TrimPrefix(e.Err.Error(), "dmg: "))
 }

@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
@@ -34,10 +34,14 @@ func raced() bool {
 	return false
 }
 
-// fewer is n, or a part of it under the race detector.
-func fewer[T int | int64](n, raceDivisor T) T {
-	if raced() {
-		return n / raceDivisor
+// slowed reports whether decoding takes ten times as long as usual, or more: under
+// the race detector, and in an emulator.
+func slowed() bool { return raced() || dmgtest.Emulated() }
+
+// fewer is n, or a part of it where decoding is slow.
+func fewer[T int | int64](n, divisor T) T {
+	if slowed() {
+		return n / divisor
 	}
 	return n
 }
@@ -235,7 +239,7 @@ func TestRandomReadsDecodeLittle(t *testing.T) {
 		{workload{codecs: allCodecs[2:3]}, 64 << 20, false, func(*Image) int64 { return cursorSpacing + n }},
 		{workload{codecs: allCodecs[2:3]}, 7 << 20, false, func(*Image) int64 { return cursorSpacing + n }},
 	} {
-		if raced() && tt.size > 0 {
+		if slowed() && tt.size > 0 {
 			tt.size /= 2
 			tt.limit = max(tt.limit/2, 600<<10)
 		}
@@ -579,7 +583,7 @@ func TestRandomReadsFetchLittle(t *testing.T) {
 		{workload{codecs: allCodecs[1:2], size: 16 << 20, kind: "random"}, 2 << 20, 8},
 		{workload{codecs: allCodecs[1:2], size: 16 << 20, chunk: 2048}, 2 << 20, 4}, // from one chunk into the next
 	} {
-		if raced() {
+		if slowed() {
 			tt.size /= 2
 		}
 		t.Run(fmt.Sprint(tt.workload, tt.kind, "/", tt.limit>>10, "KiB"), func(t *testing.T) {
@@ -816,7 +820,7 @@ func TestMemoryInUse(t *testing.T) {
 			if err := os.WriteFile(name, tt.w.image(t).file, 0o666); err != nil {
 				t.Fatal(err)
 			}
-			c := exec.Command(os.Args[0], "-test.run=^TestMemoryInUse$", "-test.v")
+			c := dmgtest.Self(t, "-test.run=^TestMemoryInUse$", "-test.v")
 			c.Env = append(os.Environ(), fmt.Sprintf("%s=%d %s", memoryChild, i, name))
 			out, err := c.CombinedOutput()
 			if err != nil {
@@ -1265,4 +1269,16 @@ func TestCheckpointsLeaveRoomForDecoder(t *testing.T) {
 	}
 	t.Log("checkpoints: ", im.Stats().CheckpointBytes)
 	ti.mustReadInto(t, im, p, half+4<<20)
+}
+
+func TestRoundUp(t *testing.T) {
+	for _, tt := range []struct{ n, unit, want int64 }{
+		{0, 8, 0}, {1, 8, 8}, {8, 8, 8}, {9, 8, 16}, {1 << 40, 1 << 16, 1 << 40},
+		{math.MaxInt64 - 15, 8, math.MaxInt64 - 15}, {math.MaxInt64 - 8, 8, math.MaxInt64 - 7},
+		{math.MaxInt64 - 7, 8, math.MaxInt64}, {math.MaxInt64, 8, math.MaxInt64}, {math.MaxInt64, 1 << 16, math.MaxInt64},
+	} {
+		if got := roundUp(tt.n, tt.unit); got != tt.want {
+			t.Errorf("roundUp(%d, %d) = %d, want %d", tt.n, tt.unit, got, tt.want)
+		}
+	}
 }

@@ -173,6 +173,72 @@ func ExampleImage_Extract() {
 	// ef5a0155dc7b21303cdad93c4b8719b09c259b6a33cc9a5cdb1e967aec3a156f <nil>
 }
 
+// A range is read as from any io.ReaderAt; one that touches what is damaged says
+// what that is.
+func ExampleImage_ReadAt() {
+	im := mustOpen("testdata/bad-stream.dmg", nil)
+	defer im.Close()
+
+	p := make([]byte, 4096)
+	for _, off := range []int64{64 << 10, 44 << 10, im.Size() - 100} {
+		n, err := im.ReadAt(p, off)
+		var damaged *dmg.ChunkError
+		switch {
+		case errors.As(err, &damaged):
+			fmt.Printf("%d bytes, then a damaged %v\n", n, damaged.Chunk)
+		case err == io.EOF:
+			fmt.Printf("%d bytes, then the end of the disk\n", n)
+		case err != nil:
+			log.Fatal(err) // the file could not be read
+		default:
+			fmt.Printf("%d bytes\n", n)
+		}
+	}
+	// Output:
+	// 4096 bytes
+	// 0 bytes, then a damaged zlib chunk at sectors 80-95
+	// 100 bytes, then the end of the disk
+}
+
+// What Verify has to compare. A part without a checksum may be damaged unnoticed.
+func ExampleImage_Checksums() {
+	im := mustOpen("testdata/good-zlib.dmg", nil)
+	defer im.Close()
+
+	for _, sum := range im.Checksums() {
+		fmt.Printf("%s: %s %x\n", sum.Part, sum.Algorithm, sum.Sum)
+	}
+	// Output:
+	// data fork: CRC-32 0a115344
+	// partition 0 "Driver Descriptor Map (DDM : 0)": CRC-32 6a460f43
+	// partition 1 "Apple (Apple_partition_map : 1)": CRC-32 642c34c7
+	// partition 2 "disk image (Apple_HFS : 2)": CRC-32 71b55f32
+	// master: CRC-32 ecd99225
+}
+
+// An index that was saved beside its image.
+func ExampleReadIndex() {
+	f, err := os.Open("Installer.dmg.dmgidx")
+	if errors.Is(err, os.ErrNotExist) {
+		fmt.Println("no index: the first way through a chunk finds its checkpoints")
+		return
+	}
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer f.Close()
+	index, err := dmg.ReadIndex(f)
+	if err != nil {
+		log.Fatal(err) // ErrIndex if it is damaged
+	}
+	im, err := dmg.Open("Installer.dmg", &dmg.Options{Index: index})
+	if err != nil {
+		log.Fatal(err) // ErrIndex if it is of another image
+	}
+	defer im.Close()
+	// Output: no index: the first way through a chunk finds its checkpoints
+}
+
 // Verify finds all damage there is; its error joins one for each.
 func ExampleImage_Verify() {
 	im := mustOpen("testdata/bad-stream.dmg", nil)

@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
-	"runtime/debug"
 	"runtime/pprof"
 	"slices"
 	"strconv"
@@ -24,16 +23,9 @@ import (
 	"github.com/go-dmg/dmg/internal/dmgtest"
 )
 
-// underRace reports whether the race detector is on, which makes decoders ten
-// times slower.
-func underRace() bool {
-	info, _ := debug.ReadBuildInfo()
-	return info != nil && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
-}
-
 // failStep is what part of the calls so far lies before the next that fails.
 func failStep() int {
-	if underRace() {
+	if slowed() {
 		return 1
 	}
 	return 4
@@ -239,7 +231,7 @@ func checkExtract(t *testing.T, img, disk []byte) {
 		im := newTestImage(t, bytes.NewReader(img), len(img), limit)
 		before := runtime.NumGoroutine()
 		workers := []int{1, 2, 3, 8, 64}
-		if limit == 0 || underRace() {
+		if limit == 0 || slowed() {
 			workers = []int{3, 64}
 		}
 		for _, workers := range workers {
@@ -280,7 +272,7 @@ func checkExtract(t *testing.T, img, disk []byte) {
 // workers, in as little memory as there may be and in much.
 func TestExtractMade(t *testing.T) {
 	for i, made := range madeImages() {
-		if underRace() && i%4 != 0 {
+		if slowed() && i%4 != 0 {
 			continue
 		}
 		t.Run(made.name, func(t *testing.T) {
@@ -519,7 +511,7 @@ type aheadTest struct {
 func aheadTests(t *testing.T) []aheadTest {
 	t.Helper()
 	size, repeat := int64(800_000), 11
-	if underRace() {
+	if slowed() {
 		size, repeat = 200_000, 14
 	}
 	var large, small []bitBlock
@@ -534,7 +526,7 @@ func aheadTests(t *testing.T) []aheadTest {
 		inside.disk = append(append(inside.disk, disk...), data...)
 		inside.stream = append(append(inside.stream, stream...), magic...)
 	}
-	if underRace() {
+	if slowed() {
 		inside.disk = inside.disk[:len(inside.disk)&^(sectorSize-1)]
 		return []aheadTest{inside}
 	}
@@ -845,7 +837,7 @@ func TestExtractCancel(t *testing.T) {
 				checkStopped(t, im, w, tt.disk, err, context.Canceled)
 			}
 			limit := 100 * time.Millisecond
-			if underRace() {
+			if slowed() {
 				limit *= 10
 			}
 			if best > limit {
@@ -949,7 +941,7 @@ func readRandomly(im *Image, disk []byte, seed uint64) error {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	p := make([]byte, 10_000)
 	reads := 30
-	if underRace() {
+	if slowed() {
 		reads = 2
 	}
 	for range reads {

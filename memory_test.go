@@ -4,7 +4,6 @@ import (
 	"errors"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"runtime"
 	"sync"
 	"testing"
@@ -49,7 +48,7 @@ func TestHeapKeepsToLimit(t *testing.T) {
 	}
 	// Alone: other tests' images make a heap in which the engine collects nothing.
 	if os.Getenv("DMG_TEST_ALONE") == "" {
-		cmd := exec.Command(os.Args[0], "-test.run=^TestHeapKeepsToLimit$", "-test.v")
+		cmd := dmgtest.Self(t, "-test.run=^TestHeapKeepsToLimit$", "-test.v")
 		cmd.Env = append(os.Environ(), "DMG_TEST_ALONE=1")
 		out, err := cmd.CombinedOutput()
 		if t.Logf("%s", out); err != nil {

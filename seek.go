@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"sync"
 )
@@ -203,8 +204,14 @@ func (e *engine) step(i int, p []byte, off, more int64) (int, error) {
 	return n, err
 }
 
-// roundUp returns the next multiple of unit, a power of two, from n on.
-func roundUp(n, unit int64) int64 { return (n + unit - 1) &^ (unit - 1) }
+// roundUp returns the next multiple of unit, a power of two, from n on, or the
+// largest number where that is too large: a chunk may say that it has 2^63 bytes.
+func roundUp(n, unit int64) int64 {
+	if n > math.MaxInt64-unit {
+		return math.MaxInt64
+	}
+	return (n + unit - 1) &^ (unit - 1)
+}
 
 // copyPage copies from a cached page, which find has pinned. It is called with
 // the lock and returns without.

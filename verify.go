@@ -24,6 +24,7 @@ type ChecksumError struct {
 	Want, Got []byte // stored and computed; Got is nil if the part can't be read
 }
 
+// Error returns the part, and the checksum as computed and as stored.
 func (e *ChecksumError) Error() string {
 	if e.Got == nil {
 		return fmt.Sprintf("dmg: %s: checksum can't be checked: some of it is damaged", e.Part)
@@ -111,7 +112,7 @@ type Checksum struct {
 	Part      string // as in ChecksumError
 	Partition int    // index in Image.Partitions, -1 for other parts
 	Algorithm string // such as "CRC-32"
-	Sum       []byte
+	Sum       []byte // as stored
 }
 
 // Checksums returns the checksums that Verify compares, in the order in which it

@@ -25,7 +25,6 @@ var thinningTests = []struct {
 // share, and after every thinning each place still reads right.
 func TestZlibThinning(t *testing.T) {
 	for _, tt := range thinningTests {
-		tt.size = fewer(tt.size, 2)
 		t.Run(tt.workload.String()+tt.kind, func(t *testing.T) {
 			ti := tt.image(t)
 			im := ti.open(t, tt.limit, nil)

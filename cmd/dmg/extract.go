@@ -192,5 +192,5 @@ func (c *extractCmd) reportLost(std *stdio, lost []loss) error {
 		bytes += l.length
 		fmt.Fprintf(std.err, "dmg: lost sectors %d-%d: %s\n", l.off/sectorSize, (l.end()-1)/sectorSize, oneLine(l.err))
 	}
-	return fmt.Errorf("%s: %d bytes in %d places can't be read and were written as zeros", c.Image, bytes, len(lost))
+	return fmt.Errorf("%s: %d bytes in %s can't be read and were written as zeros", c.Image, bytes, plural(len(lost), "place"))
 }

@@ -43,7 +43,7 @@ can read the disk, of an encrypted image too.
 Example:
 
     dmg nbd Installer.dmg --socket /tmp/dmg.sock &
-    qemu-img convert -f raw 'nbd+unix:///?socket=/tmp/dmg.sock' disk.qcow2
+    qemu-img convert -f raw -O qcow2 'nbd+unix:///?socket=/tmp/dmg.sock' disk.qcow2
     nbdinfo --map 'nbd+unix:///?socket=/tmp/dmg.sock'`
 }
 

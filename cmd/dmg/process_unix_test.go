@@ -26,11 +26,7 @@ import (
 // command prepares a process that runs dmg.
 func command(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(self, args...)
+	cmd := dmgtest.Self(t, args...)
 	cmd.Env = append(os.Environ(), asCommand+"=1")
 	return cmd
 }
@@ -332,9 +328,8 @@ func TestNoRoom(t *testing.T) {
 		t.Skip("there is a limit already")
 	}
 	dir := t.TempDir()
-	cmd := exec.Command("sh", "-c", `ulimit -f 2048 && exec "$0" extract "$1" "$2"`)
-	self := command(t, "")
-	cmd.Args = append(cmd.Args, self.Path, image, filepath.Join(dir, "disk.img"))
+	self := command(t, "extract", image, filepath.Join(dir, "disk.img"))
+	cmd := exec.Command("sh", append([]string{"-c", `ulimit -f 2048 && exec "$0" "$@"`}, self.Args...)...)
 	cmd.Env = self.Env
 	var errOut bytes.Buffer
 	cmd.Stderr = &errOut

@@ -27,7 +27,7 @@ type bombTest struct {
 	err  error
 }
 
-// bombTests makes the bombs, small ones for the race detector.
+// bombTests makes the bombs, smaller ones with -short and for the race detector.
 func bombTests(t *testing.T) []bombTest {
 	t.Helper()
 	zeros, err := hex.DecodeString(zeros256)
@@ -35,8 +35,11 @@ func bombTests(t *testing.T) []bombTest {
 		t.Fatal(err)
 	}
 	n := 180_000
-	if raceEnabled {
+	switch {
+	case raceEnabled:
 		n = 9_000
+	case testing.Short():
+		n = 36_000
 	}
 	full := bomb(n)
 	tiny := stream(9, &spec{used: 1, symbols: []int{0, 2}, crc: crcBitwise([]byte{0})})
@@ -48,7 +51,7 @@ func bombTests(t *testing.T) []bombTest {
 		{name: "empty streams", z: bytes.Repeat(empty, 4*n), mid: Point{In: int64(len(empty)) * 8 * int64(2*n)}},
 		{name: "blocks without text", z: bytes.Repeat(blank, n), err: ErrCorrupt},
 	}
-	if !raceEnabled {
+	if !raceEnabled && !testing.Short() {
 		tests = append(tests, bombTest{name: "zeros by bzip2", z: zeros, size: 256 << 20})
 	}
 	return tests

@@ -87,7 +87,7 @@ func TestReadAt(t *testing.T) {
 					src := dmgtest.EagerEOF{R: bytes.NewReader(shift(data, 77)), Size: int64(77 + len(data))}
 					r := &Reader{c: c, src: src, base: 77, size: int64(size)}
 					rounds := 60
-					if raceEnabled {
+					if raceEnabled || testing.Short() {
 						rounds = 10
 					}
 					checkReads(t, r, plain, rounds)

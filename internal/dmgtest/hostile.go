@@ -2,6 +2,7 @@ package dmgtest
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
@@ -21,7 +22,15 @@ type HostileImage struct {
 	Name  string // of its own: the class, what is bent, and to what
 	Class string // what it aims at, such as "koly" or "bomb"
 	Image []byte
-	Rest  [][]byte // the further files of an image that is split; see SegmentName
+	Rest  [][]byte    // the further files of an image that is split; see SegmentName
+	Dir   []NamedFile // what is in a sparse bundle, which has no Image
+	Index []byte      // saved checkpoints for an image that is sound
+}
+
+// NamedFile is a file of a directory.
+type NamedFile struct {
+	Name string // with slashes
+	Data []byte
 }
 
 // HostilePassword opens those of the hostile images that are encrypted.
@@ -30,37 +39,51 @@ const HostilePassword = "hostile"
 // Hostile makes hostile images, the same ones every time: each field of each
 // structure bent to the numbers at which arithmetic breaks, structures that lie
 // about each other, and data that decodes to far more, or far more slowly, than
-// its size lets expect. Most are a few kilobytes, the bombs up to 32 MiB.
-func Hostile() iter.Seq[HostileImage] {
+// its size lets expect. Most are a few kilobytes, the bombs up to 32 MiB. Classes to
+// leave out are not made, for some take long.
+func Hostile(leaveOut ...string) iter.Seq[HostileImage] {
 	return func(yield func(HostileImage) bool) {
 		b := &bender{yield: yield, given: make(map[string]bool)}
-		for _, class := range []struct {
-			name string
-			give func(*bender)
-		}{
-			{"koly", (*bender).kolys},
-			{"mish", (*bender).mishes},
-			{"wrap", (*bender).wraps},
-			{"cut", (*bender).cuts},
-			{"chunks", (*bender).chunks},
-			{"tables", (*bender).tables},
-			{"plist", (*bender).plists},
-			{"plist size", (*bender).longPlists},
-			{"fork", (*bender).forks},
-			{"encrypted", (*bender).encrypted},
-			{"sparse", (*bender).sparse},
-			{"segments", (*bender).segments},
-			{"raw", (*bender).raw},
-			{"stream", (*bender).streams},
-			{"xz", (*bender).xz},
-			{"bomb", (*bender).bombs},
-			{"slow", (*bender).slow},
-		} {
-			if b.class = class.name; !b.stopped {
+		for _, class := range hostileClasses {
+			if b.class = class.name; !b.stopped && !slices.Contains(leaveOut, class.name) {
 				class.give(b)
 			}
 		}
 	}
+}
+
+var hostileClasses = []struct {
+	name string
+	give func(*bender)
+}{
+	{"koly", (*bender).kolys},
+	{"mish", (*bender).mishes},
+	{"wrap", (*bender).wraps},
+	{"cut", (*bender).cuts},
+	{"chunks", (*bender).chunks},
+	{"tables", (*bender).tables},
+	{"plist", (*bender).plists},
+	{"plist size", (*bender).longPlists},
+	{"fork", (*bender).forks},
+	{"encrypted", (*bender).encrypted},
+	{"sparse", (*bender).sparse},
+	{"bundle", (*bender).bundles},
+	{"segments", (*bender).segments},
+	{"raw", (*bender).raw},
+	{"stream", (*bender).streams},
+	{"xz", (*bender).xz},
+	{"bomb", (*bender).bombs},
+	{"slow", (*bender).slow},
+}
+
+// HostileClasses are the classes of Hostile's images, and "index", that of
+// HostileIndexes, in the order in which they come.
+func HostileClasses() []string {
+	var names []string
+	for _, class := range hostileClasses {
+		names = append(names, class.name)
+	}
+	return append(names, "index")
 }
 
 // A bender gives the images of one class after the other.
@@ -76,10 +99,14 @@ func (b *bender) give(image []byte, name string, args ...any) {
 }
 
 func (b *bender) giveFiles(image []byte, rest [][]byte, name string, args ...any) {
-	name = b.class + "/" + fmt.Sprintf(name, args...)
-	if !b.stopped && !b.given[name] {
-		b.given[name] = true
-		b.stopped = !b.yield(HostileImage{name, b.class, image, rest})
+	b.giveImage(HostileImage{Image: image, Rest: rest}, name, args...)
+}
+
+func (b *bender) giveImage(h HostileImage, name string, args ...any) {
+	h.Class, h.Name = b.class, b.class+"/"+fmt.Sprintf(name, args...)
+	if !b.stopped && !b.given[h.Name] {
+		b.given[h.Name] = true
+		b.stopped = !b.yield(h)
 	}
 }
 
@@ -140,14 +167,66 @@ func bend(v any, give func(what string)) {
 // bendWord calls give with copies of image in which the big-endian number of
 // some bytes at an offset is bent.
 func bendWord(image []byte, at, width int, give func(image []byte, n uint64)) {
-	var word [8]byte
-	copy(word[8-width:], image[at:at+width])
-	for _, n := range numbers(width, binary.BigEndian.Uint64(word[:])) {
-		bent := bytes.Clone(image)
-		binary.BigEndian.PutUint64(word[:], n)
-		copy(bent[at:], word[8-width:])
-		give(bent, n)
+	w := word{at, width, false}
+	for _, n := range numbers(width, w.of(image)) {
+		give(w.put(image, n), n)
 	}
+}
+
+// A word is a number in an image: where it is, how many bytes it has, and whether
+// the lowest comes first.
+type word struct {
+	at, width int
+	little    bool
+}
+
+func (w word) of(image []byte) uint64 {
+	var b [8]byte
+	copy(b[8-w.width:], image[w.at:w.at+w.width])
+	if w.little {
+		slices.Reverse(b[8-w.width:])
+	}
+	return binary.BigEndian.Uint64(b[:])
+}
+
+// put returns a copy of the image in which the number is n.
+func (w word) put(image []byte, n uint64) []byte {
+	var b [8]byte
+	binary.BigEndian.PutUint64(b[:], n)
+	if w.little {
+		slices.Reverse(b[8-w.width:])
+	}
+	image = bytes.Clone(image)
+	copy(image[w.at:], b[8-w.width:])
+	return image
+}
+
+// bendPair calls give with copies of image in which two numbers are bent whose
+// sum or product a reader forms.
+func bendPair(image []byte, x, y word, give func(image []byte, what string)) {
+	for _, p := range wrapping(min(x.width, y.width), x.of(image), y.of(image)) {
+		give(y.put(x.put(image, p[0]), p[1]), fmt.Sprintf("%#x=%#x, %#x=%#x", x.at, p[0], y.at, p[1]))
+	}
+}
+
+// wrapping are pairs of numbers of a width whose sum wraps, or wraps around to
+// that of the right ones, x and y.
+func wrapping(width int, x, y uint64) [][2]uint64 {
+	top := uint64(1)<<(width*8-1)<<1 - 1
+	half := top >> 1
+	all := [][2]uint64{
+		{top, 1}, {1, top}, {top, top}, {half + 1, half + 1}, {half, 1}, {1, half}, {half, half},
+		{top - y + 1, y}, {x, top - x + 1}, {top - y + 2, y},
+		{x + 5, y - x - 5 + x}, {x - (half + 1), y + half + 1}, {x - 512, y + 512},
+	}
+	if width == 8 { // sectors whose bytes wrap
+		all = append(all, [][2]uint64{{1 << 55, y}, {x, 1 << 55}, {1<<54 - 1, 1}, {1 << 54, 1 << 54}, {1 << 55, 1 << 55}, {x + 1<<55, y - 1<<55}}...)
+	}
+	for i := range all {
+		all[i][0] &= top
+		all[i][1] &= top
+	}
+	return all
 }
 
 // small is a disk of 24 sectors in chunks of two, in all the ways that there
@@ -236,13 +315,7 @@ func (b *bender) wraps() {
 		{"koly running+data", &k.RunningOffset, &k.DataOffset},
 	} {
 		x, y := *p.x, *p.y
-		for _, pair := range [][2]uint64{
-			{math.MaxUint64, 1}, {1, math.MaxUint64}, {math.MaxUint64, math.MaxUint64},
-			{1 << 63, 1 << 63}, {math.MaxInt64, 1}, {1, math.MaxInt64}, {math.MaxInt64, math.MaxInt64},
-			{1 << 55, y}, {x, 1 << 55}, {1<<54 - 1, 1}, {1 << 54, 1 << 54}, {1 << 55, 1 << 55},
-			{math.MaxUint64 - y + 1, y}, {x, math.MaxUint64 - x + 1}, {math.MaxUint64 - y + 2, y},
-			{x + 5, y - x - 5 + x}, {x - 1<<63, y + 1<<63}, {x + 1<<55, y - 1<<55}, {x - 512, y + 512},
-		} {
+		for _, pair := range wrapping(8, x, y) {
 			*p.x, *p.y = pair[0], pair[1]
 			must(l.Seal())
 			*p.x, *p.y = pair[0], pair[1] // those that Seal has set
@@ -649,6 +722,15 @@ func (b *bender) encrypted() {
 				b.give(image, "v2, AES wrap %v, %#x=%#x", aesWrap, at, n)
 			})
 		}
+		record := 0x4C + 20
+		for _, p := range [][2]word{
+			{{0x40, 8, false}, {0x38, 8, false}},                                    // where the data is
+			{{0x50, 8, false}, {0x58, 8, false}},                                    // where a key's record is
+			{{record + 0x0C, 4, false}, {record + 0x30, 4, false}},                  // salt and vector
+			{{record + v2BlobAt - 4, 4, false}, {record + v2BlobAt - 20, 4, false}}, // wrapped key, and bits of what wraps it
+		} {
+			bendPair(image, p[0], p[1], func(image []byte, what string) { b.give(image, "v2, AES wrap %v, %s", aesWrap, what) })
+		}
 		for n := 0; n < 1536; n += 97 {
 			b.give(image[:n], "v2, AES wrap %v, cut at %d", aesWrap, n)
 		}
@@ -672,6 +754,7 @@ func (b *bender) encrypted() {
 		bendWord(image, trailer+at, 4, func(image []byte, n uint64) { b.give(image, "v1, word %#x=%#x", at, n) })
 	}
 	bendWord(image, trailer+0x4E8, 8, func(image []byte, n uint64) { b.give(image, "v1, 0x4e8=%#x", n) })
+	bendPair(image, word{trailer + 0x4EC, 4, false}, word{trailer + 0x10, 4, false}, func(image []byte, what string) { b.give(image, "v1, size and block size %s", what) })
 	e.Version = 2
 	b.decoys(e, inner)
 	for what, bent := range map[string]func(*Layout){
@@ -723,6 +806,14 @@ func (b *bender) sparse() {
 			}
 		}
 	}
+	for _, p := range [][2]word{
+		{{0x08, 4, false}, {sparseIDsAt, 4, false}},   // band size and a band's place
+		{{0x08, 4, false}, {0x10, 4, false}},          // and the disk's
+		{{0x10, 4, false}, {0x20, 4, false}},          // the disk's, twice
+		{{0x14, 8, false}, {second + 0x0C, 8, false}}, // links
+	} {
+		bendPair(image, p[0], p[1], func(image []byte, what string) { b.give(image, "%s", what) })
+	}
 	full := bytes.Clone(image)
 	for i := range sparseFirst {
 		binary.BigEndian.PutUint32(full[sparseIDsAt+4*i:], uint32(i+1))
@@ -738,6 +829,96 @@ func (b *bender) sparse() {
 	b.give(slices.Concat(image[:4096], bytes.Repeat(image[second:second+4096], 2000)), "nodes only")
 }
 
+// bundles bends the property list of a sparse bundle, its token, and its bands.
+func (b *bender) bundles() {
+	const bandSize, size = 4096, 5*4096 - 512
+	disk := Text(6, size).Bytes()
+	files := func(info string, token []byte) []NamedFile {
+		all := []NamedFile{{"Info.plist", []byte(info)}, {"token", token}}
+		for i := range 3 { // the others are holes
+			all = append(all, NamedFile{fmt.Sprintf("bands/%x", 2*i), bandOf(disk, 2*i, bandSize)})
+		}
+		return all
+	}
+	give := func(all []NamedFile, name string, args ...any) {
+		b.giveImage(HostileImage{Dir: all}, name, args...)
+	}
+	good := fmt.Sprintf(bundleInfo, bandSize, size)
+	for _, f := range []struct{ key, right string }{
+		{"band-size", "<integer>4096</integer>"}, {"size", fmt.Sprintf("<integer>%d</integer>", size)},
+		{"bundle-backingstore-version", "<integer>1</integer>"}, {"diskimage-bundle-type", "<string>com.apple.diskimage.sparsebundle</string>"},
+	} {
+		field := "<key>" + f.key + "</key>\n\t" + f.right
+		for _, n := range numbers(8, bandSize) {
+			for _, v := range []string{fmt.Sprintf("<integer>%d</integer>", n), fmt.Sprintf("<integer>-%d</integer>", n), fmt.Sprintf("<string>%d</string>", n)} {
+				give(files(strings.Replace(good, field, "<key>"+f.key+"</key>"+v, 1), nil), "%s is %s", f.key, v)
+			}
+		}
+		for _, v := range []string{"<integer>99999999999999999999</integer>", "<integer>0x7FFFFFFFFFFFFFFF</integer>", "<integer/>", "<real>4096.5</real>", "<real>1e999</real>", "<real>nan</real>", "<true/>", "<array/>", "<dict/>", "<data/>", "<date>x</date>", ""} {
+			give(files(strings.Replace(good, field, "<key>"+f.key+"</key>"+v, 1), nil), "%s is %s", f.key, v)
+		}
+		give(files(strings.Replace(good, field, "", 1), nil), "without %s", f.key)
+		give(files(strings.Replace(good, field, field+field, 1), nil), "%s twice", f.key)
+	}
+	for _, p := range wrapping(8, bandSize, size) {
+		give(files(fmt.Sprintf(bundleInfo, p[0], p[1]), nil), "bands of %#x for a disk of %#x", p[0], p[1])
+	}
+	for i, v := range documents {
+		give(files(v, nil), "document %d %.40q", i, v)
+	}
+	for n := 0; n < len(good); n += 13 {
+		give(files(good[:n], nil), "Info.plist cut at %d", n)
+	}
+	b.bands(files(good, nil), give)
+	b.tokens(func(token []byte) []NamedFile { return files(good, token) }, size, give)
+}
+
+// bands are files of other names and sizes than those of bands.
+func (b *bender) bands(files []NamedFile, give func([]NamedFile, string, ...any)) {
+	long := bytes.Repeat([]byte("long"), 64<<10)
+	for _, name := range []string{"bands/00", "bands/1", "bands/A", "bands/-1", "bands/+1", "bands/0x1", "bands/5", "bands/7fffffffffffffff", "bands/8000000000000000", "bands/ffffffffffffffff", "bands/10000000000000000", "bands/1/2", "bands/" + strings.Repeat("f", 200), "Info.bckup", "lock"} {
+		give(append(slices.Clip(files), NamedFile{name, long}), "and %.40s", name)
+	}
+	for i, f := range files {
+		give(slices.Delete(slices.Clone(files), i, i+1), "without %s", f.Name)
+		for _, n := range []int{0, 1, 511, len(f.Data) + 1} {
+			bent := slices.Clone(files)
+			bent[i].Data = append(bytes.Clone(f.Data), 0)[:min(n, len(f.Data)+1)]
+			give(bent, "%s of %d bytes", f.Name, len(bent[i].Data))
+		}
+		bent := slices.Clone(files)
+		bent[i].Data = long
+		give(bent, "%s of %d bytes", f.Name, len(long))
+		bent[i] = NamedFile{f.Name + "/x", nil}
+		give(bent, "%s a directory", f.Name)
+	}
+	many := slices.Clone(files)
+	for i := range 500 {
+		many = append(many, NamedFile{fmt.Sprintf("bands/%x", int64(1)<<40+int64(i)), nil})
+	}
+	give(many, "500 bands past the end")
+}
+
+// tokens are encryption headers that have no data of their own.
+func (b *bender) tokens(files func(token []byte) []NamedFile, size int, give func([]NamedFile, string, ...any)) {
+	for _, version := range []int{1, 2} {
+		e := Encryption{Password: HostilePassword, Version: version, Iterations: 10, BlockSize: 512, DataOffset: 1536}
+		token := e.Token(size)
+		for n := 0; n <= len(token); n += 199 {
+			give(files(token[:n]), "token of version %d cut at %d", version, n)
+		}
+		words := []word{{0x34, 4, false}, {0x38, 8, false}, {0x40, 8, false}, {0x48, 4, false}, {0x50, 8, false}, {0x58, 8, false}}
+		if version == 1 {
+			words = []word{{0x10, 4, false}, {0x30, 4, false}, {0x34, 4, false}, {0x4E8, 8, false}, {0x4F0, 4, false}}
+		}
+		for _, w := range words {
+			bendWord(token, w.at, w.width, func(token []byte, n uint64) {
+				give(files(token), "token of version %d, %#x=%#x", version, w.at, n)
+			})
+		}
+	}
+}
+
 // segments bends what the files of a split image say of each other.
 func (b *bender) segments() {
 	l, err := Build(Random(7, 24*SectorSize).Bytes(), Options{Codecs: []Method{Raw, Zlib}, ChunkSectors: 2})
@@ -750,18 +931,22 @@ func (b *bender) segments() {
 	}
 	for i, file := range files {
 		koly := len(file) - KolyLen
-		for _, f := range []struct {
-			name      string
-			at, width int
-		}{
-			{"running offset", 0x10, 8}, {"data offset", 0x18, 8}, {"data length", 0x20, 8},
-			{"number", 0x38, 4}, {"count", 0x3C, 4}, {"set", 0x40, 4},
+		with := func(koly []byte, what string) {
+			bent := slices.Clone(files)
+			bent[i] = append(bytes.Clone(file[:len(file)-KolyLen]), koly...)
+			give(bent, "file %d, %s", i+1, what)
+		}
+		var k Koly
+		_, err := binary.Decode(file[koly:], binary.BigEndian, &k)
+		must(err)
+		bend(&k, func(what string) { with(k.Bytes(), what) })
+		for _, p := range [][2]word{
+			{{0x10, 8, false}, {0x20, 8, false}}, // running offset, data length
+			{{0x18, 8, false}, {0x20, 8, false}}, // data offset, length
+			{{0x10, 8, false}, {0x18, 8, false}},
+			{{0x38, 4, false}, {0x3C, 4, false}}, // number, count
 		} {
-			bendWord(file, koly+f.at, f.width, func(file []byte, n uint64) {
-				bent := slices.Clone(files)
-				bent[i] = file
-				give(bent, "file %d, %s=%#x", i+1, f.name, n)
-			})
+			bendPair(file[koly:], p[0], p[1], with)
 		}
 		give(slices.Delete(slices.Clone(files), i, i+1), "without file %d", i+1)
 		bent := slices.Clone(files)
@@ -782,7 +967,19 @@ func (b *bender) segments() {
 func (b *bender) raw() {
 	for _, d := range rawDisks() {
 		for at := d.from; at < d.to; at += d.width {
-			bendWord(d.disk, at, d.width, func(disk []byte, n uint64) { b.give(disk, "%s, %d=%#x", d.name, at, n) })
+			give := func(disk []byte, what string) {
+				if d.seal != nil {
+					d.seal(disk)
+				}
+				b.give(disk, "%s, %s", d.name, what)
+			}
+			w := word{at, d.width, d.little}
+			for _, n := range numbers(d.width, w.of(d.disk)) {
+				give(w.put(d.disk, n), fmt.Sprintf("%d=%#x", at, n))
+			}
+			if y := (word{at + d.width, d.width, d.little}); y.at < d.to { // starts stand before their counts or ends
+				bendPair(d.disk, w, y, give)
+			}
 		}
 	}
 	full := bytes.Repeat([]byte{0xFF}, 64<<10)
@@ -802,6 +999,8 @@ type rawDisk struct {
 	name            string
 	disk            []byte
 	from, to, width int
+	little          bool
+	seal            func(disk []byte) // nil: no checksum
 }
 
 func rawDisks() []rawDisk {
@@ -846,15 +1045,31 @@ func rawDisks() []rawDisk {
 		le.PutUint64(e[32:], uint64(40+8*i))
 		le.PutUint64(e[40:], uint64(47+8*i))
 	}
-	le.PutUint32(h[88:], crc32.ChecksumIEEE(gpt[1024:1024+128*128]))
-	le.PutUint32(h[16:], crc32.ChecksumIEEE(h[:92]))
+	sealGPT(gpt)
 	return []rawDisk{
-		{"APM", apm, 512, 512 + 16, 4},
-		{"APM, second", apm, 1024, 1024 + 16, 4},
-		{"MBR", mbr, 446, 510, 4},
-		{"GPT", gpt, 512 + 8, 512 + 92, 4},
-		{"GPT entry", gpt, 1024 + 32, 1024 + 48, 4},
+		{"APM", apm, 512, 512 + 16, 4, false, nil},
+		{"APM, second", apm, 1024, 1024 + 16, 4, false, nil},
+		{"MBR", mbr, 446, 510, 4, true, nil},
+		{"GPT", gpt, 512 + 8, 512 + 92, 4, true, sealGPT},
+		{"GPT, long words", gpt, 512 + 24, 512 + 56, 8, true, sealGPT},
+		{"GPT, entries", gpt, 512 + 72, 512 + 88, 8, true, sealGPT},
+		{"GPT entry", gpt, 1024 + 32, 1024 + 48, 8, true, sealGPT},
+		{"GPT, header's sum", gpt, 512 + 16, 512 + 20, 4, true, nil},
+		{"GPT, entries' sum", gpt, 512 + 88, 512 + 92, 4, true, nil},
 	}
+}
+
+// sealGPT makes the checksums of a table right, without which nothing else in it
+// is believed (UEFI 2.10, 5.3.2).
+func sealGPT(disk []byte) {
+	le := binary.LittleEndian
+	h := disk[SectorSize:]
+	at, n := le.Uint64(h[72:]), uint64(le.Uint32(h[80:]))*uint64(le.Uint32(h[84:]))
+	if size := uint64(len(disk)); at < size/SectorSize && n <= size-at*SectorSize {
+		le.PutUint32(h[88:], crc32.ChecksumIEEE(disk[at*SectorSize:][:n]))
+	}
+	clear(h[16:20])
+	le.PutUint32(h[16:], crc32.ChecksumIEEE(h[:min(le.Uint32(h[12:]), SectorSize)]))
 }
 
 // compressions are the methods whose chunks are streams.
@@ -1004,6 +1219,62 @@ func (b *bender) xz() {
 const zeros256 = `QlpoOTFBWSZTWQ4J4t8BX45AAMAAAAggADCATUZCoCWpCoCXMUFZJlNZDgni3wFfjkAAwAAACCAAMIBNRkKgJakKgJcxQVkmU1kO
 CeLfAV+OQADAAAAIIAAwgE1GQqAlqQqAlzFBWSZTWQ4J4t8BX45AAMAAAAggADCATUZCoCWpCoCXMUFZJlNZDgni3wFfjkAAwAAA
 CCAAMIBNRkKgJakKgJcxQVkmU1kezuTbASo/wADABAAIIAAwzAUppqqoSRsAIkjxdyRThQkGsXyvAA==`
+
+// HostileIndexes bends the saved checkpoints of an image that is sound, whatever
+// their format, as long as a SHA-256 of the rest ends it: that is always right,
+// so that what is bent is looked at.
+func HostileIndexes(image, index []byte) iter.Seq[HostileImage] {
+	return func(yield func(HostileImage) bool) {
+		b := &bender{class: "index", yield: yield, given: make(map[string]bool)}
+		body := index[:len(index)-sha256.Size]
+		give := func(body []byte, name string, args ...any) {
+			sum := sha256.Sum256(body)
+			b.giveImage(HostileImage{Image: image, Index: append(slices.Clip(body), sum[:]...)}, name, args...)
+		}
+		b.indexBytes(body, give)
+		b.indexWords(body, give)
+		for n := 0; n < len(body); n += 1 + n/64 {
+			give(body[:n], "cut at %d", n)
+			give(slices.Concat(body[:n], body[n:], body[n:]), "from %d twice", n)
+			give(slices.Concat(body[:n], body[min(n+1, len(body)):]), "without byte %d", n)
+			give(slices.Concat(body[:n], []byte{0}, body[n:]), "a zero more at %d", n)
+		}
+		give(append(bytes.Clone(body), make([]byte, 1<<20)...), "then zeros")
+		give(append(bytes.Clone(body), Random(10, 1<<20).Bytes()...), "then anything")
+	}
+}
+
+// indexHead is how much of an index is bent in every way. What comes after is
+// compressed, mostly, and bent in one way at each place.
+const indexHead = 160
+
+func (b *bender) indexBytes(body []byte, give func([]byte, string, ...any)) {
+	for at := range body {
+		values := []byte{0, 1, 0x7F, 0x80, 0xFE, 0xFF, body[at] - 1, body[at] + 1, body[at] ^ 0x80}
+		if at >= indexHead {
+			values = values[at%len(values):][:1]
+		}
+		for _, v := range values {
+			give(word{at, 1, false}.put(body, uint64(v)), "byte %d is %#x", at, v)
+		}
+	}
+}
+
+func (b *bender) indexWords(body []byte, give func([]byte, string, ...any)) {
+	for at := 0; at+8 <= len(body) && !b.stopped; at++ {
+		w := word{at, 8 >> (at / 4 % 2), at/8%2 == 1 && at >= indexHead}
+		ns := numbers(w.width, w.of(body))
+		if at >= indexHead {
+			ns = ns[at%len(ns):][:1]
+		}
+		for _, n := range ns {
+			give(w.put(body, n), "%d bytes at %d, lowest first %v, are %#x", w.width, at, w.little, n)
+		}
+		if next := at + w.width; at < indexHead && at%4 == 0 && next+8 <= len(body) {
+			bendPair(body, w, word{next, w.width, false}, func(body []byte, what string) { give(body, "%d bytes each, %s", w.width, what) })
+		}
+	}
+}
 
 const mib = 1 << 20 / SectorSize // sectors
 
