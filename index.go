@@ -67,7 +67,8 @@ func sizeHint(r io.Reader) int {
 
 // WriteTo writes the index to w. It returns how many bytes were written. The
 // same checkpoints of the same image give the same bytes. The error is w's, or
-// the source's if the image could not be identified by what Index read of it.
+// why there is no index: the source's if the image could not be identified by
+// what Index read of it, ErrIndex if the image was opened with a forged one.
 func (ix *Index) WriteTo(w io.Writer) (int64, error) {
 	if ix.err != nil {
 		return 0, ix.err
