@@ -98,7 +98,7 @@ func littleRoom(ix *Index) int64 {
 // first, and come again. None of the checkpoints is lost, and reads decode no
 // more for it.
 func TestPackedLittleRoom(t *testing.T) {
-	ti := workload{codecs: allCodecs[1:2], size: fewer[int64](32<<20, 2)}.image(t)
+	ti := workload{codecs: allCodecs[1:2], size: fewer[int64](32<<20, 4)}.image(t)
 	ix := ti.index(t, 2*minSpacing)
 	limit := littleRoom(ix)
 	im := ti.openIndexed(t, limit, ix)
@@ -150,7 +150,7 @@ func TestPackedLittleRoom(t *testing.T) {
 
 // A decoder that has no room beside the packed checkpoints gets theirs.
 func TestPackedYield(t *testing.T) {
-	ti := workload{codecs: []dmgtest.Method{dmgtest.Zlib, dmgtest.Bzip2}, chunk: 8192, size: fewer[int64](32<<20, 2)}.image(t)
+	ti := workload{codecs: []dmgtest.Method{dmgtest.Zlib, dmgtest.Bzip2}, chunk: fewer[int64](8192, 4), size: fewer[int64](32<<20, 8)}.image(t)
 	ix := ti.index(t, minSpacing)
 	const limit = int64(bzip2Memory) + fetchBuffer + 300<<10
 	im := ti.openIndexed(t, limit, ix)
@@ -163,7 +163,7 @@ func TestPackedYield(t *testing.T) {
 		go func() {
 			defer wg.Done()
 			rng := rand.New(rand.NewPCG(1, r))
-			for range 60 {
+			for range fewer(60, 4) {
 				ti.mustRead(t, im, rng.Int64N(im.Size()-4096), 4096)
 			}
 		}()
@@ -229,7 +229,7 @@ func TestIndexMutatedAndSealed(t *testing.T) {
 			body := index[:len(index)-32]
 			rng := rand.New(rand.NewPCG(5, 7))
 			refused, failed := 0, 0
-			for range fewer(200, 4) {
+			for range fewer(200, 10) {
 				bad := seal(mutate(rng, body))
 				ix, err := ReadIndex(bytes.NewReader(bad))
 				if err != nil {
