@@ -2,9 +2,13 @@ package dmg
 
 import (
 	"bytes"
+	"context"
+	"fmt"
 	"math/rand/v2"
+	"os"
 	"strings"
 	"testing"
+	"time"
 )
 
 // benchmarkImage opens a workload's image, in memory, after one way through
@@ -71,4 +75,78 @@ func BenchmarkSequential4K(b *testing.B) {
 			})
 		})
 	}
+}
+
+// BenchmarkIndex measures what docs/INDEX.md has in its table, for checkpoints at
+// several spans: how long an index is, how long it takes to open an image with it,
+// the first read of 4 KiB anywhere, which unpacks a group, and one a span further
+// on. DMG_IMAGE names the image; without it one of 16 MiB is made.
+func BenchmarkIndex(b *testing.B) {
+	image := benchmarkFile(b)
+	whole := newTest(b, image, &Options{MemoryLimit: 1 << 30})
+	if err := whole.BuildIndex(context.Background(), nil); err != nil {
+		b.Fatal(err)
+	}
+	id, err := whole.identity()
+	if err != nil {
+		b.Fatal(err)
+	}
+	for span := int64(minSpacing); span <= 2<<20; span *= 2 {
+		w := indexWriter{limit: maxIndexLen}
+		w.begin()
+		if err := whole.pack(&w, span); err != nil {
+			b.Fatal(err)
+		}
+		index := w.finish(id)
+		b.Run(fmt.Sprintf("%dKiB", span>>10), func(b *testing.B) {
+			benchmarkIndex(b, image, index, span)
+			b.ReportMetric(float64(len(index)), "index-bytes") // after the loop, which resets
+			b.ReportMetric(100*float64(len(index))/float64(len(image)), "index-%")
+		})
+	}
+}
+
+// benchmarkIndex opens the image with the index and reads twice, again and again.
+func benchmarkIndex(b *testing.B, image, index []byte, span int64) {
+	var open, first, next time.Duration
+	decoded := int64(0)
+	p := make([]byte, 4096)
+	rng := rand.New(rand.NewPCG(1, 1))
+	read := func(im *Image, off int64) time.Duration {
+		start := time.Now()
+		if _, err := im.ReadAt(p, off); err != nil {
+			b.Fatal(err)
+		}
+		return time.Since(start)
+	}
+	for b.Loop() {
+		start := time.Now()
+		im := newTest(b, image, &Options{Index: readIndex(b, index)})
+		open += time.Since(start)
+		off := rng.Int64N(im.Size() - span - 4096)
+		first += read(im, off)
+		decoded += im.Stats().BytesDecoded
+		next += read(im, off+span)
+	}
+	for _, m := range []struct {
+		time time.Duration
+		unit string
+	}{{open, "open-µs"}, {first, "first-µs"}, {next, "next-µs"}} {
+		b.ReportMetric(float64(m.time.Microseconds())/float64(b.N), m.unit)
+	}
+	b.ReportMetric(float64(decoded)/float64(b.N), "decoded/read")
+}
+
+// benchmarkFile returns the image that DMG_IMAGE names, or one of zlib in one
+// chunk.
+func benchmarkFile(b *testing.B) []byte {
+	name := os.Getenv("DMG_IMAGE")
+	if name == "" {
+		return workload{codecs: allCodecs[1:2], size: 16 << 20}.image(b).file
+	}
+	image, err := os.ReadFile(name)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return image
 }

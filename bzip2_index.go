@@ -65,10 +65,10 @@ func newBzip2Codec(e *engine) *bzip2Codec { return &bzip2Codec{e: e, text: new(b
 // the last cursor.
 func (z *bzip2Codec) start(d *decoder, off int64) error {
 	z.d, z.begin, z.walked, z.detached, z.spans = d, -1, 0, false, false
-	z.e.mu.Lock()
-	d.pos = z.e.mu.points.nearest(d.chunk, off)
-	z.record = z.e.mu.points.record(z.record[:0], d.chunk, off)
-	z.e.mu.Unlock()
+	var err error
+	if d.pos, z.record, err = z.e.record(z.record[:0], d.chunk, off); err != nil {
+		return err
+	}
 	if len(z.record) == 0 {
 		z.stream.Reset(&d.fetch)
 		return nil // the first decode reads the first block
@@ -99,20 +99,29 @@ func (z *bzip2Codec) next() error {
 	}
 	z.begin = z.d.pos
 	z.sum, z.whole = 0, true
-	var err error
 	z.cursors = append(z.cursors[:0], z.at)
+	if z.isNew() {
+		z.kept = 1
+		return nil
+	}
+	at, record, err := z.e.record(z.record[:0], z.d.chunk, z.begin)
+	z.record = record
+	if err == nil && at == z.begin && len(record) > 0 {
+		z.cursors, err = appendCursors(z.cursors, record)
+	}
+	z.kept = len(z.cursors)
+	return err
+}
+
+// isNew makes a checkpoint of the block's start, and reports whether it was none.
+func (z *bzip2Codec) isNew() bool {
 	z.e.mu.Lock()
 	defer z.e.mu.Unlock()
 	if z.e.mu.points.has(z.d.chunk, z.begin) {
-		z.record = z.e.mu.points.record(z.record[:0], z.d.chunk, z.begin)
-		if z.cursors, err = appendCursors(z.cursors, z.record); err != nil {
-			return err
-		}
-	} else {
-		z.keep()
+		return false
 	}
-	z.kept = len(z.cursors)
-	return nil
+	z.keep()
+	return true
 }
 
 // decodeBlock decodes the next block from the stream.
@@ -372,15 +381,16 @@ func (z *bzip2Codec) finish() error {
 
 // The record of a block is its point and its cursors but the first.
 const (
-	pointLen  = 13
+	pointLen  = pointBit + 5
+	pointBit  = 8 // of which first the place in the data, in bits
 	cursorLen = 15
 )
 
 // cursors returns how many cursors the record has of the last block known to
-// begin at or before off.
+// begin at or before off, 0 if that isn't known.
 func (s *checkpoints) cursors(chunk int, off int64) int {
 	i := s.find(chunk, off)
-	if i < 0 {
+	if i < 0 || s.chunks[chunk][i].log == noRecord {
 		return 0
 	}
 	_, _, n := s.header(s.chunks[chunk][i].log)

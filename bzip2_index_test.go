@@ -131,7 +131,7 @@ func TestBzip2BadRecord(t *testing.T) {
 	im := ti.open(t, 64<<20, nil)
 	ti.wayThrough(t, im, 1<<20)
 	place := im.mu.points.chunks[0][1].off
-	good := im.mu.points.record(nil, 0, place)
+	good := recordOf(t, im, 0, place)
 	read := func(record []byte) error {
 		im := ti.open(t, 16<<20, nil)
 		im.mu.Lock()
@@ -212,7 +212,7 @@ func TestBzip2BentCursor(t *testing.T) {
 	im := ti.open(t, 64<<20, nil)
 	ti.wayThrough(t, im, 1<<20)
 	place := im.mu.points.chunks[0][1].off
-	good := im.mu.points.record(nil, 0, place)
+	good := recordOf(t, im, 0, place)
 	const row = 7 // bytes into a cursor
 	failed := 0
 	for k := range 10 {

@@ -23,7 +23,8 @@ const (
 // spacing is doubled, what lies closer is dropped, and the rest is moved
 // together. The log takes its memory in pages, from the cache if need be: nothing
 // is left to the garbage collector, which lets the heap grow to twice what is in
-// use. The engine's lock guards all of it.
+// use. Those of a saved index stay packed until they are wanted. The engine's lock
+// guards all of it.
 type checkpoints struct {
 	account *account
 	cache   *cache
@@ -31,14 +32,20 @@ type checkpoints struct {
 	chunks  map[int][]checkpoint // by chunk, in order of off
 	pages   [][]byte             // of pageSize bytes
 	size    int64                // of the log
+	packed  packed
+	copies  int64 // bytes of the log that are records of packed checkpoints
 }
 
 // checkpoint says where the record for a byte of a chunk is.
 type checkpoint struct {
-	off int64 // in the chunk
-	in  int64 // in the chunk's data: what is decoded before off ends here, in bytes
-	log int64 // of its header
+	off   int64 // in the chunk
+	in    int64 // in the chunk's data: what is decoded before off ends here, in bytes
+	log   int64 // of its header, or noRecord
+	group int   // in which it is packed, from 1 on; 0
 }
+
+// noRecord is where the record of a packed checkpoint is that is not in the log.
+const noRecord = -1
 
 // recordHeader is the record's chunk, its offset there, and its length. It
 // limits an image to 2^32 chunks, which takes 160 GB of block tables.
@@ -47,7 +54,7 @@ const recordHeader = 4 + 8 + 4
 // Memory beside the log, about: that of a checkpoint, and of a chunk with any,
 // as slices and maps grow.
 const (
-	checkpointOverhead = 40
+	checkpointOverhead = 48
 	chunkOverhead      = 128
 )
 
@@ -76,15 +83,6 @@ func (s *checkpoints) nearest(chunk int, off int64) int64 {
 		return s.chunks[chunk][i].off
 	}
 	return 0
-}
-
-// record appends to dst what is kept for the last checkpoint of the chunk at or
-// before off: nothing if there is none.
-func (s *checkpoints) record(dst []byte, chunk int, off int64) []byte {
-	if i := s.find(chunk, off); i >= 0 {
-		return s.at(dst, s.chunks[chunk][i])
-	}
-	return dst
 }
 
 // has reports whether byte off of the chunk is a checkpoint.
@@ -142,22 +140,35 @@ func (s *checkpoints) wanted(chunk int, off int64) bool {
 func (s *checkpoints) add(chunk int, off, in int64, record []byte) {
 	n := int64(recordHeader + len(record))
 	for !s.room(n) {
+		if s.copies > 0 {
+			s.dropCopies()
+			continue
+		}
 		// Thinning makes room in the log's pages, not pages.
 		if off == 0 || n > int64(len(s.pages))*pageSize {
 			return
 		}
 		s.thin()
 	}
-	p := checkpoint{off, in, s.size}
+	p := checkpoint{off: off, in: in, log: s.size}
 	i := s.find(chunk, off)
 	switch {
 	case s.has(chunk, off):
+		if old := &s.chunks[chunk][i]; old.group > 0 && old.log != noRecord {
+			_, _, n := s.header(old.log)
+			s.copies -= recordHeader + int64(n)
+		}
 		s.chunks[chunk][i] = p
 	case s.wanted(chunk, off) && s.takeOverhead(chunk):
 		s.chunks[chunk] = slices.Insert(s.chunks[chunk], i+1, p)
 	default:
 		return
 	}
+	s.log(chunk, off, record)
+}
+
+// log appends a record to the log, which has room.
+func (s *checkpoints) log(chunk int, off int64, record []byte) {
 	var head [recordHeader]byte
 	binary.LittleEndian.PutUint32(head[:], uint32(chunk))
 	binary.LittleEndian.PutUint64(head[4:], uint64(off))
@@ -231,15 +242,25 @@ func (s *checkpoints) takeOverhead(chunk int) bool {
 // thin doubles the spacing and drops every checkpoint but the first in each
 // span, and those at the start of chunks. Those that remain need no more of
 // their window for the longer way to the next: what lies beyond the old way's
-// end refers back 32 KiB at most, which is less than any way.
+// end refers back 32 KiB at most, which is less than any way. Packed ones stay:
+// they take less memory, and none would come free before the last of a group.
 func (s *checkpoints) thin() {
 	s.spacing *= 2
+	s.filter(func(p *checkpoint, last int64) bool {
+		return p.group > 0 || p.off/s.spacing > last/s.spacing
+	})
+	s.compact()
+}
+
+// filter drops the checkpoints that keep is false for. It is called for those of
+// a chunk in order, with the offset of the last one that was kept, or 0.
+func (s *checkpoints) filter(keep func(p *checkpoint, last int64) bool) {
 	for chunk, points := range s.chunks {
 		kept := points[:0]
-		span := int64(0)
+		last := int64(0)
 		for _, p := range points {
-			if p.off/s.spacing > span {
-				span = p.off / s.spacing
+			if keep(&p, last) {
+				last = p.off
 				kept = append(kept, p)
 			}
 		}
@@ -250,7 +271,6 @@ func (s *checkpoints) thin() {
 			s.account.release(useCheckpoints, chunkOverhead)
 		}
 	}
-	s.compact()
 }
 
 // compact moves the records that still have a checkpoint to the log's front.
@@ -290,17 +310,5 @@ func (s *checkpoints) givePage() bool {
 	s.cache.takeBack(s.pages[last])
 	s.pages[last] = nil
 	s.pages = s.pages[:last]
-	return true
-}
-
-// yield thins the checkpoints out for the sake of a decoder that else could not
-// be had at all, and reports whether there were any.
-func (s *checkpoints) yield() bool {
-	if len(s.chunks) == 0 {
-		return false
-	}
-	s.thin()
-	for s.givePage() {
-	}
 	return true
 }

@@ -105,7 +105,7 @@ func (e *ChunkError) Error() string {
 }
 
 // Unwrap returns the cause, whose class is ErrFormat, ErrUnsupported,
-// ErrChecksum or ErrMemoryLimit.
+// ErrChecksum, ErrMemoryLimit or, where the image isn't to blame, ErrIndex.
 func (e *ChunkError) Unwrap() error { return e.Err }
 
 // DefaultMemoryLimit is the MemoryLimit in bytes of Options that set none.
@@ -129,7 +129,9 @@ type Options struct {
 	MemoryLimit int64
 
 	// Index holds checkpoints that an earlier run saved. Opening fails with
-	// ErrIndex if it is of another image.
+	// ErrIndex if it is of another image. A read fails with it, each time, if
+	// what the index has for its place is no checkpoint: it was made so. Without
+	// that index the image can be read.
 	Index *Index
 }
 

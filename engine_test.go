@@ -163,11 +163,26 @@ func checkAtRest(tb testing.TB, e *engine) {
 	for _, points := range e.mu.points.chunks {
 		want[useCheckpoints] += chunkOverhead + int64(len(points))*checkpointOverhead
 	}
+	packed := &e.mu.points.packed
+	if packed.made != len(packed.idle) {
+		tb.Errorf("at rest: %d of %d unpackers are", len(packed.idle), packed.made)
+	}
+	want[useCheckpoints] += packed.memory + int64(packed.made)*unpackerMemory
 	if a := &e.mu.account; a.used != want {
 		tb.Errorf("at rest: the account is %v, there is %v", a.used, want)
 	} else if a.total() > a.limit {
 		tb.Errorf("at rest: %d bytes are in use of %d", a.total(), a.limit)
 	}
+}
+
+// recordOf returns the record of the last checkpoint of the chunk at or before off.
+func recordOf(tb testing.TB, im *Image, chunk int, off int64) []byte {
+	tb.Helper()
+	_, record, err := im.record(nil, chunk, off)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return record
 }
 
 // mustRead reads n bytes at off and compares them with the disk's.

@@ -2,11 +2,9 @@ package dmg
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"encoding/binary"
 	"fmt"
-	"hash"
 	"io"
+	"io/fs"
 	"maps"
 	"slices"
 )
@@ -40,20 +38,37 @@ func badIndex(format string, args ...any) error {
 // gives ErrIndex; errors of r are passed on. Whose it is, and what it says of
 // the image's chunks, is checked by Open and NewImage.
 func ReadIndex(r io.Reader) (*Index, error) {
-	file, err := io.ReadAll(io.LimitReader(r, maxIndexLen+1))
-	if err != nil {
+	var file bytes.Buffer
+	file.Grow(sizeHint(r) + bytes.MinRead)
+	if _, err := file.ReadFrom(io.LimitReader(r, maxIndexLen+1)); err != nil {
 		return nil, err
 	}
-	ix := &Index{file: slices.Clip(file)}
+	ix := &Index{file: slices.Clip(file.Bytes())}
 	if err := ix.check(); err != nil {
 		return nil, err
 	}
 	return ix, nil
 }
 
+// sizeHint returns how many bytes r will probably give, if it is a file or in
+// memory, lest they be copied again and again.
+func sizeHint(r io.Reader) int {
+	n := int64(0)
+	switch r := r.(type) {
+	case interface{ Stat() (fs.FileInfo, error) }:
+		if info, err := r.Stat(); err == nil && info.Mode().IsRegular() {
+			n = info.Size()
+		}
+	case interface{ Len() int }:
+		n = int64(r.Len())
+	}
+	return int(min(max(n, 0), maxIndexLen+1))
+}
+
 // WriteTo writes the index to w. It returns how many bytes were written. The
 // same checkpoints of the same image give the same bytes. The error is w's, or
-// the source's if the image could not be identified by what Index read of it.
+// why there is no index: the source's if the image could not be identified by
+// what Index read of it, ErrIndex if the image was opened with a forged one.
 func (ix *Index) WriteTo(w io.Writer) (int64, error) {
 	if ix.err != nil {
 		return 0, ix.err
@@ -72,8 +87,7 @@ func (ix *Index) Len() int {
 	if ix.err != nil || ix.file == nil {
 		return 0
 	}
-	b := readBuf(ix.file[indexCount:])
-	return int(min(b.uint64(), maxIndexRaw)) // each takes a byte at least
+	return int(min(ix.count(), maxIndexRaw)) // each takes a byte at least
 }
 
 // Index returns the checkpoints that reads have left so far, for Options.Index.
@@ -86,11 +100,14 @@ func (im *Image) Index() *Index {
 	if err != nil {
 		return &Index{err: err}
 	}
-	limit := im.indexLimit()
-	var w indexWriter
+	w := indexWriter{limit: im.indexLimit()}
 	for spacing := int64(minSpacing); ; spacing *= 2 {
-		if w.begin(limit); im.pack(&w, spacing) && w.finish() {
-			return &Index{file: w.file(id)}
+		w.begin()
+		if err := im.pack(&w, spacing); err != nil {
+			return &Index{err: err}
+		}
+		if file := w.finish(id); file != nil {
+			return &Index{file: file}
 		}
 	}
 }
@@ -107,38 +124,34 @@ func (im *Image) indexLimit() int64 {
 }
 
 // pack puts all checkpoints into w that are the first in their span of the
-// chunk. It returns false if w is full before. Checkpoints that come or go
-// meanwhile may be among them or not.
-func (e *engine) pack(w *indexWriter, spacing int64) bool {
+// chunk, until w is full. Checkpoints that come or go meanwhile may be among them
+// or not.
+func (e *engine) pack(w *indexWriter, spacing int64) error {
 	e.mu.Lock()
 	chunks := slices.Sorted(maps.Keys(e.mu.points.chunks))
 	e.mu.Unlock()
-	var record []byte
+	r := recordReader{record: make([]byte, 0, zlibRecordMax)}
 	for _, i := range chunks {
 		c := &e.chunks[i]
 		from := spacing
 		if c.Length > spacing {
 			from = 0 // the chunk's start, if it is a checkpoint
 		}
-		for {
-			e.mu.Lock()
-			p, ok := e.mu.points.next(i, from)
-			if ok {
-				record = e.mu.points.at(record[:0], p)
+		for !w.full() {
+			off, record, err := r.next(e, i, from)
+			if err != nil {
+				return err
 			}
-			e.mu.Unlock()
-			if !ok {
+			if record == nil {
 				break
 			}
-			if p.off == 0 || p.off >= spacing {
-				if w.put(c.Method, i, p.off, record); w.full() {
-					return false
-				}
+			if off == 0 || off >= spacing {
+				w.put(c.Method, i, off, record)
 			}
-			from = (p.off/spacing + 1) * spacing
+			from = (off/spacing + 1) * spacing
 		}
 	}
-	return true
+	return nil
 }
 
 // next returns the first checkpoint of the chunk at or after off.
@@ -151,8 +164,8 @@ func (s *checkpoints) next(chunk int, off int64) (p checkpoint, ok bool) {
 	return points[i], true
 }
 
-// useIndex takes over the checkpoints of a saved index. Where they exceed their
-// share of the memory limit they are thinned out as those that reads leave.
+// useIndex takes over the checkpoints of a saved index: packed as they are, if
+// the memory limit leaves room for that.
 func (im *Image) useIndex(ix *Index) error {
 	if ix.err != nil {
 		return ix.err
@@ -164,116 +177,36 @@ func (im *Image) useIndex(ix *Index) error {
 	if err != nil {
 		return err
 	}
-	b := readBuf(ix.file[len(indexMagic)+4 : len(ix.file)-sha256.Size])
-	if string(b.sub(sha256.Size)) != string(id[:]) {
+	if !bytes.Equal(ix.identity(), id[:]) {
 		return badIndex("it is another image's")
 	}
-	r := indexReader{chunks: im.chunks, count: b.uint64()}
-	if err := r.begin(b); err != nil {
+	if ok, err := im.keepPacked(ix); ok || err != nil {
 		return err
 	}
-	im.mu.Lock()
-	defer im.mu.Unlock()
-	for r.next() {
-		im.mu.points.add(r.chunk, r.off, r.in, r.record)
-	}
-	return r.err
+	return im.unpackAll(ix)
 }
 
-// identity returns a hash of all that tells the image from others: of the size,
-// what the trailer and the block tables say, which has checksums of the content
-// as a rule, and the chunk map. It reads the source only where there are none.
-func (im *Image) identity() (id [sha256.Size]byte, err error) {
-	h := sha256.New()
-	f := fingerprint{h: h}
-	f.numbers(uint64(im.plain.size), uint64(im.size), uint64(len(im.tables)), uint64(len(im.chunks)))
-	f.bytes([]byte(im.plain.format))
-	if k := im.koly; k != nil {
-		f.numbers(k.runningOffset, k.data.off, k.data.length, k.rsrc.off, k.rsrc.length, k.xml.off, k.xml.length)
-		f.numbers(uint64(k.segment), uint64(k.segments), k.sectors)
-		f.bytes(k.segmentSet[:])
-		f.checksum(k.dataSum)
-		f.checksum(k.masterSum)
+// unpackAll takes over the checkpoints of an index that is too large to be kept
+// packed. Their records go into the log, where they are thinned out.
+func (im *Image) unpackAll(ix *Index) error {
+	d, err := ix.directory(im.chunks)
+	if err != nil {
+		return err
 	}
-	for i := range im.tables {
-		t := &im.tables[i]
-		f.bytes([]byte(t.name))
-		f.numbers(t.first, t.count)
-		f.checksum(t.sum)
-	}
-	for i := range im.chunks {
-		c := &im.chunks[i]
-		f.numbers(uint64(c.Method), uint64(c.Offset), uint64(c.Length), uint64(c.DataOffset), uint64(c.DataLength))
-	}
-	if k := im.koly; k != nil && !k.dataSum.says() && !k.masterSum.says() {
-		err = im.sample(&f)
-	}
-	f.flush()
-	h.Sum(id[:0])
-	return id, err
-}
-
-// says reports whether c can tell contents apart.
-func (c *checksum) says() bool {
-	return c.kind != 0 && len(bytes.Trim(c.sum, "\x00")) > 0
-}
-
-// sample adds the ends of up to 128 chunks' data, evenly spread: there the
-// checksums of zlib and bzip2 streams are.
-func (im *Image) sample(f *fingerprint) error {
-	const most, length = 64, 32
-	stored := 0
-	for i := range im.chunks {
-		if im.chunks[i].DataLength > 0 {
-			stored++
-		}
-	}
-	k, step := 0, max(1, stored/most)
-	for i := range im.chunks {
-		c := &im.chunks[i]
-		if c.DataLength == 0 {
-			continue
-		}
-		if k++; k%step != 0 {
-			continue
-		}
-		var buf [length]byte
-		b := buf[:min(length, c.DataLength)]
-		if _, err := im.src.ReadAt(b, c.DataOffset+c.DataLength-int64(len(b))); err != nil {
+	u := newUnpacker()
+	raw := 0
+	for d.next() {
+		if err := u.unpack(d.data, im.chunks, d.places); err != nil {
 			return err
 		}
-		f.bytes(b)
+		if raw += len(u.raw); raw > maxIndexRaw {
+			return badIndex("more than %d bytes of checkpoints", maxIndexRaw)
+		}
+		im.mu.Lock()
+		for i, p := range d.places {
+			im.mu.points.add(p.chunk, p.off, p.in(im.chunks[p.chunk].Method), u.record(i))
+		}
+		im.mu.Unlock()
 	}
-	return nil
-}
-
-// fingerprint hashes numbers and byte strings, so that no two sequences of them
-// look the same.
-type fingerprint struct {
-	h hash.Hash
-	b []byte
-}
-
-func (f *fingerprint) numbers(v ...uint64) {
-	for _, n := range v {
-		f.b = binary.BigEndian.AppendUint64(f.b, n)
-	}
-	if len(f.b) > 4<<10 {
-		f.flush()
-	}
-}
-
-func (f *fingerprint) bytes(p []byte) {
-	f.numbers(uint64(len(p)))
-	f.b = append(f.b, p...)
-}
-
-func (f *fingerprint) checksum(c checksum) {
-	f.numbers(uint64(c.kind))
-	f.bytes(c.sum)
-}
-
-func (f *fingerprint) flush() {
-	f.h.Write(f.b)
-	f.b = f.b[:0]
+	return d.err
 }

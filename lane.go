@@ -223,7 +223,7 @@ func (e *engine) takeLane(ctx context.Context, i int, memory int64) error {
 		case i > 0:
 			return tooLow
 		case fits && !e.mayFit(memory) && e.atWork() == 0:
-			if !e.mu.points.yield() {
+			if !e.yield() {
 				return tooLow
 			}
 		default:

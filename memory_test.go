@@ -1,7 +1,9 @@
 package dmg
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"runtime"
@@ -56,20 +58,32 @@ func TestHeapKeepsToLimit(t *testing.T) {
 		}
 		return
 	}
-	for _, w := range []workload{
-		{codecs: allCodecs, chunk: 512, size: 8 << 20},
-		{codecs: allCodecs[2:3], size: 8 << 20},
-		{codecs: allCodecs[1:2], size: 16 << 20},
+	for _, w := range []struct {
+		workload
+		indexed bool
+	}{
+		{workload{codecs: allCodecs, chunk: 512, size: 8 << 20}, false},
+		{workload{codecs: allCodecs[2:3], size: 8 << 20}, false},
+		{workload{codecs: allCodecs[1:2], size: 16 << 20}, false},
+		{workload{codecs: allCodecs[1:2], size: 64 << 20}, true},
 	} {
-		t.Run(w.String(), func(t *testing.T) {
+		t.Run(fmt.Sprintf("%v/index %v", w, w.indexed), func(t *testing.T) {
 			ti := w.image(t)
+			var index bytes.Buffer
+			if w.indexed {
+				ti.index(t, minSpacing).WriteTo(&index)
+			}
 			for _, limit := range []int64{12 << 20, 32 << 20} {
 				buffers := make([][]byte, 16)
 				for i := range buffers {
 					buffers[i] = make([]byte, 100_000)
 				}
-				im := ti.open(t, limit, nil)
 				before := heapInUse()
+				var ix *Index
+				if w.indexed {
+					ix = readIndex(t, index.Bytes())
+				}
+				im := ti.openIndexed(t, limit, ix)
 				end := time.Now().Add(time.Second)
 				var wg sync.WaitGroup
 				for r, p := range buffers {
@@ -94,6 +108,9 @@ func TestHeapKeepsToLimit(t *testing.T) {
 				t.Logf("limit %d MiB: %.1f MiB at most", limit>>20, float64(most)/(1<<20))
 				if most > limit+8<<20 {
 					t.Errorf("limit %d: %d bytes more of heap are in use", limit, most)
+				}
+				if packed, _, _ := packedNow(im); w.indexed && packed != ix.Len() {
+					t.Errorf("%d of %d checkpoints are packed", packed, ix.Len())
 				}
 			}
 		})

@@ -81,7 +81,7 @@ func (e *engine) blank(ctx context.Context, c *Chunk) (*decoder, error) {
 			return nil, context.Cause(ctx)
 		case e.atWork() > 0:
 			e.wait()
-		case !e.mu.points.yield():
+		case !e.yield():
 			return nil, &ChunkError{*c, fmt.Errorf("%w: its decoder takes %d bytes of %d", ErrMemoryLimit, memory, a.limit)}
 		}
 	}

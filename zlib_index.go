@@ -51,11 +51,12 @@ func newZlibCodec(e *engine) *zlibCodec {
 func (z *zlibCodec) start(d *decoder, off int64) error {
 	z.leave()
 	z.d, z.chunk = d, d.chunk
+	var err error
+	if d.pos, z.record, err = z.e.record(z.record[:0], d.chunk, off); err != nil {
+		return err
+	}
 	z.e.mu.Lock()
-	points := &z.e.mu.points
-	d.pos = points.nearest(d.chunk, off)
-	z.record = points.record(z.record[:0], d.chunk, off)
-	z.plan(points.spacing)
+	z.plan(z.e.mu.points.spacing)
 	z.e.mu.Unlock()
 	if len(z.record) > 0 {
 		return z.resume(z.record)

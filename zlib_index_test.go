@@ -213,7 +213,7 @@ func TestZlibBadRecord(t *testing.T) {
 	good := func() []byte {
 		im := ti.open(t, 64<<20, nil)
 		ti.wayThrough(t, im, 1<<20)
-		return im.mu.points.record(nil, 0, minSpacing)
+		return recordOf(t, im, 0, minSpacing)
 	}()
 	rng := rand.New(rand.NewPCG(3, 3))
 	read := func(t *testing.T, record []byte) error {

@@ -51,8 +51,12 @@ func report(std *stdio, err error) int {
 
 // hint is what a user can do about an error, where the error can't know it.
 func hint(err error) string {
-	if errors.Is(err, dmg.ErrMemoryLimit) {
+	var named indexError // the user's own
+	switch {
+	case errors.Is(err, dmg.ErrMemoryLimit):
 		return "; give it more with --memory-limit"
+	case errors.Is(err, dmg.ErrIndex) && !errors.As(err, &named):
+		return "; leave it out with --no-index"
 	}
 	return ""
 }

@@ -28,6 +28,8 @@ func TestReport(t *testing.T) {
 		{&fs.PathError{Op: "open", Path: "my.dmg", Err: fs.ErrNotExist}, 1, "dmg: open my.dmg: file does not exist\n"},
 		{errors.New("name \x1b[31m\xff\u202e"), 1, `dmg: name \x1b[31m\xff\u202e` + "\n"},
 		{fmt.Errorf("x: %w", dmg.ErrMemoryLimit), 1, "dmg: x: memory limit too low; give it more with --memory-limit\n"},
+		{fmt.Errorf("x: %w", dmg.ErrIndex), 1, "dmg: x: not a valid index for this image; leave it out with --no-index\n"},
+		{newIndexError("x", dmg.ErrIndex), 1, "dmg: x: not a valid index for this image\n"},
 		{fmt.Errorf("x: %w", syscall.EPIPE), 141, ""},
 		{fmt.Errorf("x: %w", context.Canceled), 130, "dmg: interrupted\n"},
 		{misuse("wrong"), 2, "dmg: wrong\nTry \"dmg --help\".\n"},

@@ -189,6 +189,26 @@ func (c *Checkpoint) AppendBinary(dst []byte) ([]byte, error) {
 	return dst, nil
 }
 
+// AppendWithoutOffsets appends p, which AppendBinary wrote, without In and Out,
+// for whoever keeps these elsewhere.
+func AppendWithoutOffsets(dst, p []byte) []byte {
+	b := uvarints{p: p[1:]}
+	b.next(1<<63 - 1)
+	b.next(1<<63 - 1)
+	return append(append(dst, p[0]), b.p...)
+}
+
+// AppendWithOffsets appends what AppendWithoutOffsets has made p of, if p is not
+// empty.
+func AppendWithOffsets(dst, p []byte, in, out int64) []byte {
+	if len(p) == 0 {
+		return dst
+	}
+	dst = binary.AppendUvarint(append(dst, p[0]), uint64(in))
+	dst = binary.AppendUvarint(dst, uint64(out))
+	return append(dst, p[1:]...)
+}
+
 // UnmarshalBinary sets c to what AppendBinary wrote, all of p. See Parse.
 func (c *Checkpoint) UnmarshalBinary(p []byte) error {
 	rest, err := c.Parse(p)

@@ -184,3 +184,26 @@ func TestBadCheckpoint(t *testing.T) {
 		})
 	}
 }
+
+// Offsets that are kept elsewhere are put in again.
+func TestCheckpointWithoutOffsets(t *testing.T) {
+	for _, c := range []Checkpoint{
+		{},
+		{In: 1 << 40, Out: 1 << 50, Final: true},
+		{In: 8, Out: 300, Block: BlockStored, Stored: 1000},
+		{In: 77, Out: 65536, Block: BlockFixed, Length: 5, Distance: 400},
+		{In: 1<<63 - 1, Out: 1<<63 - 1, Block: BlockDynamic, Header: []byte{1, 2, 3}},
+	} {
+		want, err := c.AppendBinary([]byte("x"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		short := AppendWithoutOffsets(nil, want[1:])
+		if got := AppendWithOffsets([]byte("x"), short, c.In, c.Out); !bytes.Equal(got, want) || len(short) >= len(want)-1 {
+			t.Errorf("%+v: %x without, %x again, want %x", c, short, got, want)
+		}
+	}
+	if got := AppendWithOffsets([]byte("x"), nil, 1, 2); string(got) != "x" {
+		t.Errorf("%q of nothing", got)
+	}
+}
