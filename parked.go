@@ -50,14 +50,8 @@ const maxParked = 128
 // blank returns a decoder for c that stands nowhere: a new one, or a parked one
 // whose place is given up. Decoders may fill a quarter of the limit before
 // parked ones are reused, which is enough for many sequential readers. A reader
-// that can't have one yet waits, until ctx is done.
-func (e *engine) blank(ctx context.Context, c *Chunk) (*decoder, error) {
-	e.mu.Unlock()
-	memory, err := decoderMemory(e.src, c) // may read the source
-	e.mu.Lock()
-	if err != nil {
-		return nil, err
-	}
+// that can't have one yet waits, until ctx is done. It takes so much memory.
+func (e *engine) blank(ctx context.Context, c *Chunk, memory int64) (*decoder, error) {
 	a := &e.mu.account
 	for {
 		old := e.reusable(c, memory)
@@ -85,6 +79,19 @@ func (e *engine) blank(ctx context.Context, c *Chunk) (*decoder, error) {
 			return nil, &ChunkError{*c, fmt.Errorf("%w: its decoder takes %d bytes of %d", ErrMemoryLimit, memory, a.limit)}
 		}
 	}
+}
+
+// fresh is blank for a turn of chunk i, whatever memory it takes.
+func (e *engine) fresh(ctx context.Context, i int, end int64) (*decoder, error) {
+	c := &e.chunks[i]
+	if c.Method != LZMA {
+		return e.blank(ctx, c, decoderMemory(c.Method))
+	}
+	d, memory, err := e.peek(i, end)
+	if d != nil || err != nil {
+		return d, err
+	}
+	return e.blank(ctx, c, memory)
 }
 
 // reusable returns the index of the parked decoder that c can best have, -1 if

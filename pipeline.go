@@ -181,7 +181,7 @@ func (r *pipelineRun) assign(p *piece, c *Chunk) (err error) {
 			p.end = c.Offset + at
 		}
 	}
-	if p.d, err = e.blank(r.ctx, c); err == nil {
+	if p.d, err = e.fresh(r.ctx, p.chunk, p.end-c.Offset); err == nil {
 		from := p.off - c.Offset
 		e.expect(p.d, p.chunk, &turn{pos: e.mu.points.nearest(p.chunk, from), end: p.end - c.Offset}, false)
 	}

@@ -95,6 +95,10 @@ var requestTests = []struct {
 	{"bzip2 one chunk", dmgtest.Mixed, dmgtest.Options{Codecs: []dmgtest.Method{dmgtest.Bzip2}}, false, 20, 2, 12, 20, 1 << 20},
 	{"bzip2 1 MiB chunks", dmgtest.Mixed, dmgtest.Options{Codecs: []dmgtest.Method{dmgtest.Bzip2}, ChunkSectors: dmgtest.DefaultChunk}, false, 2, 2, 12, 20, 1 << 20},
 	{"LZFSE 1 MiB chunks", dmgtest.Mixed, dmgtest.Options{Codecs: []dmgtest.Method{dmgtest.LZFSE}, ChunkSectors: dmgtest.DefaultChunk}, false, 4, 4, 12, 20, 1 << 20},
+	{"ADC 1 MiB chunks", dmgtest.Mixed, dmgtest.Options{Codecs: []dmgtest.Method{dmgtest.ADC}, ChunkSectors: dmgtest.DefaultChunk}, false, 2, 2, 12, 20, 1 << 20},
+	{"LZMA 1 MiB chunks", dmgtest.Mixed, dmgtest.Options{Codecs: []dmgtest.Method{dmgtest.LZMA}, ChunkSectors: dmgtest.DefaultChunk}, false, 2, 2, 12, 20, 1 << 20},
+	{"bzip2 encrypted", dmgtest.Mixed, dmgtest.Options{Codecs: []dmgtest.Method{dmgtest.Bzip2}}, true, 20, 2, 12, 20, 1 << 20},
+	{"LZFSE encrypted", dmgtest.Mixed, dmgtest.Options{Codecs: []dmgtest.Method{dmgtest.LZFSE}, ChunkSectors: dmgtest.DefaultChunk}, true, 4, 2, 12, 20, 1 << 20},
 	{"raw", dmgtest.Mixed, dmgtest.Options{Codecs: []dmgtest.Method{dmgtest.Raw}}, false, 1, 1, 0, 0, 64 << 10},
 }
 
