@@ -114,6 +114,7 @@ func (e *engine) reusable(c *Chunk, memory int64) int {
 // retire parks a decoder that has nothing to go on with.
 func (e *engine) retire(d *decoder) {
 	e.mu.Lock()
+	d.fetch.giveBack()
 	d.pos = d.length
 	e.park(d, nil)
 	e.mu.Unlock()

@@ -29,6 +29,7 @@ type engine struct {
 		spare   []*turn    // for use again
 		parked  []*decoder // least recently used first
 		standby *ahead     // at rest, to be used again; may be nil
+		hauls   []*haul    // of pipelines
 		points  checkpoints
 		garbage garbage
 		waiting int       // readers that wait for memory

@@ -103,20 +103,22 @@ type fetcher struct {
 	off  int64  // of buf[0] in the source
 	buf  []byte // what was fetched last
 	lent bool   // buf is another's,
-	own  []byte // and this is f's
+	own  []byte // this is f's,
+	fail error  // and this came behind buf
 }
 
-// lend has f read what another has fetched, from byte off of the source on, until
-// f fetches itself or giveBack is called.
-func (f *fetcher) lend(b []byte, off int64) {
+// lend has f read what another has fetched, from byte off of the source on, and the
+// source's error behind that, if there was one. It is so until f fetches itself or
+// giveBack is called.
+func (f *fetcher) lend(b []byte, off int64, err error) {
 	f.giveBack()
-	f.own, f.buf, f.off, f.lent = f.buf[:0], b, off, true
+	f.own, f.buf, f.off, f.lent, f.fail = f.buf[:0], b, off, true, err
 }
 
 // giveBack ends what lend began.
 func (f *fetcher) giveBack() {
 	if f.lent {
-		f.buf, f.own, f.lent = f.own, nil, false
+		f.buf, f.own, f.lent, f.fail = f.own, nil, false, nil
 	}
 }
 
@@ -190,6 +192,10 @@ func (f *fetcher) Read(p []byte) (int, error) {
 
 // fill fetches from the place on.
 func (f *fetcher) fill() error {
+	if f.fail != nil {
+		f.err = f.fail
+		return f.err
+	}
 	f.giveBack()
 	n := f.next()
 	if int64(cap(f.buf)) < min(n+2*maxUnit, f.room) {
