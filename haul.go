@@ -72,10 +72,14 @@ func (r *pipelineRun) haul(off int64) *haul {
 }
 
 // queued returns the haul with byte off among those that are planned, and forgets
-// those before it.
+// those before it. Where one was given up before its time memory is short, and
+// there will be no more: each would be fetched in vain.
 func (r *pipelineRun) queued(off int64) *haul {
 	q := &r.hauls.queue
 	for len(*q) > 0 && ((*q)[0].to <= off || (*q)[0].memory == 0) {
+		if (*q)[0].memory == 0 && (*q)[0].to > off {
+			r.hauls.size = 0
+		}
 		(*q)[0].queued = false
 		*q = slices.Delete(*q, 0, 1)
 	}

@@ -81,7 +81,8 @@ func (e *engine) shell() *decoder {
 			return d
 		}
 	}
-	if !a.take(useDecoders, fetchBuffer) {
+	// Where memory is short it is likely to be fetched in vain.
+	if a.used[useDecoders] > a.limit/2 || !e.takeCached(fetchBuffer) {
 		return nil
 	}
 	return &decoder{chunk: -1, method: LZMA, memory: fetchBuffer, count: &e.count, fetch: fetcher{src: e.src}}
@@ -92,8 +93,9 @@ func (e *engine) furnish(d *decoder, memory int64) bool {
 	if d.codec != nil {
 		return d.memory >= memory
 	}
+	a := &e.mu.account
 	more := memory - fetchBuffer
-	if !e.mu.account.take(useDecoders, more) {
+	if more > a.limit-a.total()+a.used[useCache] || !e.takeCached(more) {
 		return false
 	}
 	d.memory += more
