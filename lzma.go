@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"math"
 	"slices"
 
 	"github.com/mikelolasagasti/xz"
@@ -48,13 +49,20 @@ func (e *engine) peek(i int, end int64) (d *decoder, memory int64, err error) {
 	}
 	var space [xzHead]byte
 	head := space[:n]
-	if d = e.shell(); d != nil {
+	if d = e.shell(c); d != nil {
 		f := &d.fetch
 		in, _ := e.input(i, end)
 		f.begin(c.DataOffset, c.DataOffset+c.DataLength)
-		f.want, f.guess, f.most, f.onward, f.beyond = c.DataOffset+in, false, 0, false, 0
+		follows := f.follows(c.DataOffset)
+		f.want, f.guess, f.most, f.onward, f.beyond = c.DataOffset+in, false, 0, follows, 0
+		if follows {
+			f.beyond = e.joined(i, math.MaxInt64)
+		}
 		e.mu.Unlock()
 		err = f.peek(head)
+		if !follows {
+			f.size = 0 // who begins here has not come from the chunk before
+		}
 	} else {
 		e.mu.Unlock()
 		_, err = e.src.ReadAt(head, c.DataOffset)
@@ -68,14 +76,15 @@ func (e *engine) peek(i int, end int64) (d *decoder, memory int64, err error) {
 	return d, memory, err
 }
 
-// shell returns something to fetch a chunk's first bytes with: a decoder at rest,
-// or what is to become one if there is memory; else nil.
-func (e *engine) shell() *decoder {
+// shell returns something to fetch c's first bytes with: a decoder at rest, or what
+// is to become one if there is memory; else nil.
+func (e *engine) shell(c *Chunk) *decoder {
 	a := &e.mu.account
-	for k, d := range e.mu.parked {
+	if k := e.reusable(c, 0); k >= 0 {
 		// The next will be as large as the others.
+		d := e.mu.parked[k]
 		few := a.used[useDecoders]+d.memory <= a.limit/4 && len(e.mu.parked) < maxParked
-		if d.method == LZMA && (d.chunk < 0 || !few) {
+		if d.chunk < 0 || !few {
 			e.unpark(k)
 			d.chunk, d.once = -1, false
 			return d
