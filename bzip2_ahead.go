@@ -293,6 +293,10 @@ func (s *scanner) fill(stop <-chan struct{}) bool {
 	if n <= 0 {
 		return false
 	}
+	// The next read is to begin where a block of an encrypted source does.
+	if end, _ := s.src.whole(s.off+n, s.off+n); end > s.off && s.off+n < s.end {
+		n = end - s.off
+	}
 	k, err := s.src.ReadAt(s.buf[len(s.buf):][:n], s.off)
 	if err != nil {
 		return false

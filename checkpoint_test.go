@@ -317,8 +317,8 @@ func TestCheckpointLog(t *testing.T) {
 func TestFirstSpacing(t *testing.T) {
 	for _, tt := range []struct{ limit, bytes, spacing int64 }{
 		{64 << 20, 0, minSpacing},
-		{64 << 20, 256 << 20, minSpacing},
-		{64 << 20, 257 << 20, usualSpacing},
+		{64 << 20, 288 << 20, minSpacing},
+		{64 << 20, 289 << 20, usualSpacing},
 		{32 << 20, 256 << 20, usualSpacing},
 		{64 << 20, math.MaxInt64, usualSpacing},
 		{math.MaxInt64, math.MaxInt64, minSpacing},

@@ -66,6 +66,9 @@ func (m Method) zeros() bool { return m == Zero || m == Ignore }
 // compressed reports whether m is a compression that this package decodes.
 func (m Method) compressed() bool { return m >= ADC && m <= LZMA }
 
+// forward reports whether streams of method m can only be decoded from their start.
+func (m Method) forward() bool { return m == ADC || m == LZFSE || m == LZMA }
+
 // Chunk is a run of the disk's bytes that is stored in one way. All offsets
 // and lengths are in bytes.
 type Chunk struct {

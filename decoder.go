@@ -116,21 +116,18 @@ func (e *engine) newCodec(m Method, memory int64) codec {
 	return newZlibCodec(e)
 }
 
-// decoderMemory returns how much of the limit a decoder of c takes.
-func decoderMemory(src countingSource, c *Chunk) (memory int64, err error) {
-	switch c.Method {
+// decoderMemory returns how much of the limit a decoder takes. Those of LZMA are
+// as large as the chunk says: see xzMemory.
+func decoderMemory(m Method) int64 {
+	switch m {
 	case ADC:
-		memory = adc.Memory
+		return adc.Memory + fetchBuffer
 	case LZFSE:
-		memory = lzfse.Memory
-	case LZMA:
-		memory, err = xzMemory(src, c)
+		return lzfse.Memory + fetchBuffer
 	case Bzip2:
-		memory = bzip2Memory
-	case Zlib:
-		memory = zlibMemory
+		return bzip2Memory + fetchBuffer
 	}
-	return memory + fetchBuffer, err
+	return zlibMemory + fetchBuffer
 }
 
 // forward is a codec whose streams can only be decoded from their start on.

@@ -755,10 +755,7 @@ func TestLeastMemory(t *testing.T) {
 		t.Run(w.String(), func(t *testing.T) {
 			ti := w.image(t)
 			probe := ti.open(t, 0, nil)
-			need, err := decoderMemory(countingSource{bytes.NewReader(ti.file), new(counters)}, &probe.chunks[0])
-			if err != nil {
-				t.Fatal(err)
-			}
+			need := memoryFor(t, probe, &probe.chunks[0])
 			for _, tt := range []struct {
 				limit int64
 				err   error

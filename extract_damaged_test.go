@@ -80,8 +80,9 @@ func TestExtractDamaged(t *testing.T) {
 	}
 	fault := errors.New("fault")
 	c := l.Tables[0].Chunks[7]
+	opened := false
 	src := dmgtest.ReaderAtFunc(func(p []byte, off int64) (int, error) {
-		if at := int64(c.Offset) + 1; off <= at && at < off+int64(len(p)) && off > 0 {
+		if at := int64(c.Offset) + 1; off <= at && at < off+int64(len(p)) && opened {
 			return 0, fault
 		}
 		return bytes.NewReader(b).ReadAt(p, off)
@@ -90,6 +91,7 @@ func TestExtractDamaged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	opened = true
 	if err := im.Extract(context.Background(), make(sheet, len(disk)), &dmg.ExtractOptions{Damaged: func(*dmg.ChunkError) error { return nil }}); !errors.Is(err, fault) {
 		t.Errorf("a source that fails: %v, want %v", err, fault)
 	}

@@ -175,11 +175,7 @@ func leastLimit(t *testing.T, im *Image) int64 {
 	most := int64(0)
 	for i := range im.chunks {
 		if c := &im.chunks[i]; c.Method.compressed() {
-			n, err := decoderMemory(im.src, c)
-			if err != nil {
-				t.Fatal(err)
-			}
-			most = max(most, n)
+			most = max(most, memoryFor(t, im, c))
 		}
 	}
 	const checkpoints = 700 << 10 // of what the tests read, at most

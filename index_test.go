@@ -281,7 +281,7 @@ func TestIndexThinned(t *testing.T) {
 	full := newTest(t, file, &Options{Index: ix}).Stats().CheckpointBytes
 	const limit = 1 << 20
 	im := newTest(t, file, &Options{Index: ix, MemoryLimit: limit})
-	if n := im.Stats().CheckpointBytes; n > limit/2 || n == 0 || full <= limit/2 {
+	if n := im.Stats().CheckpointBytes; n > limit/16*9 || n == 0 || full <= limit/16*9 {
 		t.Errorf("%d bytes of checkpoints, %d without a limit", n, full)
 	}
 	p := make([]byte, 4096)

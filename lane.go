@@ -10,6 +10,7 @@ type batch struct {
 	*piece
 	at   int64
 	b    []byte // nil for zeros
+	lent *haul  // whose b is, pinned; nil if it is the lane's
 	n    int64  // of zeros
 	err  error  // why the piece ends before its end
 	last bool
@@ -38,7 +39,25 @@ func (l *lane) work() bool {
 		p.d.codec.rest()
 		l.run.e.retire(p.d)
 	}
-	return l.flush(p) && l.send(batch{piece: p, at: at, err: err, last: true})
+	ok := l.flush(p) && l.send(batch{piece: p, at: at, err: err, last: true})
+	if p.haul != nil {
+		l.release(p)
+	}
+	return ok
+}
+
+// release ends the use of p's haul. A raw piece has all of its bytes there: unless
+// these are delivered first, what waits for its turn would take all hauls.
+func (l *lane) release(p *piece) {
+	if p.d == nil {
+		select {
+		case <-p.next:
+		case <-l.run.ctx.Done():
+		}
+	}
+	l.run.e.mu.Lock()
+	l.run.e.unpin(p.haul)
+	l.run.e.mu.Unlock()
 }
 
 // fill decodes the piece into buffers. It returns how far it got.
@@ -61,8 +80,40 @@ func (l *lane) fill(p *piece) (int64, error) {
 	return l.fillDecoded(p, c)
 }
 
-func (l *lane) fillRaw(p *piece, c *Chunk) (int64, error) {
-	for at := p.off; ; {
+// passOn sends the bytes of a raw piece that its haul has, as they stand there. It
+// returns how far that is.
+func (l *lane) passOn(p *piece, c *Chunk) (int64, error) {
+	r, h := l.run, p.haul
+	if !r.load(h) {
+		return p.off, r.ctx.Err()
+	}
+	at := c.DataOffset + p.off - c.Offset
+	b := h.bytes(at, at+p.end-p.off)
+	if len(b) == 0 {
+		return p.off, h.err
+	}
+	r.e.mu.Lock()
+	h.pins++
+	r.e.mu.Unlock()
+	sent := batch{piece: p, at: p.off, b: b, lent: h}
+	if !l.send(sent) {
+		l.takeBack(sent)
+		return p.off, r.ctx.Err()
+	}
+	end := p.off + int64(len(b))
+	if end < p.end {
+		return end, h.err
+	}
+	return end, nil
+}
+
+func (l *lane) fillRaw(p *piece, c *Chunk) (at int64, err error) {
+	if at = p.off; p.haul != nil {
+		if at, err = l.passOn(p, c); err != nil {
+			return at, err
+		}
+	}
+	for {
 		if at == p.end {
 			return at, nil
 		}
@@ -84,6 +135,12 @@ func (l *lane) fillDecoded(p *piece, c *Chunk) (int64, error) {
 	e, d := l.run.e, p.d
 	at, from, to := p.off, p.off-c.Offset, p.end-c.Offset
 	d.once = l.run.once
+	if h := p.haul; h != nil {
+		if !l.run.load(h) {
+			return at, l.run.ctx.Err()
+		}
+		d.fetch.borrow(h.buf, h.off, h.err)
+	}
 	err := d.start(c, p.chunk, from)
 	for err == nil && d.pos < to {
 		if l.run.ctx.Err() != nil {
@@ -153,24 +210,39 @@ func (l *lane) send(b batch) bool {
 // over.
 func (l *lane) deliver() {
 	for b := range l.batches {
-		if l.run.ctx.Err() != nil {
-			continue // the worker is about to notice
-		}
-		if l.run.ordered {
-			select {
-			case <-b.turn:
-			case <-l.run.ctx.Done():
-				continue
-			}
-		}
-		if err := l.run.receive(b); err != nil {
-			l.run.fail(b.piece, b.at, err)
-			continue
-		}
+		l.pass(b)
 		if b.b != nil {
-			l.free <- b.b
+			l.takeBack(b)
 		}
 	}
+}
+
+// pass delivers a batch.
+func (l *lane) pass(b batch) {
+	if l.run.ctx.Err() != nil {
+		return // the worker is about to notice
+	}
+	if l.run.ordered {
+		select {
+		case <-b.turn:
+		case <-l.run.ctx.Done():
+			return
+		}
+	}
+	if err := l.run.receive(b); err != nil {
+		l.run.fail(b.piece, b.at, err)
+	}
+}
+
+// takeBack makes the memory of a batch free for another.
+func (l *lane) takeBack(b batch) {
+	if b.lent == nil {
+		l.free <- b.b
+		return
+	}
+	l.run.e.mu.Lock()
+	l.run.e.unpin(b.lent)
+	l.run.e.mu.Unlock()
 }
 
 // A lane's buffers, in bytes. With larger ones, what is written is no longer in the

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"math"
 	"slices"
 
 	"github.com/mikelolasagasti/xz"
@@ -16,21 +17,113 @@ import (
 // buffer of its xzReader.
 const xzFixed = maxDecode + 64<<10
 
-// xzMemory returns the memory for c's decoder, from the dictionary size in the
-// header of its first block. It is the only decoder whose memory is up to the
-// image.
-func xzMemory(src countingSource, c *Chunk) (int64, error) {
-	const streamHeader, longest = 12, 64
-	head := make([]byte, min(c.DataLength, streamHeader+longest))
-	if _, err := src.ReadAt(head, c.DataOffset); err != nil {
-		return 0, err
-	}
+// xzHeader is the length of a stream's header (The .xz File Format 1.2, section
+// 2.1.1), and xzHead that of all that says how large a dictionary is, as a rule.
+const (
+	xzHeader = 12
+	xzHead   = xzHeader + 64
+)
+
+// xzMemory returns the memory for the decoder of a chunk whose data begins with
+// head, from the dictionary size in the header of its first block. It is the only
+// decoder whose memory is up to the image.
+func xzMemory(head []byte) int64 {
 	// Where the header isn't understood the decoder will refuse it too.
 	bits := byte(0)
-	if len(head) > streamHeader {
-		bits = min(xzDictionary(head[streamHeader:]), 40)
+	if head = head[:min(len(head), xzHead)]; len(head) > xzHeader {
+		bits = min(xzDictionary(head[xzHeader:]), 40)
 	}
-	return int64(2|bits&1)<<(bits/2+11) + xzFixed, nil
+	return int64(2|bits&1)<<(bits/2+11) + xzFixed + fetchBuffer
+}
+
+// peek returns the memory for the decoder of LZMA chunk i, and the decoder if it
+// can be had at once, with what was fetched to find that out: a reader that wants
+// to get to byte end of the chunk needs it anyway. It gives up the lock meanwhile.
+func (e *engine) peek(i int, end int64) (d *decoder, memory int64, err error) {
+	c := &e.chunks[i]
+	n := min(c.DataLength, xzHead)
+	for _, parked := range e.mu.parked {
+		if parked.fetch.has(c.DataOffset, c.DataOffset+n) {
+			return nil, xzMemory(parked.fetch.fetched(c.DataOffset)), nil
+		}
+	}
+	var space [xzHead]byte
+	head := space[:n]
+	if d = e.shell(c); d != nil {
+		f := &d.fetch
+		in, _ := e.input(i, end)
+		f.begin(c.DataOffset, c.DataOffset+c.DataLength)
+		follows := f.follows(c.DataOffset)
+		f.want, f.guess, f.most, f.onward, f.beyond = c.DataOffset+in, false, 0, follows, 0
+		if follows {
+			f.beyond = e.joined(i, math.MaxInt64)
+		}
+		e.mu.Unlock()
+		err = f.peek(head)
+		if !follows {
+			f.size = 0 // who begins here has not come from the chunk before
+		}
+	} else {
+		e.mu.Unlock()
+		_, err = e.src.ReadAt(head, c.DataOffset)
+	}
+	memory = xzMemory(head)
+	e.mu.Lock()
+	if d != nil && (err != nil || !e.furnish(d, memory)) {
+		e.clear(d)
+		d = nil
+	}
+	return d, memory, err
+}
+
+// shell returns something to fetch c's first bytes with: a decoder at rest, or what
+// is to become one if there is memory; else nil.
+func (e *engine) shell(c *Chunk) *decoder {
+	a := &e.mu.account
+	if k := e.reusable(c, 0); k >= 0 {
+		// The next will be as large as the others.
+		d := e.mu.parked[k]
+		few := a.used[useDecoders]+d.memory <= a.limit/4 && len(e.mu.parked) < maxParked
+		if d.chunk < 0 || !few {
+			e.unpark(k)
+			d.chunk, d.once = -1, false
+			return d
+		}
+	}
+	// Where memory is short it is likely to be fetched in vain.
+	if a.used[useDecoders] > a.limit/2 || !e.takeCached(fetchBuffer) {
+		return nil
+	}
+	return &decoder{chunk: -1, method: LZMA, memory: fetchBuffer, count: &e.count, fetch: fetcher{src: e.src}}
+}
+
+// furnish makes a shell a decoder of so much memory, if there is.
+func (e *engine) furnish(d *decoder, memory int64) bool {
+	if d.codec != nil {
+		return d.memory >= memory
+	}
+	a := &e.mu.account
+	more := memory - fetchBuffer
+	if more > a.limit-a.total()+a.used[useCache] || !e.takeCached(more) {
+		return false
+	}
+	d.memory += more
+	e.collect(more)
+	d.codec = e.newCodec(LZMA, memory)
+	return true
+}
+
+// clear puts a shell away.
+func (e *engine) clear(d *decoder) {
+	if d.codec != nil {
+		d.fetch.forget()
+		d.pos = d.length
+		e.park(d, nil)
+		return
+	}
+	e.mu.account.release(useDecoders, d.memory)
+	e.dropped(d.memory)
+	e.wake()
 }
 
 // xzDictionary returns the encoded dictionary size of the LZMA2 filter in a

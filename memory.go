@@ -53,14 +53,14 @@ func (a *account) move(from, to use, n int64) {
 }
 
 // checkpointShare is how much of the limit checkpoints may take before they
-// are thinned out. The other half is for decoders and decoded data: it must
-// hold at least one decoder, and more checkpoints would not make reads faster
-// in proportion, since a read also decodes what was asked for.
-func (a *account) checkpointShare() int64 { return a.limit / 2 }
+// are thinned out: nine parts of sixteen. The rest is for decoders and decoded
+// data: it must hold at least one decoder, and more checkpoints would not make
+// reads faster in proportion, since a read also decodes what was asked for.
+func (a *account) checkpointShare() int64 { return a.limit / 16 * 9 }
 
 // makeRoom gives back the memory of a cached page, of what stands by to decode
-// ahead, or of the decoder parked longest ago. It returns false if all that is
-// left is at work.
+// ahead, of what was fetched ahead, or of the decoder parked longest ago. It
+// returns false if all that is left is at work.
 func (e *engine) makeRoom() bool {
 	if e.mu.cache.shrink() {
 		e.dropped(pageSize)
@@ -70,6 +70,9 @@ func (e *engine) makeRoom() bool {
 		e.mu.standby = nil
 		e.mu.account.release(useDecoders, a.memory)
 		e.dropped(a.memory)
+		return true
+	}
+	if e.dropHaul() {
 		return true
 	}
 	if len(e.mu.parked) == 0 {
@@ -88,6 +91,11 @@ func (e *engine) atRest() (n int64) {
 	}
 	if e.mu.standby != nil {
 		n += e.mu.standby.memory
+	}
+	for _, h := range e.mu.hauls {
+		if h.pins == 0 {
+			n += h.memory
+		}
 	}
 	return n
 }

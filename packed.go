@@ -57,6 +57,8 @@ func (im *Image) keepPacked(ix *Index) (bool, error) {
 	if len(s.packed.groups) == 0 {
 		s.dropPacked() // the file's memory too
 	}
+	// Reads leave none between them: of each window all would have to be kept.
+	s.spacing = max(s.spacing, usualSpacing)
 	return true, d.err
 }
 

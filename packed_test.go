@@ -143,7 +143,7 @@ func TestPackedLittleRoom(t *testing.T) {
 	if n, others, _ := packedNow(im); n != packed {
 		t.Errorf("%d packed checkpoints of %d after the way through, and %d others", n, packed, others)
 	}
-	if n := im.Stats().CheckpointBytes; n > limit/2+chunkOverhead+checkpointOverhead {
+	if n := im.Stats().CheckpointBytes; n > limit/16*9+chunkOverhead+checkpointOverhead {
 		t.Errorf("%d bytes of checkpoints, the limit is %d", n, limit)
 	}
 }

@@ -53,6 +53,7 @@ type piece struct {
 	end   int64
 	zero  bool
 	d     *decoder      // of a compressed chunk
+	haul  *haul         // in which its data comes; nil if it is fetched for itself
 	turn  chan struct{} // closed when all before it is delivered
 	next  chan struct{} // to be closed when it is itself
 }
@@ -71,6 +72,8 @@ func (p *pipeline) run(ctx context.Context) (int64, error) {
 		p.workers = runtime.GOMAXPROCS(0)
 	}
 
+	r.hauls.size, r.hauls.most = p.e.haulSize(p.workers)
+	defer r.endHauls()
 	defer p.e.wakeAfter(ctx)()
 
 	var wg sync.WaitGroup
@@ -116,6 +119,12 @@ type pipelineRun struct {
 		off  int64
 		turn chan struct{}
 	}
+	// hauls are planned in the order of the disk. The engine's lock guards them.
+	hauls struct {
+		size  int64 // of each
+		most  int
+		queue []*haul
+	}
 	// unfinished are the offsets up to which the pieces under way, and those
 	// that failed, were delivered.
 	unfinished struct {
@@ -158,6 +167,7 @@ func (r *pipelineRun) claim() (*piece, error) {
 		p.end = off + min(c.end()-off, max(zeroPiece, e.size/zeroPieces)) // may be all an int64 holds
 	case c.Method == Raw:
 		p.end = off + min(c.end()-off, rawPiece)
+		r.assignRaw(p)
 	default:
 		p.end = c.end()
 		if c.Method.compressed() {
@@ -181,11 +191,49 @@ func (r *pipelineRun) assign(p *piece, c *Chunk) (err error) {
 			p.end = c.Offset + at
 		}
 	}
-	if p.d, err = e.blank(r.ctx, c); err == nil {
-		from := p.off - c.Offset
-		e.expect(p.d, p.chunk, &turn{pos: e.mu.points.nearest(p.chunk, from), end: p.end - c.Offset}, false)
+	if err = r.takeDecoder(p, c); err != nil {
+		return err
 	}
+	from := p.off - c.Offset
+	n := e.aim(p.d, p.chunk, &turn{pos: e.mu.points.nearest(p.chunk, from), end: p.end - c.Offset}, false)
+	if p.haul = r.haul(p.off); p.haul == nil && n > 0 {
+		e.widen(p.d, n)
+	}
+	return nil
+}
+
+// takeDecoder gives p a decoder. What one of LZMA takes is in the data.
+func (r *pipelineRun) takeDecoder(p *piece, c *Chunk) (err error) {
+	e := r.e
+	if c.Method == LZMA {
+		if h := r.haul(p.off); h != nil {
+			var head [xzHead]byte
+			n := min(c.DataLength, xzHead)
+			e.mu.Unlock()
+			if !r.load(h) {
+				err = r.ctx.Err()
+			} else if int64(copy(head[:n], h.bytes(c.DataOffset, c.DataOffset+n))) < n {
+				err = h.err
+			}
+			e.mu.Lock()
+			e.unpin(h) // who waits for a decoder must not have what others may need
+			if err == nil {
+				p.d, err = e.blank(r.ctx, c, xzMemory(head[:n]))
+			}
+			return err
+		}
+	}
+	p.d, err = e.fresh(r.ctx, p.chunk, p.end-c.Offset)
 	return err
+}
+
+// assignRaw gives p, of a raw chunk, its data, if it is fetched with that of others.
+func (r *pipelineRun) assignRaw(p *piece) {
+	r.e.mu.Lock()
+	defer r.e.mu.Unlock()
+	if p.haul = r.haul(p.off); p.haul != nil {
+		p.end = min(p.end, p.haul.to)
+	}
 }
 
 // begin notes that a piece is under way.

@@ -30,6 +30,7 @@ type engine struct {
 		spare   []*turn    // for use again
 		parked  []*decoder // least recently used first
 		standby *ahead     // at rest, to be used again; may be nil
+		hauls   []*haul    // of pipelines
 		points  checkpoints
 		garbage garbage
 		waiting int       // readers that wait for memory
@@ -39,7 +40,7 @@ type engine struct {
 
 func (e *engine) init(r io.ReaderAt, m chunkMap, limit int64) {
 	e.chunkMap = m
-	e.src = countingSource{r, &e.count}
+	e.src = newSource(r, &e.count)
 	e.mu.account.limit = limit
 	e.mu.cache.init(&e.mu.account)
 	e.mu.points.init(&e.mu.account, &e.mu.cache, m.length(Zlib))
@@ -296,7 +297,7 @@ func (e *engine) acquire(i int, off int64, t *turn) (d *decoder, err error) {
 	}
 	t.pos = from
 	c := &e.chunks[i]
-	if d, err = e.blank(context.Background(), c); err != nil {
+	if d, err = e.fresh(context.Background(), i, t.end); err != nil {
 		return nil, err
 	}
 	e.expect(d, i, t, off == 0 && d.fetch.follows(c.DataOffset))

@@ -5,6 +5,7 @@ import (
 	"math"
 	"sync/atomic"
 
+	"github.com/go-dmg/dmg/internal/crypt"
 	"github.com/go-dmg/dmg/internal/readat"
 )
 
@@ -19,8 +20,31 @@ type counters struct {
 
 // countingSource is the image's source with its reads counted.
 type countingSource struct {
-	r io.ReaderAt
-	n *counters
+	r    io.ReaderAt
+	n    *counters
+	unit int64 // of an encrypted source; else 0
+	size int64 // of an encrypted source
+}
+
+// maxUnit is the most that may be fetched in vain at either end of a fetch.
+const maxUnit = 16 << 10
+
+// newSource returns r as the engine's source.
+func newSource(r io.ReaderAt, n *counters) countingSource {
+	s := countingSource{r: r, n: n}
+	if b, ok := r.(*crypt.Reader); ok && b.BlockSize() <= maxUnit {
+		s.unit, s.size = b.BlockSize(), b.Size()
+	}
+	return s
+}
+
+// whole widens a range of the source to what is decrypted as one: less takes more
+// calls of what is below.
+func (s countingSource) whole(off, end int64) (int64, int64) {
+	if s.unit == 0 {
+		return off, end
+	}
+	return off - off%s.unit, min((end+s.unit-1)/s.unit*s.unit, max(end, s.size))
 }
 
 // ReadAt fills p or fails. The chunk map has been checked against the source's
@@ -36,11 +60,12 @@ func (s countingSource) ReadAt(p []byte, off int64) (int, error) {
 // slow for each call, and what is fetched in vain is slow everywhere: a fetch
 // takes what the reader at work is known to need, and firstFetch where nothing
 // is known. For a reader that goes on and on it doubles, chunk after chunk, up
-// to maxFetch if there is memory for it.
+// to maxFetch if there is memory for it: as much as the data of a megabyte that
+// doesn't compress, with the blocks of an encrypted source that it lies in.
 const (
 	firstFetch  = 16 << 10
 	fetchBuffer = 128 << 10 // which every decoder has
-	maxFetch    = 1 << 20
+	maxFetch    = 1<<20 + 32<<10
 )
 
 // joinGap is what may lie between the data of two chunks for both to be fetched
@@ -49,6 +74,10 @@ const joinGap = 16 << 10
 
 // codecsLook is how many bytes codecs look at beyond what they need.
 const codecsLook = 256
+
+// forwardBlock is about what a block of LZFSE takes, all of which must be there
+// for its first byte.
+const forwardBlock = 32 << 10
 
 // fetcher reads a chunk's stored bytes in order, for a decoder. What it has
 // fetched it keeps until it fetches again, so that the bytes of a further chunk
@@ -64,15 +93,33 @@ type fetcher struct {
 	// What the reader at work needs is set by the engine, for each turn.
 	want   int64 // up to which it needs the source's bytes, as far as that is known
 	guess  bool  // want is an estimate
-	most   int64 // up to which it may need them, where that is known; 0
+	most   int64 // up to which it may need them, where that is known and not far; 0
 	beyond int64 // up to which what follows the chunk's data is of use to it
 	onward bool  // it goes on where it stopped, and will want more
 	across bool  // it came on from the chunk before, and will go on to the next
 
-	size int64  // of the next fetch if nothing is known
-	room int64  // of the longest fetch
-	off  int64  // of buf[0] in the source
-	buf  []byte // what was fetched last
+	size     int64  // of the next fetch if nothing is known
+	room     int64  // of the longest fetch
+	off      int64  // of buf[0] in the source
+	buf      []byte // what was fetched last
+	borrowed bool   // buf is another's,
+	own      []byte // this is f's,
+	fail     error  // and this came behind buf
+}
+
+// borrow has f read what another has fetched, from byte off of the source on, and
+// the source's error behind that, if there was one. It is so until f fetches itself
+// or giveBack is called.
+func (f *fetcher) borrow(b []byte, off int64, err error) {
+	f.giveBack()
+	f.own, f.buf, f.off, f.borrowed, f.fail = f.buf[:0], b, off, true, err
+}
+
+// giveBack ends what borrow began.
+func (f *fetcher) giveBack() {
+	if f.borrowed {
+		f.buf, f.own, f.borrowed, f.fail = f.own, nil, false, nil
+	}
 }
 
 // begin places f at byte off of the source. What the reader at work wants has
@@ -107,6 +154,22 @@ func (f *fetcher) follows(off int64) bool {
 	return f.off <= off && off <= f.off+int64(len(f.buf))+joinGap && f.size > 0
 }
 
+// peek fills p with the next bytes without going on.
+func (f *fetcher) peek(p []byte) error {
+	end := f.at + int64(len(p))
+	if !f.has(f.at, end) {
+		if err := f.fill(); err != nil {
+			return err
+		}
+	}
+	if !f.has(f.at, end) { // the source failed: with what?
+		_, err := f.src.ReadAt(p, f.at)
+		return err
+	}
+	copy(p, f.fetched(f.at))
+	return nil
+}
+
 // Read implements io.Reader.
 func (f *fetcher) Read(p []byte) (int, error) {
 	b, err := f.lend(len(p))
@@ -127,7 +190,7 @@ func (f *fetcher) lend(n int) ([]byte, error) {
 		if err := f.fill(); err != nil {
 			return nil, err
 		}
-		b = f.buf
+		b = f.fetched(f.at)
 	}
 	b = b[:min(int64(len(b)), int64(n), f.end-f.at)]
 	f.at += int64(len(b))
@@ -141,13 +204,19 @@ func (f *fetcher) buffered() int {
 
 // fill fetches from the place on.
 func (f *fetcher) fill() error {
+	if f.fail != nil {
+		f.err = f.fail
+		return f.err
+	}
+	f.giveBack()
 	n := f.next()
-	if int64(cap(f.buf)) < n {
+	if int64(cap(f.buf)) < min(n+2*maxUnit, f.room) {
 		f.buf = make([]byte, f.room)
 	}
-	k, err := f.src.ReadAt(f.buf[:n], f.at)
-	f.buf, f.off = f.buf[:k], f.at
-	if k > 0 {
+	off, end := f.src.whole(f.at, f.at+n)
+	k, err := f.src.ReadAt(f.buf[:min(end-off, f.room)], off)
+	f.buf, f.off = f.buf[:k], off
+	if f.at < off+int64(k) {
 		// What came may be enough. If not, the source is asked again, so that
 		// its error is that of the read which needs the rest.
 		return nil
@@ -166,7 +235,7 @@ func (f *fetcher) next() int64 {
 		n = f.most - f.at
 	}
 	if f.guess {
-		if n > 4*fetchBuffer {
+		if n > 4*fetchBuffer && f.most == 0 {
 			n /= 2 // lest most of it is in vain
 		}
 		f.size = max(f.size, fetchBuffer/2) // if it turns out too low
@@ -181,12 +250,22 @@ func (f *fetcher) next() int64 {
 // expect tells a decoder of chunk i what the turn will need of it, and of the
 // source. It is called with the lock.
 func (e *engine) expect(d *decoder, i int, t *turn, onward bool) {
+	if n := e.aim(d, i, t, onward); n > 0 {
+		e.widen(d, n)
+	}
+}
+
+// aim is expect without more memory. It returns how much is going to be fetched.
+func (e *engine) aim(d *decoder, i int, t *turn, onward bool) int64 {
 	c, f := &e.chunks[i], &d.fetch
 	d.until = t.end
 	in, exact := e.input(i, t.end)
 	f.want, f.guess, f.most, f.onward, f.beyond = c.DataOffset+in, !exact, 0, onward, 0
-	if exact && !onward && c.Method == Zlib {
+	switch {
+	case exact && !onward && c.Method == Zlib:
 		f.want, f.most = c.DataOffset+e.likely(i, t.end, in), f.want
+	case !exact && c.Method.forward() && c.DataLength <= maxFetch:
+		f.most = c.DataOffset + c.DataLength
 	}
 	from := f.at
 	if d.chunk != i {
@@ -194,9 +273,9 @@ func (e *engine) expect(d *decoder, i int, t *turn, onward bool) {
 		from = c.DataOffset + e.mu.points.before(i, t.pos).in
 	}
 	if f.has(from, c.DataOffset+c.DataLength) {
-		return
+		return 0
 	}
-	n := f.want - from
+	n := max(f.want-from, f.most-f.want)
 	switch {
 	case onward:
 		if f.across {
@@ -208,7 +287,7 @@ func (e *engine) expect(d *decoder, i int, t *turn, onward bool) {
 		f.want = max(f.want, f.beyond)
 		n = f.want - from
 	}
-	e.widen(d, n)
+	return n
 }
 
 // input returns how many bytes of chunk i's data it takes to decode up to byte
@@ -238,6 +317,11 @@ func (e *engine) input(i int, end int64) (n int64, exact bool) {
 	}
 	left, length := float64(c.DataLength-last.in), float64(c.Length-last.off)
 	n = last.in + max(firstFetch, int64(left*(float64(end-last.off)/length)))
+	if c.Method.forward() {
+		// A chunk has parts that compress better than others. Beyond this guess the
+		// rest of it is fetched.
+		n += forwardBlock + c.DataLength/16
+	}
 	if n > c.DataLength-firstFetch {
 		return c.DataLength, true // what is left is not worth a call
 	}
@@ -305,13 +389,33 @@ func (e *engine) widen(d *decoder, n int64) {
 		if d.method == Bzip2 {
 			share = a.limit / 4
 		}
-		if used := a.used[useDecoders]; used+extra > share && (used != d.memory || used+extra > a.limit/2) {
-			continue
-		}
-		if e.takeCached(extra) {
+		used := a.used[useDecoders]
+		fits := used+extra <= share || used == d.memory && used+extra <= a.limit/2
+		if fits && e.takeCached(extra) {
 			d.memory += extra
 			d.fetch.room = room
 			return
 		}
+		if e.swapRoom(d, room) {
+			return
+		}
 	}
+}
+
+// swapRoom exchanges d's buffer for one of so many bytes, of the decoder parked
+// longest ago that has one. What that has fetched is lost.
+func (e *engine) swapRoom(d *decoder, room int64) bool {
+	for _, old := range e.mu.parked {
+		if old.fetch.room != room {
+			continue
+		}
+		f, o := &d.fetch, &old.fetch
+		have := max(fetchBuffer, f.room)
+		d.memory += room - have
+		old.memory -= room - have
+		f.buf, o.buf = append(o.buf[:0], f.buf...), f.buf[:0]
+		f.room, o.room = room, have
+		return true
+	}
+	return false
 }

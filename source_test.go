@@ -15,7 +15,7 @@ var errSource = errors.New("the source's own error")
 // sourceOf returns a source of the engine's kind, and its counters.
 func sourceOf(r io.ReaderAt) (countingSource, *counters) {
 	n := new(counters)
-	return countingSource{r, n}, n
+	return countingSource{r: r, n: n}, n
 }
 
 // answer is a source that returns what it is told, whatever it is asked for.

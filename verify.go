@@ -215,7 +215,8 @@ func (v *verifier) dataFork() error {
 	if c == nil {
 		return nil
 	}
-	buf := make([]byte, maxLaneBuffer)
+	buf, giveBack := im.readBuffer()
+	defer giveBack()
 	for off := int64(0); off < im.dataFork.length; {
 		if err := v.ctx.Err(); err != nil {
 			return err

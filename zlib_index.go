@@ -202,7 +202,9 @@ func (z *zlibCodec) reach(d *decoder, off int64) int64 {
 
 func (z *zlibCodec) seek(*decoder, int64) {}
 
-func (z *zlibCodec) rest() {}
+// rest sees to it that nothing refers to the fetcher's buffer while others may use
+// it.
+func (z *zlibCodec) rest() { z.z.Settle() }
 
 // maxExcess is how many bytes more than its chunk a stream is decoded for, to
 // get at its checksum. A damaged stream may be longer than it should be; one

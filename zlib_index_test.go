@@ -63,7 +63,7 @@ func TestZlibThinning(t *testing.T) {
 					}
 				}
 			}
-			if s := im.Stats(); s.CheckpointBytes > tt.limit/2+chunkOverhead+checkpointOverhead || s.CheckpointBytes < tt.limit/8 {
+			if s := im.Stats(); s.CheckpointBytes > tt.limit/16*9+chunkOverhead+checkpointOverhead || s.CheckpointBytes < tt.limit/8 {
 				t.Errorf("checkpoints take %d bytes of a limit of %d", s.CheckpointBytes, tt.limit)
 			}
 		})

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"runtime"
 	"sync"
 
@@ -16,9 +17,9 @@ import (
 const (
 	aesBlock = aes.BlockSize
 
-	// bufLen is a worker's ciphertext: 128 KiB, as much as is fetched at once by
-	// readers of compressed data, and what an AES block cut by an edge takes more.
-	// Reads up to that take one call of the source whatever their alignment.
+	// bufLen is a worker's ciphertext: 128 KiB, and what an AES block cut by an edge
+	// takes more. Reads up to that take one call of the source whatever their
+	// alignment.
 	bufLen = 128<<10 + 4*aesBlock
 
 	// step is how much is decrypted in place at a time: small enough that its
@@ -26,9 +27,12 @@ const (
 	step = 8 << 10
 
 	// A read of splitLen or more is decrypted by several workers, each at least
-	// pieceLen.
+	// pieceLen. One of twice callLen is also fetched by several, each at least
+	// callLen: less in a call would cost more than it gains where the source is
+	// remote.
 	splitLen = 256 << 10
 	pieceLen = 128 << 10
+	callLen  = 1 << 20
 )
 
 // Cipher decrypts data under one image's keys. Its methods may be called
@@ -45,7 +49,7 @@ func newCipher(aesKey, hmacKey []byte, blockSize int64) (*Cipher, error) {
 		return nil, err
 	}
 	c := &Cipher{aes: block, blockSize: blockSize}
-	c.workers.New = func() any { return &worker{c: c, ivs: newIVMaker(hmacKey)} }
+	c.workers.New = func() any { return newWorker(c, hmacKey) }
 	return c, nil
 }
 
@@ -91,8 +95,10 @@ func (Reader) String() string { return "crypt.Reader{…}" }
 func (r Reader) GoString() string { return r.String() }
 
 // ReadAt implements io.ReaderAt. It reads from the source what it decrypts and at
-// most 46 bytes more, and decrypts whole AES blocks only. A source that ends early
-// gives io.ErrUnexpectedEOF; its other errors are passed on.
+// most 46 bytes more, in one call where the read is short or begins and ends at
+// edges of blocks, else in two; a read of two megabytes or more is several. It
+// decrypts whole AES blocks only. A source that ends early gives
+// io.ErrUnexpectedEOF; its other errors are passed on.
 func (r *Reader) ReadAt(p []byte, off int64) (int, error) {
 	if off < 0 {
 		return 0, errors.New("crypt: negative offset")
@@ -115,59 +121,18 @@ func (r *Reader) ReadAt(p []byte, off int64) (int, error) {
 }
 
 func (r *Reader) read(p []byte, off int64) (int, error) {
-	if len(p) >= splitLen {
-		if n := min(len(p)/pieceLen, runtime.GOMAXPROCS(0)); n > 1 {
-			return r.split(p, off, n)
-		}
-	}
-	// Pooled: the worker's IVs are keyed once, its buffer allocated once.
+	// Pooled: a worker's IVs are keyed once, its buffer allocated once.
 	w := r.c.workers.Get().(*worker)
 	defer r.c.workers.Put(w)
+	if n := parts(len(p), callLen); n > 1 {
+		return w.share(r, p, off, n)
+	}
 	return w.read(r, p, off)
 }
 
-// split reads p in n pieces at once. They meet at edges of blocks, where a worker
-// needs nothing of what is before.
-func (r *Reader) split(p []byte, off int64, n int) (int, error) {
-	size := r.c.blockSize
-	each := (int64(len(p))/int64(n) + size - 1) / size * size
-	type result struct {
-		n   int
-		err error
-	}
-	// Each goroutine writes its own result, and all end before split does.
-	results := make([]result, n)
-	piece := func(i int) (from, to int64) {
-		edge := func(i int) int64 {
-			return min(max((off/size*size)+int64(i)*each-off, 0), int64(len(p)))
-		}
-		if i == n-1 {
-			return edge(i), int64(len(p))
-		}
-		return edge(i), edge(i + 1)
-	}
-	var wg sync.WaitGroup
-	for i := range n {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
-			from, to := piece(i)
-			w := r.c.workers.Get().(*worker)
-			defer r.c.workers.Put(w)
-			results[i].n, results[i].err = w.read(r, p[from:to], off+from)
-		}()
-	}
-	wg.Wait()
-	// What comes after the first error is not counted, right as it may be.
-	total := 0
-	for _, res := range results {
-		total += res.n
-		if res.err != nil {
-			return total, res.err
-		}
-	}
-	return total, nil
-}
+// parts returns into how many parts, of at least that many bytes, n are worth
+// splitting.
+func parts(n, least int) int { return max(1, min(n/least, runtime.GOMAXPROCS(0))) }
 
 // worker is one decryption under way. CBC needs, for each AES block, the
 // ciphertext before it: prev holds that of the block at pos.
@@ -177,60 +142,211 @@ type worker struct {
 	prev [aesBlock]byte
 	one  [aesBlock]byte // plaintext of a block that p takes a part of
 	buf  [bufLen]byte   // ciphertext
+
+	// rest is the ciphertext behind that in the part's own bytes, in which it lies
+	// shifted.
+	rest [3 * aesBlock]byte
+
+	part part
+	team []*worker      // that share a read with this one, first of all
+	wait sync.WaitGroup // for them
+	work func()         // does part; made once, since each go statement would make it anew
 }
 
-// read fills p from off, both within the data. Ciphertext goes through buf where
-// an edge of p cuts an AES block or all of it fits, else directly into p, so that
-// it takes at most three calls of the source.
-func (w *worker) read(r *Reader, p []byte, off int64) (int, error) {
-	done, chained := 0, false
-	for done < len(p) {
-		pos, rest := off+int64(done), p[done:]
-		var n int
-		var err error
-		if pos%aesBlock == 0 && len(rest) > bufLen && (chained || pos%w.c.blockSize == 0) {
-			n, err = w.direct(r, rest[:len(rest)&^(aesBlock-1)], pos)
+// part is what a worker does for one that shares a read.
+type part struct {
+	r    *Reader // nil if the ciphertext is there
+	p    []byte
+	off  int64
+	span span
+	done *sync.WaitGroup
+	n    int
+	err  error
+}
+
+func newWorker(c *Cipher, hmacKey []byte) *worker {
+	w := &worker{c: c, ivs: newIVMaker(hmacKey)}
+	w.work = func() {
+		p := &w.part
+		if p.r != nil {
+			p.n, p.err = w.read(p.r, p.p, p.off)
 		} else {
-			n, err = w.buffered(r, rest, pos, chained)
+			w.decryptPart(p.p, p.span)
 		}
-		done += n
-		if err != nil {
-			return done, err
-		}
-		chained = true
+		p.done.Done()
 	}
-	return done, nil
+	return w
 }
 
-// direct reads ciphertext into p, whole AES blocks, and decrypts it there.
-func (w *worker) direct(r *Reader, p []byte, pos int64) (int, error) {
-	got, err := readat.Full(r.src, p, r.base+pos)
-	got &^= aesBlock - 1 // part of an AES block can't be decrypted
-	for done := 0; done < got; done += step {
-		part := p[done:min(done+step, got)]
-		src := w.buf[:copy(w.buf[:], part)]
-		w.decrypt(part, src, pos+int64(done))
+// share reads p in n parts at once. They meet at edges of blocks, where a worker
+// needs nothing of what is before.
+func (w *worker) share(r *Reader, p []byte, off int64, n int) (int, error) {
+	for from, to := range w.c.edges(len(p), off, n) {
+		w.hire(part{r: r, p: p[from:to], off: off + int64(from)})
 	}
-	return got, err
+	w.dispatch()
+	// What comes after the first error is not counted, right as it may be.
+	total, err := 0, error(nil)
+	for _, m := range w.team {
+		if err == nil {
+			total, err = total+m.part.n, m.part.err
+		}
+	}
+	w.dismiss()
+	return total, err
 }
 
-// buffered reads as much as fits buf. Where neither an edge of a block nor an
-// earlier part gives the ciphertext before, it fetches that with the rest.
-func (w *worker) buffered(r *Reader, p []byte, off int64, chained bool) (int, error) {
-	pos := off &^ (aesBlock - 1)
-	skip := int(off - pos)
-	lead := 0
-	if pos%w.c.blockSize != 0 && !chained {
-		lead = aesBlock
+// edges yields where the parts of n bytes from off on begin and end.
+func (c *Cipher) edges(n int, off int64, parts int) iter.Seq2[int, int] {
+	before := int(off % c.blockSize) // in the block in which they begin
+	size := int(c.blockSize)
+	each := (n/parts + size - 1) / size * size
+	return func(yield func(from, to int) bool) {
+		for from, i := 0, 1; from < n; i++ {
+			to := min(i*each-before, n)
+			if i == parts {
+				to = n
+			}
+			if !yield(from, to) {
+				return
+			}
+			from = to
+		}
 	}
-	want := min(lead+(skip+len(p)+aesBlock-1)&^(aesBlock-1), bufLen)
-	got, err := readat.Full(r.src, w.buf[:want], r.base+pos-int64(lead))
+}
+
+// hire adds a worker to the team, for a part.
+func (w *worker) hire(p part) *worker {
+	m := w.c.workers.Get().(*worker)
+	p.done = &w.wait
+	m.part = p
+	w.team = append(w.team, m)
+	return m
+}
+
+// dispatch has the team do its parts.
+func (w *worker) dispatch() {
+	w.wait.Add(len(w.team))
+	for _, m := range w.team {
+		go m.work()
+	}
+	w.wait.Wait()
+}
+
+// dismiss gives the team back.
+func (w *worker) dismiss() {
+	for i, m := range w.team {
+		m.part = part{}
+		w.c.workers.Put(m)
+		w.team[i] = nil
+	}
+	w.team = w.team[:0]
+}
+
+// span is the ciphertext that a read takes: from the AES block on in which it
+// begins, with the one before where no block of the image begins there.
+type span struct {
+	pos  int64 // of the first AES block to decrypt
+	lead int   // bytes of ciphertext before it
+	skip int   // bytes of it that are not asked for
+	size int   // lead and all AES blocks
+}
+
+func (c *Cipher) span(n int, off int64) span {
+	s := span{pos: off &^ (aesBlock - 1)}
+	s.skip = int(off - s.pos)
+	if s.pos%c.blockSize != 0 {
+		s.lead = aesBlock
+	}
+	s.size = s.lead + (s.skip+n+aesBlock-1)&^(aesBlock-1)
+	return s
+}
+
+// read fills p from off, both within the data: through buf if that has room for
+// all, else through p itself.
+func (w *worker) read(r *Reader, p []byte, off int64) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	s := w.c.span(len(p), off)
+	if s.size <= bufLen {
+		return w.buffered(r, p, s)
+	}
+	return w.inPlace(r, p, s)
+}
+
+// buffered reads into buf and decrypts into p.
+func (w *worker) buffered(r *Reader, p []byte, s span) (int, error) {
+	got, err := readat.Full(r.src, w.buf[:s.size], r.base+s.pos-int64(s.lead))
 	src := w.buf[:got&^(aesBlock-1)]
-	if len(src) <= lead {
+	if len(src) <= s.lead {
 		return 0, err
 	}
-	copy(w.prev[:], src[:lead])
-	return w.emit(p, src[lead:], pos, skip), err
+	copy(w.prev[:], src[:s.lead])
+	return w.emit(p, src[s.lead:], s.pos, s.skip), err
+}
+
+// inPlace reads ciphertext into p and decrypts it there. Where an edge of p cuts
+// an AES block, or its start one of the image's, there is more of it than p takes:
+// the source is called again for these few bytes.
+func (w *worker) inPlace(r *Reader, p []byte, s span) (int, error) {
+	at := r.base + s.pos - int64(s.lead)
+	got, err := readat.Full(r.src, p, at)
+	if more := s.size - len(p); err == nil && more > 0 {
+		var k int
+		k, err = readat.Full(r.src, w.rest[:more], at+int64(len(p)))
+		got += k
+	}
+	got &^= aesBlock - 1 // part of an AES block can't be decrypted
+	if got <= s.lead {
+		return 0, err
+	}
+	n := min(len(p), got-s.lead-s.skip)
+	if cut := len(p) - n; cut > 0 {
+		copy(w.rest[min(cut, len(w.rest)):], w.rest[:])
+		copy(w.rest[:], p[n:])
+	}
+	copy(w.prev[:], p[:s.lead])
+	if k := parts(n, pieceLen); n >= splitLen && k > 1 && w.part.r == nil {
+		w.decryptShared(p[:n], s, k)
+	} else {
+		w.decryptPart(p[:n], s)
+	}
+	return n, err
+}
+
+// decryptShared decrypts p in n parts at once, as decryptPart does.
+func (w *worker) decryptShared(p []byte, s span, n int) {
+	shift := s.lead + s.skip
+	off := s.pos + int64(s.skip)
+	for from, to := range w.c.edges(len(p), off, n) {
+		m := w.hire(part{p: p[from:to], span: s})
+		if from == 0 {
+			m.prev = w.prev
+		} else {
+			m.part.span = span{pos: off + int64(from), lead: shift}
+		}
+		// The next part's plaintext will stand where the end of this one's
+		// ciphertext is now.
+		copy(m.rest[copy(m.rest[:shift], p[to:]):], w.rest[:])
+	}
+	w.dispatch()
+	w.dismiss()
+}
+
+// decryptPart decrypts p in place. Its ciphertext begins s.lead bytes on in p, and
+// what p has no room for is in rest.
+func (w *worker) decryptPart(p []byte, s span) {
+	at, pos, skip := s.lead, s.pos, s.skip
+	for done := 0; done < len(p); skip = 0 {
+		n := copy(w.buf[:step], p[min(at, len(p)):])
+		if n < step {
+			n += copy(w.buf[n:step], w.rest[max(0, at-len(p)):])
+		}
+		n &^= aesBlock - 1
+		done += w.emit(p[done:], w.buf[:n], pos, skip)
+		at, pos = at+n, pos+int64(n)
+	}
 }
 
 // emit decrypts src, from pos on, into p without its first skip bytes and returns

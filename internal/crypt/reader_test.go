@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"runtime"
 	"sync"
 	"testing"
 
@@ -72,14 +73,18 @@ func checkReads(t *testing.T, r *Reader, plain []byte, rounds int) {
 	}
 	for range rounds {
 		off := rnd.IntN(size)
-		try(off, rnd.IntN(1<<rnd.IntN(21)))
+		try(off, rnd.IntN(1<<rnd.IntN(23)))
 	}
 }
 
 func TestReadAt(t *testing.T) {
+	withCores(t)
 	for _, bs := range []int{512, 4096, 1536, 128 << 10, maxBlock} {
 		for _, keyLen := range []int{16, 32} {
-			for _, size := range []int{1, 16, 4095, 700_001} {
+			for _, size := range []int{1, 16, 4095, 700_001, 3_000_001} {
+				if raceEnabled && size > 1<<20 && bs != 512 {
+					continue
+				}
 				t.Run(fmt.Sprintf("%d/%d/%d", bs, keyLen*8, size), func(t *testing.T) {
 					c, plain, data := encrypted(t, keyLen, bs, size)
 					// The last block may be cut to whole AES blocks.
@@ -114,19 +119,24 @@ func TestCipherReader(t *testing.T) {
 
 // A read takes few calls of the source and little more than it returns.
 func TestSourceReads(t *testing.T) {
+	withCores(t)
 	c, _, data := encrypted(t, 16, 4096, 4<<20)
 	src := &dmgtest.Counter{R: bytes.NewReader(data)}
 	r := c.Reader(src, int64(len(data)))
 	rnd := rand.New(rand.NewPCG(3, 4))
 	for range 300 {
-		n, off := 1+rnd.IntN(1<<(1+rnd.IntN(18))), rnd.IntN(3<<20)
-		n = min(n, splitLen-1)
+		n, off := 1+rnd.IntN(1<<(1+rnd.IntN(21))), rnd.IntN(3<<20)
+		aligned := rnd.IntN(2) == 0
+		if aligned {
+			n, off = roundUp(n, aesBlock), off&^4095
+		}
+		n = min(n, len(data)-off, 2*callLen-1)
 		src.Reset()
 		if _, err := r.ReadAt(make([]byte, n), int64(off)); err != nil {
 			t.Fatal(err)
 		}
-		calls := 3
-		if n <= 128<<10 {
+		calls := 2
+		if n <= 128<<10 || aligned && n%aesBlock == 0 {
 			calls = 1
 		}
 		if src.Calls() > calls || src.Bytes() > int64(n)+46 {
@@ -135,13 +145,26 @@ func TestSourceReads(t *testing.T) {
 	}
 }
 
+// withCores has reads split where the machine has one core.
+func withCores(t testing.TB) {
+	was := runtime.GOMAXPROCS(max(4, runtime.GOMAXPROCS(0)))
+	t.Cleanup(func() { runtime.GOMAXPROCS(was) })
+}
+
+func roundUp(n, unit int) int { return (n + unit - 1) / unit * unit }
+
 // Bytes before a source's error are right, the error is the source's, and the next
 // read works.
 func TestFaults(t *testing.T) {
-	const size = 1 << 20
+	withCores(t)
+	const size = 3 << 20
 	fault := errors.New("fault")
 	c, plain, data := encrypted(t, 16, 512, size)
-	for _, bad := range []int{0, 1, 15, 16, 511, 512, 70_000, 300_000, size - 1} {
+	bads := []int{0, 1, 15, 16, 511, 512, 70_000, 300_000, 900_010, 2_000_000, size - 1}
+	if raceEnabled {
+		bads = bads[6:]
+	}
+	for _, bad := range bads {
 		failing := true
 		src := dmgtest.ReaderAtFunc(func(p []byte, off int64) (int, error) {
 			if failing && off <= int64(bad) && int64(bad) < off+int64(len(p)) {
@@ -151,7 +174,7 @@ func TestFaults(t *testing.T) {
 		})
 		r := c.Reader(src, size)
 		for _, off := range []int{0, 5, 4096, 65_000} {
-			for _, n := range []int{1, 33, 4096, 100_000, 900_000} {
+			for _, n := range []int{1, 33, 4096, 100_000, 900_000, 2_900_000} {
 				p := make([]byte, min(n, size-off))
 				failing = true
 				got, err := r.ReadAt(p, int64(off))
@@ -212,15 +235,32 @@ func TestAllocs(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector empties pools")
 	}
-	c, _, data := encrypted(t, 16, 512, 1<<20)
+	withCores(t)
+	c, _, data := encrypted(t, 16, 512, 2<<20)
 	r := c.Reader(bytes.NewReader(data), int64(len(data)))
-	for _, n := range []int{1, 4096, bufLen, splitLen - 1} {
+	for _, n := range []int{1, 4096, bufLen, splitLen - 1, splitLen, 1 << 20, 2 << 20} {
 		p := make([]byte, n)
-		// A collection in between empties the pool: less than one in ten runs.
-		if got := testing.AllocsPerRun(100, func() { r.ReadAt(p, 7) }); got >= 1 {
-			t.Errorf("ReadAt of %d bytes: %v allocations", n, got)
+		for _, off := range []int64{0, 7} {
+			// A collection in between empties the pool: less than one in ten reads.
+			if got := allocs(100, func() { r.ReadAt(p, off) }); got >= 1 {
+				t.Errorf("ReadAt of %d bytes at %d: %v allocations", n, off, got)
+			}
 		}
 	}
+}
+
+// allocs is testing.AllocsPerRun on all cores.
+func allocs(runs int, f func()) float64 {
+	for range 10 {
+		f()
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for range runs {
+		f()
+	}
+	runtime.ReadMemStats(&after)
+	return float64(after.Mallocs-before.Mallocs) / float64(runs)
 }
 
 // FuzzOpen: an image that opens serves the same bytes in any order of reads, and

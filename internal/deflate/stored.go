@@ -159,6 +159,10 @@ func (d *Decoder) nextStored() error {
 	return d.tryHeader()
 }
 
+// Settle ends all that was lent: from now on the source may do as it likes with
+// its memory.
+func (d *Decoder) Settle() { d.unlend() }
+
 // unlend copies what was lent to buf, as far as it is in the window.
 func (d *Decoder) unlend() {
 	l := &d.loan

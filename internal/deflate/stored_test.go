@@ -93,6 +93,28 @@ func TestLent(t *testing.T) {
 	}
 }
 
+// TestSettle overwrites what was lent, as a source may once it is settled.
+func TestSettle(t *testing.T) {
+	d := new(Decoder)
+	for _, s := range ownStreams(300_000) {
+		l := newLender(s.raw, 40_000)
+		d.Reset(l)
+		for i := 0; ; i++ {
+			p, err := d.Decode(1000 + i%5*15_000)
+			if err == io.EOF {
+				break
+			}
+			if err != nil || !bytes.Equal(p, s.want[d.Out()-int64(len(p)):d.Out()]) {
+				t.Fatalf("%s: wrong bytes before %d, %v", s.name, d.Out(), err)
+			}
+			if i%3 > 0 {
+				d.Settle()
+				clear(l.buf[:l.pos])
+			}
+		}
+	}
+}
+
 // TestLentAllocs holds the decoder to no allocations where it lends.
 func TestLentAllocs(t *testing.T) {
 	w := &bitWriter{}
