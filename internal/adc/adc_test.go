@@ -15,6 +15,7 @@ import (
 	"testing/iotest"
 
 	"github.com/go-dmg/dmg/internal/dmgtest/adcenc"
+	"github.com/go-dmg/dmg/internal/readat"
 )
 
 // decode reads all of r in steps of the given size. It checks on the way what
@@ -345,7 +346,7 @@ func (n lyingReader) Read(p []byte) (int, error) { return int(n), nil }
 func TestBadCounts(t *testing.T) {
 	var z Reader
 	for _, n := range []int{-1, 1 << 30} {
-		if _, err := decode(t, &z, lyingReader(n), 100); err != errBadRead {
+		if _, err := decode(t, &z, lyingReader(n), 100); err != readat.ErrCount {
 			t.Errorf("count %d: %v", n, err)
 		}
 	}

@@ -1,19 +1,13 @@
 package adc
 
 import (
-	"errors"
 	"io"
+
+	"github.com/go-dmg/dmg/internal/readat"
 )
 
-const (
-	// inputSize is also how much is asked of the source at a time.
-	inputSize = 64 << 10
-
-	// maxEmptyReads is how many times in a row a source may return nothing.
-	maxEmptyReads = 100
-)
-
-var errBadRead = errors.New("adc: source returned an impossible count")
+// inputSize is also how much is asked of the source at a time.
+const inputSize = 64 << 10
 
 // input is the compressed stream: a buffer with a source behind it.
 type input struct {
@@ -60,23 +54,12 @@ func (in *input) compact() {
 
 // read asks the source for bytes until n are there or it fails.
 func (in *input) read(n int) {
-	for empty := 0; in.wr < n && in.err == nil; {
-		if in.r == nil {
-			in.err = io.EOF
-			return
-		}
+	if in.r == nil {
+		in.err = io.EOF
+	}
+	for in.wr < n && in.err == nil {
 		var m int
-		m, in.err = in.r.Read(in.buf[in.wr:])
-		if m < 0 || m > len(in.buf)-in.wr {
-			in.err = errBadRead
-			return
-		}
+		m, in.err = readat.Some(in.r, in.buf[in.wr:])
 		in.wr += m
-		if empty++; m > 0 {
-			empty = 0
-		}
-		if empty == maxEmptyReads && in.err == nil {
-			in.err = io.ErrNoProgress
-		}
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"io"
 	"math/bits"
+
+	"github.com/go-dmg/dmg/internal/readat"
 )
 
 const (
@@ -91,18 +93,9 @@ func (r *bitReader) ensure(n int) {
 // fill reads until the buffer holds n bytes or the source ends or fails. It
 // does not insist on a full buffer: a source may be slow to deliver.
 func (r *bitReader) fill(n int) {
-	const emptyReads = 100 // as bufio has it
-	for empty := 0; r.end < n; {
-		k, err := r.src.Read(r.buf[r.end:inputLen])
-		if k < 0 || k > inputLen-r.end {
-			k, err = 0, errRead
-		}
+	for r.end < n {
+		k, err := readat.Some(r.src, r.buf[r.end:inputLen])
 		r.end += k
-		if k > 0 {
-			empty = 0
-		} else if empty++; err == nil && empty == emptyReads {
-			err = io.ErrNoProgress
-		}
 		if err != nil {
 			r.err, r.last = err, r.end
 			return

@@ -29,10 +29,7 @@ var (
 	ErrCursor   = errors.New("bzip2: position outside the data") // a Point or Cursor
 )
 
-var (
-	errRead     = errors.New("bzip2: source returned an impossible count")
-	errNoLength = fmt.Errorf("%w: run without a length at a block's end", ErrCorrupt)
-)
+var errNoLength = fmt.Errorf("%w: run without a length at a block's end", ErrCorrupt)
 
 // An Error says where data is wrong.
 type Error struct {

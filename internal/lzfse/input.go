@@ -1,8 +1,9 @@
 package lzfse
 
 import (
-	"errors"
 	"io"
+
+	"github.com/go-dmg/dmg/internal/readat"
 )
 
 const (
@@ -16,12 +17,7 @@ const (
 
 	// readAhead is how much is asked of the source at a time.
 	readAhead = 64 << 10
-
-	// maxEmptyReads is how many times in a row a source may return nothing.
-	maxEmptyReads = 100
 )
-
-var errBadRead = errors.New("lzfse: source returned an impossible count")
 
 // input is the compressed stream: a buffer with a source behind it.
 type input struct {
@@ -69,24 +65,13 @@ func (in *input) compact() {
 
 // read asks the source for bytes until n are there or it fails.
 func (in *input) read(n int) {
-	for empty := 0; in.wr-in.rd < n && in.err == nil; {
+	if in.r == nil {
+		in.err = io.EOF
+	}
+	for in.wr-in.rd < n && in.err == nil {
 		end := min(in.wr+max(readAhead, n-(in.wr-in.rd)), inputSize)
 		var m int
-		if in.r == nil {
-			in.err = io.EOF
-			return
-		}
-		m, in.err = in.r.Read(in.buf[in.wr:end])
-		if m < 0 || m > end-in.wr {
-			in.err = errBadRead
-			return
-		}
+		m, in.err = readat.Some(in.r, in.buf[in.wr:end])
 		in.wr += m
-		if empty++; m > 0 {
-			empty = 0
-		}
-		if empty == maxEmptyReads && in.err == nil {
-			in.err = io.ErrNoProgress
-		}
 	}
 }

@@ -1,4 +1,5 @@
-// Package readat fills buffers from an io.ReaderAt of known size.
+// Package readat reads from sources that may not keep to what io.ReaderAt and
+// io.Reader promise.
 package readat
 
 import "io"

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"testing"
+	"testing/iotest"
 
 	"github.com/go-dmg/dmg/internal/readat"
 )
@@ -52,5 +53,51 @@ func TestFull(t *testing.T) {
 				t.Errorf("Full = %d, %v, want %d, %v", n, err, tt.n, tt.err)
 			}
 		})
+	}
+}
+
+// reader is called for each Read with how often it was called before.
+type reader struct {
+	calls int
+	read  func(k int, p []byte) (int, error)
+}
+
+func (r *reader) Read(p []byte) (int, error) {
+	r.calls++
+	return r.read(r.calls-1, p)
+}
+
+func TestSome(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		read  func(k int, p []byte) (int, error) // into ten bytes
+		n     int
+		err   error
+		calls int
+	}{
+		{"some", func(k int, p []byte) (int, error) { return 3, nil }, 3, nil, 1},
+		{"all with EOF", func(k int, p []byte) (int, error) { return len(p), io.EOF }, 10, io.EOF, 1},
+		{"some with an error", func(k int, p []byte) (int, error) { return 4, errSource }, 4, errSource, 1},
+		{"the end", func(k int, p []byte) (int, error) { return 0, io.EOF }, 0, io.EOF, 1},
+		{"at the last time", func(k int, p []byte) (int, error) { return k / 99, nil }, 1, nil, 100},
+		{"nothing, ever", func(k int, p []byte) (int, error) { return 0, nil }, 0, io.ErrNoProgress, 100},
+		{"nothing, then an error", func(k int, p []byte) (int, error) {
+			if k == 5 {
+				return 0, errSource
+			}
+			return 0, nil
+		}, 0, errSource, 6},
+		{"more than all", func(k int, p []byte) (int, error) { return len(p) + 1, nil }, 0, readat.ErrCount, 1},
+		{"less than nothing", func(k int, p []byte) (int, error) { return -1, io.EOF }, 0, readat.ErrCount, 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := &reader{read: tt.read}
+			if n, err := readat.Some(r, make([]byte, 10)); n != tt.n || err != tt.err || r.calls != tt.calls {
+				t.Errorf("Some = %d, %v after %d calls, want %d, %v after %d", n, err, r.calls, tt.n, tt.err, tt.calls)
+			}
+		})
+	}
+	if n, err := readat.Some(iotest.ErrReader(errSource), nil); n != 0 || err != errSource {
+		t.Errorf("Some of no bytes = %d, %v", n, err)
 	}
 }
