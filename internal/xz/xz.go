@@ -1,0 +1,178 @@
+// Package xz decodes .xz files of one LZMA2 filter: the compression of ULMO disk
+// images.
+//
+// The container is described in The .xz File Format, version 1.2.1; LZMA and
+// LZMA2 have no specification but their encoders, and are as the LZMA SDK's
+// documents and XZ Utils have them. Other filters (delta, branch converters),
+// which no maker of disk images uses, are refused by name.
+//
+// # Memory
+//
+// A match may reach back as far as the dictionary is long that a block's header
+// names: up to 4 GiB. But it can't reach back further than there is output, so a
+// [Reader] has a window as long as it is told to: as the dictionary or as all the
+// output that is of interest, whichever is less. A match from beyond it is
+// [ErrWindow].
+package xz
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+)
+
+// MaxDecode is the most bytes one call of [Reader.Decode] returns.
+const MaxDecode = 64 << 10
+
+// ErrWindow says that a match reaches back further than the Reader's window.
+var ErrWindow = errors.New("xz: a match from beyond the window")
+
+// ErrFilter is the class of errors about filters that are not decoded.
+var ErrFilter = errors.New("xz: unsupported filter")
+
+// ErrCheck is the class of errors about a checksum that is not that of the data.
+var ErrCheck = errors.New("xz: wrong checksum")
+
+// A CorruptError reports a stream that no encoder writes.
+type CorruptError struct {
+	Offset int64 // in the stream, bytes: where it was noticed
+	Msg    string
+}
+
+func (e *CorruptError) Error() string {
+	return fmt.Sprintf("xz: %s at offset %d", e.Msg, e.Offset)
+}
+
+// fixed is what a Reader holds beside its window, in bytes, about.
+const fixed = inputSize + 32<<10
+
+// Memory returns what a Reader with that window holds, in bytes.
+func Memory(window int64) int64 { return fixed + bufferSize(window) }
+
+// bufferSize leaves room after the window for what one call returns, and enough
+// more that moving the window to the front takes little of the time.
+func bufferSize(window int64) int64 { return window + window/8 + MaxDecode + 64<<10 }
+
+// A Reader decodes one stream after another. It must not be used by several
+// goroutines at once.
+type Reader struct {
+	in     input
+	window int
+	// buf[:wr] is decoded, buf[rd:wr] not yet returned.
+	buf    []byte
+	rd, wr int
+
+	next  part  // of the stream
+	err   error // what follows buf[rd:wr], or nil: not known yet
+	limit int   // of wr, in the part at hand
+
+	check  byte // type
+	sum    hash.Hash
+	summed [sha256.Size]byte // space for it
+	blocks tally             // as they are
+	block  block
+	chunk  chunk
+	model  model
+}
+
+// NewReader returns a Reader with that window, in bytes. It takes its memory at
+// once. Reset comes first.
+func NewReader(window int64) *Reader {
+	z := &Reader{window: int(window), buf: make([]byte, bufferSize(window)+copySlack)}
+	z.Reset(nil)
+	return z
+}
+
+// Reset makes z read a new stream from r. What z held of the last one is
+// forgotten, the slice that Decode returned last included.
+//
+// The Reader fetches up to 64 KiB beyond what it decodes; it does not give bytes
+// after the stream's end back to r, nor does it look at them.
+func (z *Reader) Reset(r io.Reader) {
+	z.in.reset(r)
+	z.rd, z.wr = 0, 0
+	z.next, z.err = partStream, nil
+	z.blocks = tally{}
+}
+
+// Decode returns the next bytes of the decoded stream: max of them, or all that
+// are left if the stream has fewer. A max outside 1…MaxDecode means MaxDecode.
+// The slice is part of z's window: it is valid until the next call and must not
+// be written to.
+//
+// Either the slice has bytes in it or the error is set, never both. The error is
+// io.EOF behind the stream's footer, io.ErrUnexpectedEOF if the input ends before
+// it, a [*CorruptError], one of the classes [ErrCheck], [ErrFilter], [ErrWindow],
+// or the source's own error, unchanged. All bytes before the error are returned
+// first, and further calls repeat it.
+func (z *Reader) Decode(max int) ([]byte, error) {
+	if max <= 0 || max > MaxDecode {
+		max = MaxDecode
+	}
+	if z.wr-z.rd < max && z.err == nil {
+		z.produce(max)
+	}
+	n := min(max, z.wr-z.rd)
+	if n == 0 {
+		return nil, z.err
+	}
+	p := z.buf[z.rd : z.rd+n : z.rd+n]
+	z.rd += n
+	return p, nil
+}
+
+// produce decodes until n bytes are ready to be returned or an error follows.
+func (z *Reader) produce(n int) {
+	if z.rd+n+copySlack > len(z.buf) {
+		z.slide()
+	}
+	for z.limit = z.rd + n; z.wr < z.limit && z.err == nil; {
+		z.err = z.step()
+	}
+}
+
+// part is a part of the stream.
+type part uint8
+
+const (
+	partStream     part = iota // the stream's header
+	partBlock                  // a block's header, or the index and the footer
+	partChunk                  // an LZMA2 chunk's header, or the end of them
+	partStored                 // in a chunk of bytes as they are
+	partCompressed             // in a chunk of LZMA
+	partBlockEnd               // padding and check
+)
+
+// step goes on with the part that is next.
+func (z *Reader) step() error {
+	switch z.next {
+	case partStream:
+		return z.streamHeader()
+	case partBlock:
+		return z.blockHeader()
+	case partChunk:
+		return z.chunkHeader()
+	case partStored:
+		return z.stored()
+	case partCompressed:
+		return z.lzma()
+	}
+	return z.endBlock()
+}
+
+// slide moves the window, and what has not been returned, to the buffer's start.
+func (z *Reader) slide() {
+	from := max(0, min(z.rd, z.wr-z.window))
+	copy(z.buf, z.buf[from:z.wr])
+	z.rd -= from
+	z.wr -= from
+	z.chunk.start = max(0, z.chunk.start-from)
+	z.chunk.phase = (z.chunk.phase + from) & (1<<maxPosBits - 1)
+}
+
+// corrupt describes a fault in the part of the stream that is read next.
+func (z *Reader) corrupt(msg string) error {
+	return &CorruptError{Offset: z.in.offset(), Msg: msg}
+}
