@@ -8,6 +8,7 @@ import (
 	"github.com/go-dmg/dmg/internal/adc"
 	"github.com/go-dmg/dmg/internal/bzip2"
 	"github.com/go-dmg/dmg/internal/lzfse"
+	"github.com/go-dmg/dmg/internal/xz"
 )
 
 // maxDecode is the most bytes that one call of a codec's decode returns.
@@ -20,6 +21,7 @@ type decoder struct {
 	fetch  fetcher
 	method Method
 	memory int64 // what it takes of the limit, in bytes
+	least  int64 // of that, what it was made with
 	chunk  int   // index, -1 if it has no chunk to go on with
 	pos    int64 // offset in the chunk of the next byte
 	length int64 // of the chunk
@@ -91,43 +93,50 @@ func damage(err error) error {
 	switch {
 	case errors.Is(err, ErrFormat), errors.Is(err, ErrChecksum), errors.Is(err, ErrUnsupported), errors.Is(err, ErrIndex):
 		return err
-	case errors.Is(err, bzip2.ErrChecksum):
+	case errors.Is(err, bzip2.ErrChecksum), errors.Is(err, xz.ErrCheck):
 		return fmt.Errorf("%w: %w", ErrChecksum, err)
+	case errors.Is(err, xz.ErrFilter), errors.Is(err, xz.ErrWindow):
+		return fmt.Errorf("%w: %w", ErrUnsupported, err)
 	case err == io.EOF:
 		return fmt.Errorf("%w: the data decodes to less than the chunk's sectors", ErrFormat)
 	}
 	return fmt.Errorf("%w: %w", ErrFormat, err)
 }
 
-// newCodec returns a codec for the method and the bytes that it and its
-// decoder hold.
-func (e *engine) newCodec(m Method, memory int64) codec {
+// newDecoder returns a decoder for chunks of the method, which takes so much memory.
+func (e *engine) newDecoder(m Method, memory int64) *decoder {
+	d := &decoder{method: m, memory: memory, least: memory, chunk: -1, count: &e.count, fetch: fetcher{src: e.src}}
 	switch m {
 	case ADC:
-		return &forward{z: new(adc.Reader)}
+		d.codec = &forward{z: new(adc.Reader)}
 	case LZFSE:
-		return &forward{z: new(lzfse.Reader)}
+		d.codec = &forward{z: new(lzfse.Reader)}
 	case LZMA:
-		z := newXZReader(memory)
-		return &forward{z: z, end: z.finish}
+		z := newXZReader(memory - fetchBuffer)
+		d.codec = &forward{z: z, end: z.finish}
 	case Bzip2:
-		return newBzip2Codec(e)
+		d.codec = newBzip2Codec(e)
+	case Zlib:
+		d.codec = newZlibCodec(e)
 	}
-	return newZlibCodec(e)
+	return d
 }
 
-// decoderMemory returns how much of the limit a decoder takes. Those of LZMA are
-// as large as the chunk says: see xzMemory.
-func decoderMemory(m Method) int64 {
-	switch m {
+// decoderMemory returns how much of the limit a decoder of c takes.
+func decoderMemory(src countingSource, c *Chunk) (memory int64, err error) {
+	switch c.Method {
 	case ADC:
-		return adc.Memory + fetchBuffer
+		memory = adc.Memory
 	case LZFSE:
-		return lzfse.Memory + fetchBuffer
+		memory = lzfse.Memory
+	case LZMA:
+		memory, err = xzMemory(src, c)
 	case Bzip2:
-		return bzip2Memory + fetchBuffer
+		memory = bzip2Memory
+	case Zlib:
+		memory = zlibMemory
 	}
-	return zlibMemory + fetchBuffer
+	return memory + fetchBuffer, err
 }
 
 // forward is a codec whose streams can only be decoded from their start on.

@@ -5,7 +5,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
+	"iter"
 	"strings"
 	"testing"
 
@@ -58,27 +60,31 @@ func chunkImage(t *testing.T, disk, stream []byte) testImage {
 // memoryFor returns the memory of a decoder for c.
 func memoryFor(t *testing.T, im *Image, c *Chunk) int64 {
 	t.Helper()
-	if c.Method != LZMA {
-		return decoderMemory(c.Method)
-	}
-	head := make([]byte, min(c.DataLength, xzHead))
-	if _, err := im.src.r.ReadAt(head, c.DataOffset); err != nil {
+	memory, err := decoderMemory(countingSource{r: im.src.r, n: new(counters)}, c)
+	if err != nil {
 		t.Fatal(err)
 	}
-	return xzMemory(head)
+	return memory
 }
 
-// What a decoder takes of the limit follows from the dictionary that the
-// stream names, and is what its Reader gets.
+// What a decoder takes of the limit follows from the dictionary that the stream
+// names, and from the chunk's length, and is what it gets along with.
 func TestLZMAMemory(t *testing.T) {
-	disk := dmgtest.Text(1, 200<<10).Bytes()
-	for _, dict := range []int{4 << 10, 64 << 10, 1 << 20, 3 << 20, 8 << 20} {
-		t.Run(fmt.Sprint(dict>>10, "KiB"), func(t *testing.T) {
-			ti := lzmaImage(t, disk, xz.WriterConfig{DictCap: dict}, nil)
+	for _, tt := range []struct {
+		dict, size, window int64
+	}{
+		{4 << 10, 200 << 10, 200<<10 + maxExcess},
+		{8 << 20, 200 << 10, 200<<10 + maxExcess},
+		{4 << 10, 2 << 20, 4 << 10},
+		{1 << 20, 2 << 20, 1 << 20},
+		{8 << 20, 2 << 20, 2<<20 + maxExcess},
+	} {
+		t.Run(fmt.Sprintf("%d KiB of %d", tt.dict>>10, tt.size>>10), func(t *testing.T) {
+			ti := lzmaImage(t, dmgtest.Text(1, tt.size).Bytes(), xz.WriterConfig{DictCap: int(tt.dict)}, nil)
 			im := ti.open(t, 0, nil)
 			memory := memoryFor(t, im, &im.chunks[0])
-			if memory < int64(dict) || memory > int64(dict)*3/2+xzFixed+fetchBuffer {
-				t.Fatalf("a dictionary of %d bytes: %d", dict, memory)
+			if memory < tt.window || memory > tt.window*9/8+512<<10 {
+				t.Fatalf("%d bytes for a window of %d", memory, tt.window)
 			}
 			im = ti.open(t, memory, nil)
 			ti.wayThrough(t, im, 10_000)
@@ -90,30 +96,74 @@ func TestLZMAMemory(t *testing.T) {
 	}
 }
 
-// A header that names a dictionary of 4 GiB costs none of it.
-func TestLZMAHugeDictionary(t *testing.T) {
-	disk := dmgtest.Text(1, 64<<10).Bytes()
-	probe := lzmaImage(t, disk, xz.WriterConfig{DictCap: 4 << 10}, nil)
-	// The stream's header is 12 bytes, then size, flags, and the filter: 0x21,
-	// the length of its properties, the dictionary.
-	const dictionary = 12 + 2 + 2
-	stream := probe.file[probe.open(t, 0, nil).chunks[0].DataOffset:]
+// A decoder whose fetches became longer is not taken for one with a longer window.
+func TestLZMAReuse(t *testing.T) {
+	disk := dmgtest.Mixed(5, 6<<20).Bytes()
+	l := &dmgtest.Layout{Koly: dmgtest.NewKoly()}
+	var chunks []dmgtest.Chunk
+	for i, dict := range []int{4 << 10, 2 << 20} {
+		stream := xzStream(t, disk[i*3<<20:][:3<<20], xz.WriterConfig{DictCap: dict})
+		chunks = append(chunks, dmgtest.Chunk{
+			Method: dmgtest.LZMA, Sector: uint64(i * 3 << 20 / sectorSize), Sectors: 3 << 20 / sectorSize,
+			Offset: uint64(len(l.Data)), Length: uint64(len(stream)),
+		})
+		l.Data = append(l.Data, stream...)
+	}
+	l.Tables = []dmgtest.Table{dmgtest.NewTable("disk", 0, int64(len(disk))/sectorSize, chunks...)}
+	if err := l.Seal(); err != nil {
+		t.Fatal(err)
+	}
+	ti := testImage{disk, l.Bytes()}
+	im := ti.open(t, 5<<20, nil)
+	ti.wayThrough(t, im, 1<<20)
+}
+
+// withDictionary returns an image of one .xz chunk that says to be of so many
+// sectors, for each dictionary that a header can name.
+func withDictionary(t *testing.T, disk []byte, sectors int64) iter.Seq2[byte, testImage] {
+	stream := xzStream(t, disk, xz.WriterConfig{DictCap: 4 << 10})
+	// The stream's header is 12 bytes, then size, flags, and the filter: 0x21, the
+	// length of its properties, the dictionary.
+	const header, dictionary = 12, 12 + 2 + 2
 	if stream[dictionary-2] != 0x21 {
 		t.Fatal("the writer's header is not what the test thinks")
 	}
-	for size := range byte(255) {
-		if size == stream[dictionary] {
-			continue
+	end := header + int(stream[header])*4
+	return func(yield func(byte, testImage) bool) {
+		for size := range byte(255) {
+			bent := bytes.Clone(stream)
+			bent[dictionary] = size
+			binary.LittleEndian.PutUint32(bent[end:], crc32.ChecksumIEEE(bent[header:end]))
+			l := &dmgtest.Layout{Data: bent, Koly: dmgtest.NewKoly()}
+			l.Tables = []dmgtest.Table{dmgtest.NewTable("disk", 0, sectors, dmgtest.Chunk{
+				Method: dmgtest.LZMA, Sectors: uint64(sectors), Length: uint64(len(bent)),
+			})}
+			if err := l.Seal(); err != nil {
+				t.Fatal(err)
+			}
+			if !yield(size, testImage{disk, l.Bytes()}) {
+				return
+			}
 		}
-		ti := testImage{disk, bytes.Clone(probe.file)}
-		im := ti.open(t, 0, nil)
-		head := ti.file[im.chunks[0].DataOffset:]
-		head[dictionary] = size
-		// The header's CRC is wrong now, which only a decoder would notice.
-		if _, err := im.ReadAt(make([]byte, 1), 0); err == nil {
-			t.Fatalf("dictionary %d: no error", size)
-		} else if size >= 30 && size <= 40 && !errors.Is(err, ErrMemoryLimit) {
-			t.Errorf("dictionary %d: %v, want ErrMemoryLimit", size, err)
+	}
+}
+
+// A header that names a dictionary of 4 GiB costs none of it: in a chunk that is
+// shorter it can be read, in one that is as long it is refused.
+func TestLZMAHugeDictionary(t *testing.T) {
+	disk := dmgtest.Text(1, 64<<10).Bytes()
+	for size, ti := range withDictionary(t, disk, int64(len(disk))/sectorSize) {
+		im := ti.open(t, 2<<20, nil)
+		p := make([]byte, len(disk))
+		if _, err := im.ReadAt(p, 0); size <= 40 && (err != nil || !bytes.Equal(p, disk)) || size > 40 && !errors.Is(err, ErrFormat) {
+			t.Errorf("dictionary %d: %v", size, err)
+		}
+	}
+	for size, ti := range withDictionary(t, disk, 8<<30/sectorSize) {
+		im := newTestImage(t, bytes.NewReader(ti.file), len(ti.file), 0)
+		_, err := im.ReadAt(make([]byte, 1), 0)
+		if huge := size >= 28 && size <= 40; huge != errors.Is(err, ErrMemoryLimit) || !huge && (err == nil) != (size <= 40) {
+			t.Errorf("dictionary %d in a chunk of 8 GiB: %v", size, err)
 		}
 		if used := im.mu.account.total(); used > DefaultMemoryLimit {
 			t.Fatalf("dictionary %d: %d bytes are taken", size, used)
@@ -121,35 +171,17 @@ func TestLZMAHugeDictionary(t *testing.T) {
 	}
 }
 
-// The header of a chunk that is no .xz file says nothing about memory; reading
-// it does no harm, at any length.
-func TestLZMAHeader(t *testing.T) {
-	good := lzmaImage(t, dmgtest.Text(1, 64<<10).Bytes(), xz.WriterConfig{DictCap: 1 << 20}, nil)
-	c := good.open(t, 0, nil).chunks[0]
-	head := good.file[c.DataOffset:][:76]
-	for n := range head {
-		got := xzDictionary(head[12:max(12, n)])
-		if want := xzDictionary(head[12:]); n > 16 && got != want || n <= 16 && got != 0 && got != want {
-			t.Errorf("%d bytes of a header: dictionary %d, want %d", n, got, want)
-		}
-	}
-	for _, tt := range []struct {
-		name string
-		head []byte
-		want byte
-	}{
-		{"empty", nil, 0},
-		{"no filter", []byte{2, 0}, 0},
-		{"LZMA2", []byte{2, 0, 0x21, 1, 22, 0, 0, 0}, 22},
-		{"both sizes", []byte{4, 0xC0, 0x80, 0x01, 0x7F, 0x21, 1, 22, 0, 0}, 22},
-		{"another filter before", []byte{4, 1, 0x03, 1, 0, 0x21, 1, 23, 0}, 23},
-		{"properties that go on and on", []byte{4, 1, 0x03, 0xFF, 0xFF, 0xFF, 0xFF, 0x7F, 0x21, 1, 23, 0}, 0},
-		{"a number without an end", bytes.Repeat([]byte{0xFF}, 64), 0},
-		{"two properties", []byte{2, 0, 0x21, 2, 22, 22}, 0},
-	} {
-		if got := xzDictionary(tt.head); got != tt.want {
-			t.Errorf("%s: dictionary %d, want %d", tt.name, got, tt.want)
-		}
+// A filter that is not decoded is said to be that.
+func TestLZMAFilters(t *testing.T) {
+	disk := dmgtest.Text(1, 4<<10).Bytes()
+	ti := lzmaImage(t, disk, xz.WriterConfig{DictCap: 4 << 10}, func(stream []byte) {
+		const header = 12
+		stream[header+2] = 0x03 // delta
+		end := header + int(stream[header])*4
+		binary.LittleEndian.PutUint32(stream[end:], crc32.ChecksumIEEE(stream[header:end]))
+	})
+	if _, err := ti.open(t, 0, nil).ReadAt(make([]byte, 1), 0); !errors.Is(err, ErrUnsupported) {
+		t.Errorf("%v, want ErrUnsupported", err)
 	}
 }
 
@@ -176,7 +208,8 @@ func TestLZMAEnd(t *testing.T) {
 	disk := dmgtest.Text(4, 2<<10).Bytes()
 	for _, check := range []byte{xz.None, xz.CRC32, xz.CRC64, xz.SHA256} {
 		stream := xzStream(t, disk, xz.WriterConfig{DictCap: 64 << 10, CheckSum: check, NoCheckSum: check == xz.None})
-		index := len(stream) - xzFooter - 4*(1+int(binary.LittleEndian.Uint32(stream[len(stream)-8:])))
+		const footer = 12
+		index := len(stream) - footer - 4*(1+int(binary.LittleEndian.Uint32(stream[len(stream)-8:])))
 		end := index - map[byte]int{xz.CRC32: 4, xz.CRC64: 8, xz.SHA256: 32}[check]
 		for at := end; at < len(stream); at++ {
 			bent := bytes.Clone(stream)

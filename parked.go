@@ -50,8 +50,14 @@ const maxParked = 128
 // blank returns a decoder for c that stands nowhere: a new one, or a parked one
 // whose place is given up. Decoders may fill a quarter of the limit before
 // parked ones are reused, which is enough for many sequential readers. A reader
-// that can't have one yet waits, until ctx is done. It takes so much memory.
-func (e *engine) blank(ctx context.Context, c *Chunk, memory int64) (*decoder, error) {
+// that can't have one yet waits, until ctx is done.
+func (e *engine) blank(ctx context.Context, c *Chunk) (*decoder, error) {
+	e.mu.Unlock()
+	memory, err := decoderMemory(e.src, c) // may read the source
+	e.mu.Lock()
+	if err != nil {
+		return nil, err
+	}
 	a := &e.mu.account
 	for {
 		old := e.reusable(c, memory)
@@ -63,7 +69,7 @@ func (e *engine) blank(ctx context.Context, c *Chunk, memory int64) (*decoder, e
 		}
 		if a.take(useDecoders, memory) {
 			e.collect(memory)
-			return &decoder{chunk: -1, codec: e.newCodec(c.Method, memory), method: c.Method, memory: memory, count: &e.count, fetch: fetcher{src: e.src}}, nil
+			return e.newDecoder(c.Method, memory), nil
 		}
 		switch {
 		case e.mayFit(memory):
@@ -81,19 +87,6 @@ func (e *engine) blank(ctx context.Context, c *Chunk, memory int64) (*decoder, e
 	}
 }
 
-// fresh is blank for a turn of chunk i, whatever memory it takes.
-func (e *engine) fresh(ctx context.Context, i int, end int64) (*decoder, error) {
-	c := &e.chunks[i]
-	if c.Method != LZMA {
-		return e.blank(ctx, c, decoderMemory(c.Method))
-	}
-	d, memory, err := e.peek(i, end)
-	if d != nil || err != nil {
-		return d, err
-	}
-	return e.blank(ctx, c, memory)
-}
-
 // reusable returns the index of the parked decoder that c can best have, -1 if
 // none is large enough: one that is done with the data before c's, else the one
 // that was used longest ago.
@@ -101,7 +94,7 @@ func (e *engine) reusable(c *Chunk, memory int64) int {
 	old := -1
 	for k, d := range e.mu.parked {
 		switch {
-		case d.method != c.Method || d.memory < memory:
+		case d.method != c.Method || d.least < memory:
 		case d.chunk < 0 && d.fetch.follows(c.DataOffset):
 			return k
 		case old < 0 || d.chunk < 0 && e.mu.parked[old].chunk >= 0:

@@ -191,7 +191,7 @@ func (r *pipelineRun) assign(p *piece, c *Chunk) (err error) {
 			p.end = c.Offset + at
 		}
 	}
-	if err = r.takeDecoder(p, c); err != nil {
+	if p.d, err = e.blank(r.ctx, c); err != nil {
 		return err
 	}
 	from := p.off - c.Offset
@@ -200,31 +200,6 @@ func (r *pipelineRun) assign(p *piece, c *Chunk) (err error) {
 		e.widen(p.d, n)
 	}
 	return nil
-}
-
-// takeDecoder gives p a decoder. What one of LZMA takes is in the data.
-func (r *pipelineRun) takeDecoder(p *piece, c *Chunk) (err error) {
-	e := r.e
-	if c.Method == LZMA {
-		if h := r.haul(p.off); h != nil {
-			var head [xzHead]byte
-			n := min(c.DataLength, xzHead)
-			e.mu.Unlock()
-			if !r.load(h) {
-				err = r.ctx.Err()
-			} else if int64(copy(head[:n], h.bytes(c.DataOffset, c.DataOffset+n))) < n {
-				err = h.err
-			}
-			e.mu.Lock()
-			e.unpin(h) // who waits for a decoder must not have what others may need
-			if err == nil {
-				p.d, err = e.blank(r.ctx, c, xzMemory(head[:n]))
-			}
-			return err
-		}
-	}
-	p.d, err = e.fresh(r.ctx, p.chunk, p.end-c.Offset)
-	return err
 }
 
 // assignRaw gives p, of a raw chunk, its data, if it is fetched with that of others.

@@ -297,7 +297,7 @@ func (e *engine) acquire(i int, off int64, t *turn) (d *decoder, err error) {
 	}
 	t.pos = from
 	c := &e.chunks[i]
-	if d, err = e.fresh(context.Background(), i, t.end); err != nil {
+	if d, err = e.blank(context.Background(), c); err != nil {
 		return nil, err
 	}
 	e.expect(d, i, t, off == 0 && d.fetch.follows(c.DataOffset))

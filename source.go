@@ -154,22 +154,6 @@ func (f *fetcher) follows(off int64) bool {
 	return f.off <= off && off <= f.off+int64(len(f.buf))+joinGap && f.size > 0
 }
 
-// peek fills p with the next bytes without going on.
-func (f *fetcher) peek(p []byte) error {
-	end := f.at + int64(len(p))
-	if !f.has(f.at, end) {
-		if err := f.fill(); err != nil {
-			return err
-		}
-	}
-	if !f.has(f.at, end) { // the source failed: with what?
-		_, err := f.src.ReadAt(p, f.at)
-		return err
-	}
-	copy(p, f.fetched(f.at))
-	return nil
-}
-
 // Read implements io.Reader.
 func (f *fetcher) Read(p []byte) (int, error) {
 	b, err := f.lend(len(p))

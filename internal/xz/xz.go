@@ -48,12 +48,16 @@ func (e *CorruptError) Error() string {
 // fixed is what a Reader holds beside its window, in bytes, about.
 const fixed = inputSize + 32<<10
 
-// Memory returns what a Reader with that window holds, in bytes.
-func Memory(window int64) int64 { return fixed + bufferSize(window) }
+// Memory returns what a Reader needs for a window, in bytes.
+func Memory(window int64) int64 {
+	window = (window + 7) &^ 7
+	return fixed + window + max(window/8, least)
+}
 
-// bufferSize leaves room after the window for what one call returns, and enough
-// more that moving the window to the front takes little of the time.
-func bufferSize(window int64) int64 { return window + window/8 + MaxDecode + 64<<10 }
+// least is the room in the buffer behind the window: for what one call returns, and
+// for moving the window to the front to stay a rare event. An eighth of a long
+// window does that.
+const least = MaxDecode + 64<<10
 
 // A Reader decodes one stream after another. It must not be used by several
 // goroutines at once.
@@ -77,10 +81,11 @@ type Reader struct {
 	model  model
 }
 
-// NewReader returns a Reader with that window, in bytes. It takes its memory at
-// once. Reset comes first.
-func NewReader(window int64) *Reader {
-	z := &Reader{window: int(window), buf: make([]byte, bufferSize(window)+copySlack)}
+// NewReader returns a Reader that takes so many bytes of memory, at once, and has
+// as long a window as they allow: see Memory. Reset comes first.
+func NewReader(memory int64) *Reader {
+	room := memory - fixed
+	z := &Reader{window: int(min(room/9*8+room%9*8/9, room-least)), buf: make([]byte, room+copySlack)}
 	z.Reset(nil)
 	return z
 }

@@ -115,6 +115,9 @@ func streams(t testing.TB) []stream {
 	return all
 }
 
+// newReader returns a Reader with that window.
+func newReader(window int64) *Reader { return NewReader(Memory(window)) }
+
 // decodeAll decodes what is left, max bytes a call.
 func decodeAll(z *Reader, max int) ([]byte, error) {
 	var out []byte
@@ -136,7 +139,7 @@ func decodeAll(z *Reader, max int) ([]byte, error) {
 func TestDecode(t *testing.T) {
 	for _, s := range streams(t) {
 		t.Run(s.name, func(t *testing.T) {
-			z := NewReader(s.window)
+			z := newReader(s.window)
 			for i, max := range []int{0, 1, 100, 4096, 1 << 30} {
 				var r io.Reader = bytes.NewReader(append(bytes.Clone(s.raw), "garbage"...))
 				if i%2 == 1 {
@@ -162,14 +165,14 @@ func TestDecode(t *testing.T) {
 func TestWindow(t *testing.T) {
 	p := append(mixed(1, 500_000), mixed(1, 500_000)...)
 	raw := encode(t, p, xz.WriterConfig{DictCap: 1 << 20})
-	z := NewReader(100 << 10)
+	z := newReader(100 << 10)
 	z.Reset(bytes.NewReader(raw))
 	got, err := decodeAll(z, 0)
 	if err != ErrWindow || !bytes.HasPrefix(p, got) {
 		t.Errorf("%d bytes, %v; want ErrWindow", len(got), err)
 	}
 	// As long as what is read is enough, whatever the dictionary.
-	z = NewReader(600 << 10)
+	z = newReader(600 << 10)
 	z.Reset(bytes.NewReader(raw))
 	if got, err := decodeAll(z, 10_000); err != nil || !bytes.Equal(got, p) {
 		t.Errorf("%d bytes, %v", len(got), err)
@@ -181,7 +184,7 @@ func TestWindow(t *testing.T) {
 func TestDamage(t *testing.T) {
 	p := mixed(2, 3000)
 	raw := encode(t, p, xz.WriterConfig{DictCap: 4 << 10, BlockSize: 2000, CheckSum: xz.CRC32})
-	z := NewReader(4 << 10)
+	z := newReader(4 << 10)
 	step := 1
 	if testing.Short() {
 		step = 13
@@ -212,7 +215,7 @@ func TestDamage(t *testing.T) {
 func TestTruncated(t *testing.T) {
 	p := mixed(3, 20_000)
 	raw := encode(t, p, xz.WriterConfig{DictCap: 1 << 16, BlockSize: 9000})
-	z := NewReader(1 << 16)
+	z := newReader(1 << 16)
 	for n := 0; n < len(raw); n += 1 + n/500 {
 		z.Reset(bytes.NewReader(raw[:n]))
 		got, err := decodeAll(z, 0)
@@ -229,7 +232,7 @@ func TestTruncated(t *testing.T) {
 func TestSourceErrors(t *testing.T) {
 	p := mixed(4, 200_000)
 	raw := encode(t, p, xz.WriterConfig{DictCap: 1 << 16})
-	z := NewReader(1 << 16)
+	z := newReader(1 << 16)
 	broken := errors.New("broken")
 	for _, n := range []int{0, 5, 20, 1000, len(raw) / 2, len(raw) - 3} {
 		z.Reset(io.MultiReader(bytes.NewReader(raw[:n]), iotest.ErrReader(broken)))
@@ -291,7 +294,7 @@ func TestChunks(t *testing.T) {
 		{"a match before the dictionary", []string{"\xE0\x00\x01\x00\x05\x5D\x00\xFF\xFF\xFF\xFF\x00"}, "", true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			z := NewReader(1 << 16)
+			z := newReader(1 << 16)
 			z.Reset(bytes.NewReader(lzma2(tt.chunks...)))
 			got, err := decodeAll(z, 0)
 			if (err != nil) != tt.err || err == nil && string(got) != tt.want {
@@ -333,7 +336,7 @@ func TestContainer(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			w := &container{}
 			tt.make(w)
-			z := NewReader(1 << 16)
+			z := newReader(1 << 16)
 			z.Reset(bytes.NewReader(w.end()))
 			_, err := decodeAll(z, 0)
 			var corrupt *CorruptError
@@ -357,7 +360,7 @@ func TestNoOutput(t *testing.T) {
 	for range n {
 		w.block([]byte{0x21, 1, 22}, []byte{0}, nil)
 	}
-	z := NewReader(4 << 10)
+	z := newReader(4 << 10)
 	z.Reset(bytes.NewReader(w.end()))
 	if got, err := decodeAll(z, 0); err != nil || len(got) > 0 {
 		t.Errorf("%d bytes, %v", len(got), err)
@@ -371,6 +374,24 @@ func TestDictionary(t *testing.T) {
 			t.Errorf("%d bytes: %d", n, got)
 		}
 	}
+	for _, tt := range []struct {
+		name string
+		head string
+		want int64
+	}{
+		{"empty", "", 0},
+		{"no filter", "\x02\x00", 0},
+		{"LZMA2", "\x02\x00\x21\x01\x16\x00\x00\x00", 8 << 20},
+		{"both sizes", "\x04\xC0\x80\x01\x7F\x21\x01\x16\x00\x00", 8 << 20},
+		{"another filter before", "\x04\x01\x03\x01\x00\x21\x01\x17\x00", 0},
+		{"properties that go on and on", "\x04\x00\x21\xFF\xFF\xFF\xFF\x7F\x21\x01\x17\x00", 0},
+		{"a number without an end", strings.Repeat("\xFF", 64), 0},
+		{"two properties", "\x02\x00\x21\x02\x16\x16", 0},
+	} {
+		if got := Dictionary([]byte(headerMagic + "\x00\x00sum!" + tt.head)); got != tt.want {
+			t.Errorf("%s: a dictionary of %d, want %d", tt.name, got, tt.want)
+		}
+	}
 	if got := dictionary(40); got != 1<<32-1 {
 		t.Errorf("the largest is %d", got)
 	}
@@ -380,7 +401,13 @@ func TestDictionary(t *testing.T) {
 }
 
 func TestMemory(t *testing.T) {
-	z := NewReader(1 << 20)
+	for _, window := range []int64{1, 4096, 1 << 20, 1<<20 + 8, 3 << 20, 1<<30 + 1} {
+		room := Memory(window) - fixed
+		if got := min(room/9*8+room%9*8/9, room-least); got < window || got > window+8 {
+			t.Errorf("a window of %d: %d", window, got)
+		}
+	}
+	z := newReader(1 << 20)
 	if n := int64(reflect.TypeFor[Reader]().Size()) + int64(len(z.buf)); n > Memory(1<<20) || n < Memory(1<<20)*9/10 {
 		t.Errorf("a Reader has %d bytes, Memory says %d", n, Memory(1<<20))
 	}
@@ -408,7 +435,7 @@ func FuzzXZ(f *testing.F) {
 	}
 	f.Add(lzma2("\x01\x00\x02abc", "\xE0\x00\x01\x00\x05\x5D\x00\x00\x00\x00\x00\x00"), uint16(1))
 	const window = 64 << 10
-	z := NewReader(window)
+	z := newReader(window)
 	f.Fuzz(func(t *testing.T, raw []byte, max uint16) {
 		seal(raw)
 		z.Reset(bytes.NewReader(raw))
