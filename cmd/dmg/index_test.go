@@ -71,8 +71,8 @@ func TestIndex(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The larger partition has 102,400 bytes: one multiple of 64 KiB.
-	want := result{out: fmt.Sprintf("%s: %d B, 1 checkpoint\n", file, len(b))}
+	// The larger partition has 102,400 bytes: three multiples of 32 KiB.
+	want := result{out: fmt.Sprintf("%s: %d B, 3 checkpoints\n", file, len(b))}
 	if got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}

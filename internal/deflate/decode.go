@@ -48,9 +48,6 @@ const (
 // ErrCorrupt is the class of every [CorruptError].
 var ErrCorrupt = errors.New("deflate: corrupt stream")
 
-// errReader is what a reader that breaks io.Reader's contract gets.
-var errReader = errors.New("deflate: reader returned an impossible count")
-
 var errNotAtEnd = errors.New("deflate: trailer asked for before the stream's end")
 
 // CorruptError says what is wrong in a stream, and where.

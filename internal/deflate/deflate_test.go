@@ -8,6 +8,8 @@ import (
 	"testing"
 	"testing/iotest"
 	"time"
+
+	"github.com/go-dmg/dmg/internal/readat"
 )
 
 // decodeAll decodes what is left, max bytes a call.
@@ -173,8 +175,8 @@ func TestBadReaders(t *testing.T) {
 		want error
 	}{
 		{"nothing, for ever", func(p []byte) (int, error) { return 0, nil }, io.ErrNoProgress},
-		{"negative", func(p []byte) (int, error) { return -1, nil }, errReader},
-		{"too much", func(p []byte) (int, error) { return len(p) + 1, nil }, errReader},
+		{"negative", func(p []byte) (int, error) { return -1, nil }, readat.ErrCount},
+		{"too much", func(p []byte) (int, error) { return len(p) + 1, nil }, readat.ErrCount},
 	} {
 		d := new(Decoder)
 		d.Reset(tt.r)

@@ -1,6 +1,10 @@
 package deflate
 
-import "io"
+import (
+	"io"
+
+	"github.com/go-dmg/dmg/internal/readat"
+)
 
 // unread gives whole bytes of the bit buffer back to in, which still holds
 // them before ipos.
@@ -56,25 +60,14 @@ func (d *Decoder) moreOf(n int) error {
 	return err
 }
 
-// maxEmptyReads is how often a reader may return nothing, as in bufio.
-const maxEmptyReads = 100
-
 // read reads once, and returns at least one byte or an error, maybe both.
 // The end of the source is always too early, seen from here.
 func (d *Decoder) read(p []byte) (int, error) {
-	for range maxEmptyReads {
-		n, err := d.r.Read(p)
-		if n < 0 || n > len(p) {
-			return 0, errReader
-		}
-		if err == io.EOF {
-			err = io.ErrUnexpectedEOF
-		}
-		if n > 0 || err != nil {
-			return n, err
-		}
+	n, err := readat.Some(d.r, p)
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
 	}
-	return 0, io.ErrNoProgress
+	return n, err
 }
 
 // load moves whole bytes into the bit buffer, as many as there are and fit.
