@@ -1,6 +1,9 @@
 package xz
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"math/bits"
+)
 
 // rangeCodeLen is how many bytes a range code begins with.
 const rangeCodeLen = 5
@@ -72,28 +75,8 @@ func (in *input) tree(probs []uint16, n uint, rng, code uint32, pos uint) (v, _,
 
 // reverse reads n bits, the first of them the lowest.
 func (in *input) reverse(probs []uint16, n uint, rng, code uint32, pos uint) (v, _, _ uint32, _ uint) {
-	m := uint32(1)
-	for i := range n {
-		if rng < topValue {
-			rng <<= 8
-			code = code<<8 | uint32(in.buf[pos&inputMask])
-			pos++
-		}
-		p := uint32(probs[m])
-		bound := rng >> probBits * p
-		if code < bound {
-			probs[m] = uint16(p + (1<<probBits-p)>>moveBits)
-			rng = bound
-			m <<= 1
-		} else {
-			probs[m] = uint16(p - p>>moveBits)
-			rng -= bound
-			code -= bound
-			m = m<<1 | 1
-			v |= 1 << i
-		}
-	}
-	return v, rng, code, pos
+	v, rng, code, pos = in.tree(probs, n, rng, code, pos)
+	return bits.Reverse32(v) >> (32 - n), rng, code, pos
 }
 
 // direct reads n bits without a model, the first of them the highest.
