@@ -2,7 +2,9 @@ package dmg
 
 import (
 	"errors"
+	"fmt"
 	"io"
+	"math"
 
 	"github.com/go-dmg/dmg/internal/xz"
 )
@@ -20,7 +22,7 @@ const xzHead = 76
 // its dictionary, or as what is decoded of it if that is less. It is the only
 // decoder whose memory is up to the image. It may read the source.
 func xzMemory(src countingSource, c *Chunk) (int64, error) {
-	window := c.Length + maxExcess
+	window := min(c.Length, 1<<62) + maxExcess // a chunk may say that it has 2^63 bytes
 	if c.Length > xzShort {
 		head := make([]byte, min(c.DataLength, xzHead))
 		if _, err := src.ReadAt(head, c.DataOffset); err != nil {
@@ -29,7 +31,11 @@ func xzMemory(src countingSource, c *Chunk) (int64, error) {
 		// Where the header isn't understood the decoder will refuse it too.
 		window = min(window, xz.Dictionary(head))
 	}
-	return xz.Memory(window), nil
+	memory := xz.Memory(window)
+	if memory > math.MaxInt/2 { // where int has 32 bits
+		return 0, &ChunkError{*c, fmt.Errorf("%w: its decoder takes %d bytes", ErrMemoryLimit, memory)}
+	}
+	return memory, nil
 }
 
 // xzReader is an xz.Reader that need not go to its stream's end.

@@ -8,6 +8,7 @@ import (
 	"hash/crc32"
 	"io"
 	"iter"
+	"math"
 	"strings"
 	"testing"
 
@@ -159,14 +160,16 @@ func TestLZMAHugeDictionary(t *testing.T) {
 			t.Errorf("dictionary %d: %v", size, err)
 		}
 	}
-	for size, ti := range withDictionary(t, disk, 8<<30/sectorSize) {
-		im := newTestImage(t, bytes.NewReader(ti.file), len(ti.file), 0)
-		_, err := im.ReadAt(make([]byte, 1), 0)
-		if huge := size >= 28 && size <= 40; huge != errors.Is(err, ErrMemoryLimit) || !huge && (err == nil) != (size <= 40) {
-			t.Errorf("dictionary %d in a chunk of 8 GiB: %v", size, err)
-		}
-		if used := im.mu.account.total(); used > DefaultMemoryLimit {
-			t.Fatalf("dictionary %d: %d bytes are taken", size, used)
+	for _, sectors := range []int64{8 << 30 / sectorSize, math.MaxInt64 / sectorSize} {
+		for size, ti := range withDictionary(t, disk, sectors) {
+			im := newTestImage(t, bytes.NewReader(ti.file), len(ti.file), 0)
+			_, err := im.ReadAt(make([]byte, 1), 0)
+			if huge := size >= 28 && size <= 40; huge != errors.Is(err, ErrMemoryLimit) || !huge && (err == nil) != (size <= 40) {
+				t.Errorf("dictionary %d in a chunk of %d sectors: %v", size, sectors, err)
+			}
+			if used := im.mu.account.total(); used > DefaultMemoryLimit {
+				t.Fatalf("dictionary %d: %d bytes are taken", size, used)
+			}
 		}
 	}
 }
