@@ -387,13 +387,18 @@ const (
 )
 
 // cursors returns how many cursors the record has of the last block known to
-// begin at or before off, 0 if that isn't known.
+// begin at or before off.
 func (s *checkpoints) cursors(chunk int, off int64) int {
 	i := s.find(chunk, off)
-	if i < 0 || s.chunks[chunk][i].log == noRecord {
+	if i < 0 {
 		return 0
 	}
-	_, _, n := s.header(s.chunks[chunk][i].log)
+	p := s.chunks[chunk][i]
+	if p.log == noRecord {
+		g := &s.packed.groups[p.group-1]
+		return g.places[g.at(chunk, p.off)].cursors
+	}
+	_, _, n := s.header(p.log)
 	return max(0, n-pointLen) / cursorLen
 }
 

@@ -64,6 +64,8 @@ type place struct {
 	chunk int
 	off   int64
 	bit   int64 // as the codec counts: in zlib chunks without the two bytes of header
+
+	cursors int // in a bzip2 block
 }
 
 // in returns where in the chunk's data all ends that is needed to decode up to

@@ -83,8 +83,9 @@ func (d *directory) place() (p place) {
 		return p
 	}
 	same := chunk == 0 && !d.first
-	if p = d.last; !same {
-		p = place{chunk: d.last.chunk + int(chunk)}
+	p = place{chunk: d.last.chunk + int(chunk)}
+	if same {
+		p.off, p.bit = d.last.off, d.last.bit
 	}
 	c := &d.chunks[p.chunk]
 	if same && off == 0 || off >= uint64(c.Length-p.off) {
@@ -94,6 +95,7 @@ func (d *directory) place() (p place) {
 	p.off += int64(off)
 	switch {
 	case c.Method == Bzip2:
+		p.cursors = int(d.uvarint(maxCursors))
 	case c.Method != Zlib:
 		d.fail("a checkpoint in a %v", c)
 	case p.off == 0 || p.off%minSpacing != 0:
@@ -313,12 +315,7 @@ func (u *unpacker) joinWindow(runs int) bool {
 
 // joinBlock puts the record of a bzip2 block together.
 func (u *unpacker) joinBlock(p place) bool {
-	states := &u.parts[partStates]
-	n, ok := states.uvarint(maxCursors)
-	if !ok {
-		return false
-	}
-	b, ok := states.cut(pointLen - pointBit + int(n)*cursorLen)
+	b, ok := u.parts[partStates].cut(pointLen - pointBit + p.cursors*cursorLen)
 	if !ok {
 		return false
 	}

@@ -631,8 +631,8 @@ func TestIndexForged(t *testing.T) {
 	state := func(runs ...byte) []byte { return append([]byte{5, 0, 0, 0, 1, 0}, runs...) }
 	good := one(at, state(0))
 	// A block at byte 5 of chunk 1.
-	block := numbers(bzip2Chunk, 5, 256)
-	point := func(cursors ...byte) []byte { return append(cursors, 9, 0, 0, 0, 0) }
+	block := func(cursors uint64) []byte { return numbers(bzip2Chunk, 5, 256, cursors) }
+	point := []byte{9, 0, 0, 0, 0}
 	changed := func(f forged, change func(f *forged)) forged {
 		f.directory, f.groups = bytes.Clone(f.directory), bytes.Clone(f.groups)
 		change(&f)
@@ -645,7 +645,7 @@ func TestIndexForged(t *testing.T) {
 	}{
 		{"none", forged{}, taken},
 		{"one", good, taken},
-		{"one block", one(block, point(0)), taken},
+		{"one block", one(block(0), point), taken},
 		{"a count too high", changed(good, func(f *forged) { f.count = 2 }), atOpen},
 		{"a count far too high", changed(good, func(f *forged) { f.count = 1<<64 - 1 }), atOpen},
 		{"a count too low", changed(good, func(f *forged) { f.count = 0 }), atOpen},
@@ -663,7 +663,7 @@ func TestIndexForged(t *testing.T) {
 		{"at an odd byte", one(numbers(zlibChunk, minSpacing+5, 40), state(0)), atOpen},
 		{"past the data", one(numbers(zlibChunk, minSpacing, 1<<40), state(0)), atOpen},
 		{"far past the data", one(numbers(zlibChunk, minSpacing, 1<<63-1), state(0)), atOpen},
-		{"a block past the data", one(numbers(bzip2Chunk, 5, 9<<32), point(0)), atOpen},
+		{"a block past the data", one(numbers(bzip2Chunk, 5, 9<<32, 0), point), atOpen},
 		{"the same place twice", func() (f forged) {
 			f.count = 2
 			f.add(2, cat(at, numbers(0, 0, 0)), [numParts][]byte{cat(state(0), state(0))})
@@ -685,10 +685,10 @@ func TestIndexForged(t *testing.T) {
 		{"a run without bytes", one(at, state(1), []byte{0}, []byte{1}), atRead},
 		{"a window too long", one(at, state(2), []byte{0, 1}, numbers(32<<10, 0), make([]byte, 33<<10)), atRead},
 		{"a group too large", one(at, state(0), nil, nil, make([]byte, maxGroup+1)), atRead},
-		{"no block", one(block, []byte{0, 10, 0, 0, 0, 0}), atRead},
-		{"a cursor elsewhere", one(block, cat(point(1), make([]byte, cursorLen))), atRead},
-		{"cursors cut", one(block, cat(point(2), make([]byte, cursorLen))), atRead},
-		{"too many cursors", one(block, cat([]byte{0xFF, 0x7F, 9, 0, 0, 0, 0}, make([]byte, 16383*cursorLen))), atRead},
+		{"no block", one(block(0), []byte{10, 0, 0, 0, 0}), atRead},
+		{"a cursor elsewhere", one(block(1), cat(point, make([]byte, cursorLen))), atRead},
+		{"cursors cut", one(block(2), cat(point, make([]byte, cursorLen))), atRead},
+		{"too many cursors", one(block(16383), cat(point, make([]byte, 16383*cursorLen))), atOpen},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.f.id = id

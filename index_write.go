@@ -67,7 +67,7 @@ func (w *indexWriter) put(m Method, chunk int, off int64, record []byte) {
 	case Zlib:
 		p.bit, ok = w.splitZlib(record, off, last.bit)
 	case Bzip2:
-		p.bit, ok = w.splitBlock(record, last.bit)
+		p.bit, p.cursors, ok = w.splitBlock(record, last.bit)
 	}
 	if !ok {
 		return
@@ -75,6 +75,9 @@ func (w *indexWriter) put(m Method, chunk int, off int64, record []byte) {
 	w.entries = binary.AppendUvarint(w.entries, uint64(p.chunk-last.chunk))
 	w.entries = binary.AppendUvarint(w.entries, uint64(p.off-last.off))
 	w.entries = binary.AppendUvarint(w.entries, uint64(p.bit-last.bit))
+	if m == Bzip2 {
+		w.entries = binary.AppendUvarint(w.entries, uint64(p.cursors))
+	}
 	w.last = p
 	w.count++
 	w.points++
@@ -132,18 +135,16 @@ func (w *indexWriter) splitZlib(record []byte, off, least int64) (bit int64, ok 
 
 // splitBlock puts the record of a bzip2 block to the states, but for what the
 // directory has. It fails if the block is before bit least.
-func (w *indexWriter) splitBlock(record []byte, least int64) (bit int64, ok bool) {
+func (w *indexWriter) splitBlock(record []byte, least int64) (bit int64, cursors int, ok bool) {
 	p, err := blockPoint(record)
 	if err != nil || p.In < least || (len(record)-pointLen)%cursorLen != 0 {
-		return 0, false
+		return 0, 0, false
 	}
-	cursors := (len(record) - pointLen) / cursorLen
-	if cursors > maxCursors {
-		return 0, false
+	if cursors = (len(record) - pointLen) / cursorLen; cursors > maxCursors {
+		return 0, 0, false
 	}
-	states := binary.AppendUvarint(w.parts[partStates], uint64(cursors))
-	w.parts[partStates] = append(states, record[pointBit:]...)
-	return p.In, true
+	w.parts[partStates] = append(w.parts[partStates], record[pointBit:]...)
+	return p.In, cursors, true
 }
 
 // endGroup compresses the group at hand: its parts one after the other in one

@@ -26,7 +26,7 @@ type group struct {
 // Memory of a group and of a place in it, as slices grow.
 const (
 	groupMemory = 2 * (3 + 3) * 8
-	placeMemory = 3 * 8
+	placeMemory = 4 * 8
 )
 
 // packedShare is how much of their share of the limit checkpoints may take, in
@@ -60,6 +60,12 @@ func (im *Image) keepPacked(ix *Index) (bool, error) {
 	// Reads leave none between them: of each window all would have to be kept.
 	s.spacing = max(s.spacing, usualSpacing)
 	return true, d.err
+}
+
+// at returns the place in a group of the checkpoint at byte off of a chunk: its
+// index there.
+func (g *group) at(chunk int, off int64) int {
+	return slices.IndexFunc(g.places, func(at place) bool { return at.chunk == chunk && at.off == off })
 }
 
 // takePacked accounts for n bytes of packed checkpoints.
@@ -203,10 +209,8 @@ func (e *engine) record(dst []byte, chunk int, off int64) (int64, []byte, error)
 		err := u.unpack(g.data, e.chunks, g.places)
 		e.mu.Lock()
 		if err == nil {
+			dst = append(dst, u.record(g.at(chunk, p.off))...)
 			for i, at := range g.places {
-				if at.chunk == chunk && at.off == p.off {
-					dst = append(dst, u.record(i)...)
-				}
 				e.mu.points.copyPacked(p.group, at, u.record(i))
 			}
 		}
@@ -269,6 +273,5 @@ func (r *recordReader) next(e *engine, chunk int, off int64) (int64, []byte, err
 		}
 		r.group = p.group
 	}
-	i := slices.IndexFunc(g.places, func(at place) bool { return at.chunk == chunk && at.off == p.off })
-	return p.off, r.u.record(i), nil
+	return p.off, r.u.record(g.at(chunk, p.off)), nil
 }
