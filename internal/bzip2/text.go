@@ -99,13 +99,14 @@ func (t *Text) Read(c *Cursor, p []byte) (int, error) {
 }
 
 // place sets the row of c, which is at pos, by the piece that holds it: i, or
-// the one after it.
+// the one after it. The text's end leads round to its start.
 func (t *Text) place(c *Cursor, pos uint32, i int) {
+	if int(pos) == t.size {
+		c.Row, c.Skip = t.origin, 0
+		return
+	}
 	s := &t.pieces[i]
 	c.Row, c.Skip = s.row, uint16(pos-s.pos)
-	if c.Skip == pieceLen {
-		c.Skip--
-	}
 }
 
 // Unwind decodes all of the block's text into t.
