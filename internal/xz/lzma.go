@@ -9,7 +9,8 @@ const copySlack = 16
 func (z *Reader) run(limit int) (o int, err error) {
 	in, m, buf := &z.in, &z.model, z.buf
 	rng, code, pos := z.chunk.code.rng, z.chunk.code.code, uint(z.in.rd)
-	end, start, window, phase := uint(z.chunk.end), z.chunk.start, z.window, z.chunk.phase
+	end, start, phase := uint(z.chunk.end), z.chunk.start, z.chunk.phase
+	window := int(min(int64(z.window), z.block.dictionary))
 	state := m.state % numStates
 	o = z.wr
 	if m.length > 0 {
