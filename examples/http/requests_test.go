@@ -43,9 +43,12 @@ type tally struct {
 	n *atomic.Int64
 }
 
+// Write counts first: the client may have all of p, and go on, before it is
+// heard here that p was written.
 func (t tally) Write(p []byte) (int, error) {
+	t.n.Add(int64(len(p)))
 	n, err := t.ResponseWriter.Write(p)
-	t.n.Add(int64(n))
+	t.n.Add(int64(n - len(p)))
 	return n, err
 }
 
