@@ -21,7 +21,8 @@ type zlibCodec struct {
 	state deflate.Checkpoint
 	head  [deflate.ZlibHeaderLen]byte
 	nhead int    // bytes of head that have been read
-	sum   uint32 // Adler-32 of all bytes before the position
+	sum   uint32 // Adler-32 of all bytes before last
+	last  []byte // decoded last, before the position; valid as long as z may be asked for more
 
 	due     int64 // offset in the chunk of the next checkpoint
 	pending int64 // offset of the checkpoint whose window isn't packed yet, -1 if there is none
@@ -61,7 +62,7 @@ func (z *zlibCodec) start(d *decoder, off int64) error {
 	if len(z.record) > 0 {
 		return z.resume(z.record)
 	}
-	z.nhead, z.sum = 0, 1
+	z.nhead, z.sum, z.last = 0, 1, nil
 	z.z.Reset(z)
 	return nil
 }
@@ -90,17 +91,14 @@ func (z *zlibCodec) resume(record []byte) error {
 	if len(record) < 4 {
 		return bad(io.ErrUnexpectedEOF)
 	}
-	z.sum = binary.BigEndian.Uint32(record)
-	packed, err := z.state.Parse(record[4:])
+	z.sum, z.last = binary.BigEndian.Uint32(record), nil
+	window, err := z.state.Parse(record[4:])
 	if err != nil {
-		return bad(err)
-	}
-	if err := deflate.UnpackWindow(z.window[:], packed); err != nil {
 		return bad(err)
 	}
 	z.nhead = len(z.head)
 	z.d.fetch.skip(deflate.ZlibHeaderLen + z.state.In/8)
-	if err := z.z.Resume(z, &z.state, z.window[:]); err != nil {
+	if err := z.z.Resume(z, &z.state, window); err != nil {
 		return bad(err)
 	}
 	return nil
@@ -128,13 +126,20 @@ func (z *zlibCodec) Lend(n int) ([]byte, error) { return z.d.fetch.lend(n) }
 // Buffered is how many bytes can be lent without a fetch.
 func (z *zlibCodec) Buffered() int { return z.d.fetch.buffered() }
 
-func (z *zlibCodec) decode(max int) ([]byte, error) {
+func (z *zlibCodec) decode(max int) (b []byte, err error) {
+	z.addLast()
 	if z.d.pos == z.due {
 		z.checkpoint()
 	}
-	b, err := z.z.Decode(int(min(int64(max), z.due-z.d.pos)))
-	z.sum = deflate.Adler32(z.sum, b)
-	return b, err
+	z.last, err = z.z.Decode(int(min(int64(max), z.due-z.d.pos)))
+	return z.last, err
+}
+
+// addLast brings the checksum up to the position. It waits for whoever goes on
+// there: most reads anywhere on a disk are alone.
+func (z *zlibCodec) addLast() {
+	z.sum = deflate.Adler32(z.sum, z.last)
+	z.last = nil
 }
 
 // checkpoint finishes the pending checkpoint and begins one here.
@@ -204,7 +209,12 @@ func (z *zlibCodec) seek(*decoder, int64) {}
 
 // rest sees to it that nothing refers to the fetcher's buffer while others may use
 // it.
-func (z *zlibCodec) rest() { z.z.Settle() }
+func (z *zlibCodec) rest() {
+	if z.z.Lent() {
+		z.addLast()
+	}
+	z.z.Settle()
+}
 
 // maxExcess is how many bytes more than its chunk a stream is decoded for, to
 // get at its checksum. A damaged stream may be longer than it should be; one
@@ -213,6 +223,7 @@ const maxExcess = 64 << 10
 
 // finish compares the Adler-32 at the stream's end with the data's.
 func (z *zlibCodec) finish() error {
+	z.addLast()
 	z.finishPending()
 	for excess := 0; ; {
 		b, err := z.z.Decode(maxDecode)

@@ -121,11 +121,8 @@ func BenchmarkResume(b *testing.B) {
 	r := bytes.NewReader(nil)
 	b.ReportMetric(float64(len(packed)+len(c.Header)), "bytes/checkpoint")
 	for b.Loop() {
-		if err := UnpackWindow(window, packed); err != nil {
-			b.Fatal(err)
-		}
 		r.Reset(raw[c.In/8:])
-		if err := d.Resume(r, &c, window); err != nil {
+		if err := d.Resume(r, &c, packed); err != nil {
 			b.Fatal(err)
 		}
 		if _, err := d.Decode(4096); err != nil {

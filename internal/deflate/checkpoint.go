@@ -67,11 +67,10 @@ func (d *Decoder) Checkpoint(c *Checkpoint) {
 }
 
 // Resume continues a stream at c. r delivers the stream from byte c.In/8 on,
-// the one that bit c.In lies in; window is the last min(WindowSize, c.Out)
-// bytes of output before c, of which those may be anything that the stream
-// doesn't refer to from there on.
+// the one that bit c.In lies in; window is what [AppendPackedWindow] made of the
+// last min(WindowSize, c.Out) bytes of output before c.
 //
-// Nothing about c is believed: nonsense gives an ErrCheckpoint. A checkpoint
+// Nothing about them is believed: nonsense gives an ErrCheckpoint. A checkpoint
 // that is merely not this stream's gives wrong bytes or an ErrCorrupt later.
 // An error of r is returned as it is. After any error the decoder stands for
 // nothing until the next Reset or Resume.
@@ -80,8 +79,9 @@ func (d *Decoder) Resume(r io.Reader, c *Checkpoint, window []byte) error {
 	if err := c.check(); err != nil {
 		return err
 	}
-	if int64(len(window)) != min(WindowSize, c.Out) {
-		return badCheckpoint("window of the wrong length")
+	size := min(WindowSize, c.Out)
+	if err := unpackWindow(d.buf[:size], window); err != nil {
+		return err
 	}
 	if err := d.resumeBlock(c); err != nil {
 		return err
@@ -97,8 +97,7 @@ func (d *Decoder) Resume(r io.Reader, c *Checkpoint, window []byte) error {
 	}
 	d.final = c.Final
 	d.stored, d.mlen, d.mdist = c.Stored, c.Length, c.Distance
-	d.opos = copy(d.buf[:], window)
-	d.outBase = c.Out - int64(d.opos)
+	d.opos, d.outBase = int(size), c.Out-size
 	return nil
 }
 

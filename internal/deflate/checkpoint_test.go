@@ -21,6 +21,11 @@ func save(d *Decoder) saved {
 	return s
 }
 
+// packed is all of the window.
+func (s *saved) packed() []byte { return whole(s.window) }
+
+func whole(window []byte) []byte { return AppendPackedWindow(nil, window, nil) }
+
 // checkpoints decodes a stream and saves a checkpoint at each of the offsets.
 func checkpoints(t testing.TB, d *Decoder, s stream, offsets []int) []saved {
 	t.Helper()
@@ -76,7 +81,7 @@ func TestResume(t *testing.T) {
 		t.Run(s.name, func(t *testing.T) {
 			for i, k := range checkpoints(t, d, s, cuts(len(s.want), n, 16<<10)) {
 				c := viaBinary(t, &k.c)
-				if err := e.Resume(sources[i%len(sources)](s.raw[c.In/8:]), c, k.window); err != nil {
+				if err := e.Resume(sources[i%len(sources)](s.raw[c.In/8:]), c, k.packed()); err != nil {
 					t.Fatalf("at %d: %v", c.Out, err)
 				}
 				if e.In() != c.In || e.Out() != c.Out {
@@ -119,7 +124,7 @@ func TestSparseWindow(t *testing.T) {
 	for _, s := range streams(t) {
 		t.Run(s.name, func(t *testing.T) {
 			for _, k := range checkpoints(t, d, s, cuts(len(s.want), 20, len(s.want)+1)) {
-				if err := e.Resume(newLender(s.raw[k.c.In/8:], 20_000), &k.c, k.window); err != nil {
+				if err := e.Resume(newLender(s.raw[k.c.In/8:], 20_000), &k.c, k.packed()); err != nil {
 					t.Fatal(err)
 				}
 				e.Track()
@@ -133,7 +138,7 @@ func TestSparseWindow(t *testing.T) {
 						k.window[i] = 0xEE
 					}
 				}
-				if err := e.Resume(bytes.NewReader(s.raw[k.c.In/8:]), &k.c, k.window); err != nil {
+				if err := e.Resume(bytes.NewReader(s.raw[k.c.In/8:]), &k.c, k.packed()); err != nil {
 					t.Fatal(err)
 				}
 				got, err := decodeAll(e, 0)
@@ -178,7 +183,7 @@ func TestBadCheckpoint(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			d := new(Decoder)
-			if err := d.Resume(bytes.NewReader(w), &tt.c, tt.window); !errors.Is(err, ErrCheckpoint) {
+			if err := d.Resume(bytes.NewReader(w), &tt.c, whole(tt.window)); !errors.Is(err, ErrCheckpoint) {
 				t.Errorf("Resume: %v", err)
 			}
 		})

@@ -184,7 +184,7 @@ func TestBadReaders(t *testing.T) {
 			t.Errorf("%s: %v", tt.name, err)
 		}
 		c := &Checkpoint{In: 1, Block: BlockFixed}
-		if err := d.Resume(tt.r, c, nil); err != tt.want {
+		if err := d.Resume(tt.r, c, whole(nil)); err != tt.want {
 			t.Errorf("%s: Resume: %v", tt.name, err)
 		}
 	}
@@ -282,7 +282,7 @@ func TestOneBlock(t *testing.T) {
 	s := stream{"", w.buf, w.out}
 	d, e := new(Decoder), new(Decoder)
 	for _, k := range checkpoints(t, d, s, cuts(len(s.want), 100, 1<<20)) {
-		if err := e.Resume(bytes.NewReader(s.raw[k.c.In/8:]), &k.c, k.window); err != nil {
+		if err := e.Resume(bytes.NewReader(s.raw[k.c.In/8:]), &k.c, k.packed()); err != nil {
 			t.Fatal(err)
 		}
 		want := s.want[k.c.Out:min(int(k.c.Out)+100_000, len(s.want))]
@@ -302,7 +302,7 @@ func TestAllocs(t *testing.T) {
 	var c Checkpoint
 	var refs Refs
 	window := make([]byte, 0, WindowSize)
-	packed := make([]byte, 0, MaxPackedWindow)
+	sparse, packed := make([]byte, 0, MaxPackedWindow), make([]byte, 0, MaxPackedWindow)
 	n := testing.AllocsPerRun(5, func() {
 		r.Reset(s.raw)
 		d.Reset(r)
@@ -315,12 +315,13 @@ func TestAllocs(t *testing.T) {
 				t.Fatal(err)
 			}
 			d.Refs(&refs)
-			packed = AppendPackedWindow(packed[:0], window, &refs)
+			sparse = AppendPackedWindow(sparse[:0], window, &refs)
 			d.Checkpoint(&c)
 			window = append(window[:0], d.Window()...)
+			packed = AppendPackedWindow(packed[:0], window, nil)
 			d.Track()
 			r.Reset(s.raw[c.In/8:])
-			if err := d.Resume(r, &c, window); err != nil {
+			if err := d.Resume(r, &c, packed); err != nil {
 				t.Fatal(err)
 			}
 			_ = p

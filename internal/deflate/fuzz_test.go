@@ -91,13 +91,11 @@ func FuzzResume(f *testing.F) {
 		}
 		var refs Refs
 		d.Refs(&refs)
-		if err := UnpackWindow(k.window, AppendPackedWindow(nil, k.window, &refs)); err != nil {
-			t.Fatal(err)
-		}
+		packed := AppendPackedWindow(nil, k.window, &refs)
 		c := viaBinary(t, &k.c)
 		// Again a little further on, from a decoder that was itself resumed.
 		for _, n := range []int{int(next), MaxDecode} {
-			if err := e.Resume(newLender(raw[c.In/8:], 1<<(10+next%8)), c, k.window); err != nil {
+			if err := e.Resume(newLender(raw[c.In/8:], 1<<(10+next%8)), c, packed); err != nil {
 				t.Fatal(err)
 			}
 			got, err := decodeSome(e, min(n, len(want)-int(c.Out)))
@@ -105,7 +103,7 @@ func FuzzResume(f *testing.F) {
 				t.Fatalf("at %d: %d bytes, %v", c.Out, len(got), err)
 			}
 			k = save(e)
-			c = &k.c
+			c, packed = &k.c, k.packed()
 		}
 		for err := error(nil); err == nil; {
 			var p []byte
@@ -165,7 +163,7 @@ func FuzzCheckpoint(f *testing.F) {
 		// A fuzzer finds the window's length only for little output.
 		full := make([]byte, min(WindowSize, c.Out))
 		copy(full, window)
-		if err := d.Resume(bytes.NewReader(raw), &c, full); err != nil {
+		if err := d.Resume(bytes.NewReader(raw), &c, whole(full)); err != nil {
 			if !errors.Is(err, ErrCheckpoint) && err != io.ErrUnexpectedEOF {
 				t.Fatal(err)
 			}
@@ -181,8 +179,8 @@ func FuzzCheckpoint(f *testing.F) {
 	})
 }
 
-// FuzzUnpackWindow: refused, or the whole of dst is written.
-func FuzzUnpackWindow(f *testing.F) {
+// FuzzWindow: refused, or the whole of dst is written.
+func FuzzWindow(f *testing.F) {
 	var refs Refs
 	refs.mark(WindowSize-50, WindowSize-10)
 	refs.mark(WindowSize-5, WindowSize)
@@ -192,8 +190,8 @@ func FuzzUnpackWindow(f *testing.F) {
 	f.Fuzz(func(t *testing.T, packed []byte, n uint16) {
 		one := bytes.Repeat([]byte{0x11}, int(n))
 		two := bytes.Repeat([]byte{0x22}, int(n))
-		err := UnpackWindow(one, packed)
-		if err2 := UnpackWindow(two, packed); (err == nil) != (err2 == nil) {
+		err := unpackWindow(one, packed)
+		if err2 := unpackWindow(two, packed); (err == nil) != (err2 == nil) {
 			t.Fatalf("%v, then %v", err, err2)
 		}
 		if err != nil {

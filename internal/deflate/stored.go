@@ -159,6 +159,9 @@ func (d *Decoder) nextStored() error {
 	return d.tryHeader()
 }
 
+// Lent reports whether what Decode returned last lies in the source's memory.
+func (d *Decoder) Lent() bool { return d.loan.n > 0 }
+
 // Settle ends all that was lent: from now on the source may do as it likes with
 // its memory.
 func (d *Decoder) Settle() { d.unlend() }

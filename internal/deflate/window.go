@@ -90,9 +90,9 @@ func (r *Refs) next(i int, flip uint64) int {
 
 var zeros [16]byte
 
-// UnpackWindow makes dst the window that was packed, which must have been as
+// unpackWindow makes dst the window that was packed, which must have been as
 // long as dst. packed may be anything: what it says is checked against both.
-func UnpackWindow(dst, packed []byte) error {
+func unpackWindow(dst, packed []byte) error {
 	b := uvarints{p: packed}
 	if n := b.next(WindowSize); b.bad || n != uint64(len(dst)) {
 		return badCheckpoint("window of the wrong length")

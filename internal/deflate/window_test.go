@@ -26,7 +26,7 @@ func TestPackWindow(t *testing.T) {
 				t.Fatalf("%d bytes packed", len(packed))
 			}
 			got := bytes.Repeat([]byte{0xEE}, n)
-			if err := UnpackWindow(got, packed); err != nil {
+			if err := unpackWindow(got, packed); err != nil {
 				t.Fatal(err)
 			}
 			kept := 0
@@ -44,7 +44,7 @@ func TestPackWindow(t *testing.T) {
 				t.Fatalf("%d bytes kept that nothing refers to", kept)
 			}
 			full := AppendPackedWindow(nil, window, nil)
-			if err := UnpackWindow(got, full); err != nil || !bytes.Equal(got, window) {
+			if err := unpackWindow(got, full); err != nil || !bytes.Equal(got, window) {
 				t.Fatalf("full window: %v", err)
 			}
 		}
@@ -82,7 +82,7 @@ func TestUnpackBad(t *testing.T) {
 		{"huge number", 5, []byte{5, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 1, 0}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if err := UnpackWindow(make([]byte, tt.n), tt.packed); !errors.Is(err, ErrCheckpoint) {
+			if err := unpackWindow(make([]byte, tt.n), tt.packed); !errors.Is(err, ErrCheckpoint) {
 				t.Errorf("got %v", err)
 			}
 		})
