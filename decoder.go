@@ -76,6 +76,14 @@ func (d *decoder) finish() error {
 	return fmt.Errorf("%w: behind the last sector: %w", ErrChecksum, err)
 }
 
+// joint checks what can be checked at a checkpoint where another decoder goes on.
+func (d *decoder) joint() error {
+	if z, ok := d.codec.(*zlibCodec); ok {
+		return d.failed(z.joint())
+	}
+	return nil
+}
+
 // failed sorts an error of the codec: the source's own is passed on, anything
 // else is damage.
 func (d *decoder) failed(err error) error {

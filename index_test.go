@@ -133,6 +133,34 @@ func TestIndexRoundTrip(t *testing.T) {
 	}
 }
 
+// Damage that came after the index was made, and that only a checksum shows, is
+// found wherever in a chunk it is: ways through the whole disk begin at
+// checkpoints, and only the last of them comes to the chunk's end.
+func TestIndexOfDamaged(t *testing.T) {
+	withCores(t)
+	disk := dmgtest.Random(3, 8<<20).Bytes() // in stored blocks
+	file := dmgtest.Image(t, disk, dmgtest.Options{})
+	ix := readIndex(t, builtIndex(t, file, disk))
+	for _, part := range []float64{0.01, 0.3, 0.5, 0.8, 0.99} {
+		damaged := bytes.Clone(file)
+		damaged[int(part*float64(len(disk)))] ^= 1
+		for _, memory := range []int64{0, 4 << 20} {
+			ways := map[string]func(im *Image) error{
+				"WriteTo": func(im *Image) error { _, err := im.WriteTo(io.Discard); return err },
+				"Extract": func(im *Image) error { return im.Extract(context.Background(), newRecorder(im.Size()), nil) },
+				"Verify":  func(im *Image) error { return im.Verify(context.Background(), nil) },
+			}
+			for name, way := range ways {
+				var damage *ChunkError
+				im := newTest(t, damaged, &Options{Index: ix, MemoryLimit: memory})
+				if err := way(im); !errors.Is(err, ErrChecksum) || !errors.As(err, &damage) {
+					t.Errorf("a byte at %v of the chunk, limit %d: %s: %v", part, memory, name, err)
+				}
+			}
+		}
+	}
+}
+
 // places returns the offsets of all checkpoints.
 func places(im *Image) map[int][]int64 {
 	all := make(map[int][]int64)

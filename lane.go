@@ -161,8 +161,12 @@ func (l *lane) fillDecoded(p *piece, c *Chunk) (int64, error) {
 			b = b[n:]
 		}
 	}
-	if err == nil && to == c.Length {
+	switch {
+	case err != nil:
+	case to == c.Length:
 		err = d.finish()
+	default:
+		err = d.joint()
 	}
 	if err != nil {
 		err = e.chunkError(d, c, err)

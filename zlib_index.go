@@ -216,6 +216,23 @@ func (z *zlibCodec) rest() {
 	z.z.Settle()
 }
 
+// joint compares the Adler-32 at a checkpoint, where another decoder goes on, with
+// that of the data when the checkpoint was made: else only what is behind the last
+// one would be checked.
+func (z *zlibCodec) joint() (err error) {
+	z.addLast()
+	z.leave()
+	at := int64(0)
+	at, z.record, err = z.e.record(z.record[:0], z.chunk, z.d.pos)
+	if err != nil || at != z.d.pos || len(z.record) < 4 {
+		return err // without it, if the checkpoint is gone: the other began before
+	}
+	if sum := binary.BigEndian.Uint32(z.record); sum != z.sum {
+		return fmt.Errorf("%w: Adler-32 up to byte %d is %08x, was %08x when the checkpoint there was made", ErrChecksum, at, z.sum, sum)
+	}
+	return nil
+}
+
 // maxExcess is how many bytes more than its chunk a stream is decoded for, to
 // get at its checksum. A damaged stream may be longer than it should be; one
 // that is much longer was meant to be cut.
