@@ -65,8 +65,8 @@ func newBzip2Codec(e *engine) *bzip2Codec { return &bzip2Codec{e: e, text: new(b
 // the last cursor.
 func (z *bzip2Codec) start(d *decoder, off int64) error {
 	z.d, z.begin, z.walked, z.detached, z.spans = d, -1, 0, false, false
-	var err error
-	if d.pos, z.record, err = z.e.record(z.record[:0], d.chunk, off); err != nil {
+	from, record, err := z.e.record(z.record[:0], d.chunk, off)
+	if d.pos, z.record = from.off, record; err != nil {
 		return err
 	}
 	if len(z.record) == 0 {
@@ -106,7 +106,7 @@ func (z *bzip2Codec) next() error {
 	}
 	at, record, err := z.e.record(z.record[:0], z.d.chunk, z.begin)
 	z.record = record
-	if err == nil && at == z.begin && len(record) > 0 {
+	if err == nil && at.off == z.begin && len(record) > 0 {
 		z.cursors, err = appendCursors(z.cursors, record)
 	}
 	z.kept = len(z.cursors)
@@ -198,7 +198,7 @@ func (z *bzip2Codec) keep() {
 	for _, c := range z.cursors[1:] {
 		z.record, _ = c.AppendBinary(z.record)
 	}
-	z.e.mu.points.add(z.d.chunk, z.begin, z.point.In/8+1, z.record)
+	z.e.mu.points.add(z.d.chunk, checkpoint{off: z.begin, in: z.point.In/8 + 1}, z.record)
 }
 
 func (z *bzip2Codec) decode(max int) ([]byte, error) {

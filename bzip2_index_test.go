@@ -135,7 +135,7 @@ func TestBzip2BadRecord(t *testing.T) {
 	read := func(record []byte) error {
 		im := ti.open(t, 16<<20, nil)
 		im.mu.Lock()
-		im.mu.points.add(0, place, 1000, record)
+		im.mu.points.add(0, checkpoint{off: place, in: 1000}, record)
 		im.mu.Unlock()
 		_, err := im.ReadAt(make([]byte, 1000), place+70_000)
 		return err
@@ -221,7 +221,7 @@ func TestBzip2BentCursor(t *testing.T) {
 		for j := range 10 {
 			im := ti.open(t, 16<<20, nil)
 			im.mu.Lock()
-			im.mu.points.add(0, place, 1000, bent)
+			im.mu.points.add(0, checkpoint{off: place, in: 1000}, bent)
 			im.mu.Unlock()
 			p := make([]byte, 1000)
 			off := place + int64(j)*cursorSpacing + 100

@@ -38,10 +38,11 @@ type checkpoints struct {
 
 // checkpoint says where the record for a byte of a chunk is.
 type checkpoint struct {
-	off   int64 // in the chunk
-	in    int64 // in the chunk's data: what is decoded before off ends here, in bytes
-	log   int64 // of its header, or noRecord
-	group int   // in which it is packed, from 1 on; 0
+	off   int64  // in the chunk
+	in    int64  // in the chunk's data: what is decoded before off ends here, in bytes
+	log   int64  // of its header, or noRecord
+	group int32  // in which it is packed, from 1 on; 0
+	sum   uint32 // in a zlib chunk, the Adler-32 of what is before off
 }
 
 // noRecord is where the record of a packed checkpoint is that is not in the log.
@@ -135,9 +136,9 @@ func (s *checkpoints) wanted(chunk int, off int64) bool {
 	return off == 0 || off >= s.spacing && (i < 0 || s.chunks[chunk][i].off/s.spacing < off/s.spacing)
 }
 
-// add keeps a record for byte off of the chunk and byte in of its data, if one
+// add keeps a checkpoint of the chunk, of which off, in and sum are given, if one
 // is wanted there or there is one to be replaced.
-func (s *checkpoints) add(chunk int, off, in int64, record []byte) {
+func (s *checkpoints) add(chunk int, p checkpoint, record []byte) {
 	n := int64(recordHeader + len(record))
 	for !s.room(n) {
 		if s.copies > 0 {
@@ -145,26 +146,26 @@ func (s *checkpoints) add(chunk int, off, in int64, record []byte) {
 			continue
 		}
 		// Thinning makes room in the log's pages, not pages.
-		if off == 0 || n > int64(len(s.pages))*pageSize {
+		if p.off == 0 || n > int64(len(s.pages))*pageSize {
 			return
 		}
 		s.thin()
 	}
-	p := checkpoint{off: off, in: in, log: s.size}
-	i := s.find(chunk, off)
+	p.log = s.size
+	i := s.find(chunk, p.off)
 	switch {
-	case s.has(chunk, off):
+	case s.has(chunk, p.off):
 		if old := &s.chunks[chunk][i]; old.group > 0 && old.log != noRecord {
 			_, _, n := s.header(old.log)
 			s.copies -= recordHeader + int64(n)
 		}
 		s.chunks[chunk][i] = p
-	case s.wanted(chunk, off) && s.takeOverhead(chunk):
+	case s.wanted(chunk, p.off) && s.takeOverhead(chunk):
 		s.chunks[chunk] = slices.Insert(s.chunks[chunk], i+1, p)
 	default:
 		return
 	}
-	s.log(chunk, off, record)
+	s.log(chunk, p.off, record)
 }
 
 // log appends a record to the log, which has room.

@@ -138,17 +138,17 @@ func (e *engine) pack(w *indexWriter, spacing int64) error {
 			from = 0 // the chunk's start, if it is a checkpoint
 		}
 		for !w.full() {
-			off, record, err := r.next(e, i, from)
+			p, record, err := r.next(e, i, from)
 			if err != nil {
 				return err
 			}
 			if record == nil {
 				break
 			}
-			if off == 0 || off >= spacing {
-				w.put(c.Method, i, off, record)
+			if p.off == 0 || p.off >= spacing {
+				w.put(c.Method, i, p, record)
 			}
-			from = (off/spacing + 1) * spacing
+			from = (p.off/spacing + 1) * spacing
 		}
 	}
 	return nil
@@ -204,7 +204,7 @@ func (im *Image) unpackAll(ix *Index) error {
 		}
 		im.mu.Lock()
 		for i, p := range d.places {
-			im.mu.points.add(p.chunk, p.off, p.in(im.chunks[p.chunk].Method), u.record(i))
+			im.mu.points.add(p.chunk, checkpoint{off: p.off, in: p.in(im.chunks[p.chunk].Method), sum: p.sum}, u.record(i))
 		}
 		im.mu.Unlock()
 	}

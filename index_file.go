@@ -65,7 +65,8 @@ type place struct {
 	off   int64
 	bit   int64 // as the codec counts: in zlib chunks without the two bytes of header
 
-	cursors int // in a bzip2 block
+	cursors int    // in a bzip2 block
+	sum     uint32 // in a zlib chunk, as a checkpoint's
 }
 
 // in returns where in the chunk's data all ends that is needed to decode up to

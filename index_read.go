@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"io"
+	"math"
 
 	"github.com/go-dmg/dmg/internal/bzip2"
 	"github.com/go-dmg/dmg/internal/deflate"
@@ -100,6 +101,8 @@ func (d *directory) place() (p place) {
 		d.fail("a checkpoint in a %v", c)
 	case p.off == 0 || p.off%minSpacing != 0:
 		d.fail("a checkpoint at byte %d of a %v", p.off, c)
+	default:
+		p.sum = uint32(d.uvarint(math.MaxUint32))
 	}
 	if bit > uint64(1<<63-1-p.bit) {
 		bit = uint64(1<<63 - 1 - p.bit) // past the data's end, as any more is
@@ -271,14 +274,13 @@ func (u *unpacker) decompress(data []byte) error {
 // joinZlib puts the record of a zlib chunk's checkpoint together.
 func (u *unpacker) joinZlib(p place) bool {
 	states := &u.parts[partStates]
-	n, _ := states.uvarint(4 + stateMax)
+	n, _ := states.uvarint(stateMax)
 	short, ok := states.cut(int(n))
-	if !ok || len(short) < 4 {
+	if !ok {
 		return false
 	}
-	u.out = append(u.out, short[:4]...)
 	from := len(u.out)
-	u.out = deflate.AppendWithOffsets(u.out, short[4:], p.bit, p.off)
+	u.out = deflate.AppendWithOffsets(u.out, short, p.bit, p.off)
 	if rest, err := u.state.Parse(u.out[from:]); err != nil || len(rest) > 0 {
 		return false
 	}

@@ -134,8 +134,9 @@ func TestIndexRoundTrip(t *testing.T) {
 }
 
 // Damage that came after the index was made, and that only a checksum shows, is
-// found wherever in a chunk it is: ways through the whole disk begin at
-// checkpoints, and only the last of them comes to the chunk's end.
+// found wherever in a chunk it is: by ways through the whole disk, which begin at
+// checkpoints, so that only the last comes to the chunk's end, and by a reader
+// who goes from one checkpoint over the damage to another.
 func TestIndexOfDamaged(t *testing.T) {
 	withCores(t)
 	disk := dmgtest.Random(3, 8<<20).Bytes() // in stored blocks
@@ -149,6 +150,12 @@ func TestIndexOfDamaged(t *testing.T) {
 				"WriteTo": func(im *Image) error { _, err := im.WriteTo(io.Discard); return err },
 				"Extract": func(im *Image) error { return im.Extract(context.Background(), newRecorder(im.Size()), nil) },
 				"Verify":  func(im *Image) error { return im.Verify(context.Background(), nil) },
+				"ReadAt": func(im *Image) error {
+					at := int64(part * float64(im.Size()))
+					from, to := max(0, at-1<<20), min(im.Size(), at+1<<20)
+					_, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, io.NewSectionReader(im, from, to-from), make([]byte, 10_000))
+					return err
+				},
 			}
 			for name, way := range ways {
 				var damage *ChunkError
@@ -655,8 +662,8 @@ func TestIndexForged(t *testing.T) {
 	}
 	const zlibChunk, bzip2Chunk, rawChunk = 0, 1, 2
 	// A checkpoint before a block at byte 64 KiB of chunk 0.
-	at := numbers(zlibChunk, minSpacing, 40)
-	state := func(runs ...byte) []byte { return append([]byte{5, 0, 0, 0, 1, 0}, runs...) }
+	at := numbers(zlibChunk, minSpacing, 40, 1)
+	state := func(runs ...byte) []byte { return append([]byte{1, 0}, runs...) }
 	good := one(at, state(0))
 	// A block at byte 5 of chunk 1.
 	block := func(cursors uint64) []byte { return numbers(bzip2Chunk, 5, 256, cursors) }
@@ -699,15 +706,16 @@ func TestIndexForged(t *testing.T) {
 		}(), atOpen},
 		{"one less than the group says", func() (f forged) {
 			f.count = 2
-			f.add(2, cat(at, numbers(0, minSpacing, 0)), [numParts][]byte{state(0)})
+			f.add(2, cat(at, numbers(0, minSpacing, 0, 1)), [numParts][]byte{state(0)})
 			return f
 		}(), atRead},
 		{"no state", one(at), atRead},
-		{"a short state", one(at, []byte{3, 0, 0, 0, 0}), atRead},
-		{"a state without flags", one(at, []byte{4, 0, 0, 0, 1, 0}), atRead},
-		{"a long state", one(at, []byte{7, 0, 0, 0, 1, 0, 0, 0, 0}), atRead},
+		{"a state without flags", one(at, []byte{0, 0}), atRead},
+		{"a long state", one(at, []byte{3, 0, 0, 0, 0}), atRead},
+		{"a sum of 33 bits", one(numbers(zlibChunk, minSpacing, 40, 1<<32), state(0)), atOpen},
+		{"no sum", one(numbers(zlibChunk, minSpacing, 40), state(0)), atOpen},
 		{"a state of 2 KiB", one(at, cat([]byte{0x80, 0x10}, make([]byte, 3000))), atRead},
-		{"a state of no kind", one(at, []byte{5, 0, 0, 0, 1, 0xFF, 0}), atRead},
+		{"a state of no kind", one(at, []byte{1, 0xFF, 0}), atRead},
 		{"more states", one(at, cat(state(0), state(0))), atRead},
 		{"literals left over", one(at, state(0), nil, nil, []byte{1}), atRead},
 		{"a run without bytes", one(at, state(1), []byte{0}, []byte{1}), atRead},

@@ -55,8 +55,8 @@ func (w *indexWriter) full() bool {
 
 // put adds a checkpoint that comes after those before. A record that is none is
 // left out.
-func (w *indexWriter) put(m Method, chunk int, off int64, record []byte) {
-	p := place{chunk: chunk, off: off}
+func (w *indexWriter) put(m Method, chunk int, at checkpoint, record []byte) {
+	p := place{chunk: chunk, off: at.off, sum: at.sum}
 	last := w.last
 	if chunk != last.chunk {
 		last = place{chunk: last.chunk}
@@ -65,7 +65,7 @@ func (w *indexWriter) put(m Method, chunk int, off int64, record []byte) {
 	ok := false
 	switch m {
 	case Zlib:
-		p.bit, ok = w.splitZlib(record, off, last.bit)
+		p.bit, ok = w.splitZlib(record, p.off, last.bit)
 	case Bzip2:
 		p.bit, p.cursors, ok = w.splitBlock(record, last.bit)
 	}
@@ -77,6 +77,8 @@ func (w *indexWriter) put(m Method, chunk int, off int64, record []byte) {
 	w.entries = binary.AppendUvarint(w.entries, uint64(p.bit-last.bit))
 	if m == Bzip2 {
 		w.entries = binary.AppendUvarint(w.entries, uint64(p.cursors))
+	} else {
+		w.entries = binary.AppendUvarint(w.entries, uint64(p.sum))
 	}
 	w.last = p
 	w.count++
@@ -100,14 +102,11 @@ func (w *indexWriter) inGroup() (n int) {
 // what comes before to the states, but for what the directory has. It fails if
 // the checkpoint is not at off, or before bit least.
 func (w *indexWriter) splitZlib(record []byte, off, least int64) (bit int64, ok bool) {
-	if len(record) < 4 {
-		return 0, false
-	}
-	window, err := w.state.Parse(record[4:])
+	window, err := w.state.Parse(record)
 	if err != nil || w.state.Out != off || w.state.In < least {
 		return 0, false
 	}
-	head := record[4 : len(record)-len(window)]
+	head := record[:len(record)-len(window)]
 	n, k := binary.Uvarint(window)
 	if n != deflate.WindowSize {
 		return 0, false
@@ -125,7 +124,7 @@ func (w *indexWriter) splitZlib(record []byte, off, least int64) (bit int64, ok 
 		literals = append(literals, window[g+k:][:n]...)
 		window = window[g+k+int(n):]
 	}
-	w.short = deflate.AppendWithoutOffsets(append(w.short[:0], record[:4]...), head)
+	w.short = deflate.AppendWithoutOffsets(w.short[:0], head)
 	states := binary.AppendUvarint(w.parts[partStates], uint64(len(w.short)))
 	states = append(states, w.short...)
 	states = binary.AppendUvarint(states, runs)

@@ -26,7 +26,7 @@ type group struct {
 // Memory of a group and of a place in it, as slices grow.
 const (
 	groupMemory = 2 * (3 + 3) * 8
-	placeMemory = 4 * 8
+	placeMemory = 5 * 8
 )
 
 // packedShare is how much of their share of the limit checkpoints may take, in
@@ -88,7 +88,7 @@ func (s *checkpoints) addPacked(chunks []Chunk, data []byte, places []place) boo
 		if !s.takeOverhead(p.chunk) {
 			return false
 		}
-		c := checkpoint{off: p.off, in: p.in(chunks[p.chunk].Method), log: noRecord, group: len(s.packed.groups)}
+		c := checkpoint{off: p.off, in: p.in(chunks[p.chunk].Method), log: noRecord, group: int32(len(s.packed.groups)), sum: p.sum}
 		s.chunks[p.chunk] = append(s.chunks[p.chunk], c)
 	}
 	return true
@@ -121,7 +121,7 @@ func (s *checkpoints) dropCopies() {
 
 // copyPacked puts the record of a packed checkpoint into the log, if it has room.
 // The way is only worth it if many others make room for it.
-func (s *checkpoints) copyPacked(group int, at place, record []byte) {
+func (s *checkpoints) copyPacked(group int32, at place, record []byte) {
 	if !s.has(at.chunk, at.off) {
 		return
 	}
@@ -184,21 +184,20 @@ func (e *engine) restUnpacker(u *unpacker) {
 	e.wake()
 }
 
-// record returns the place of the last checkpoint of the chunk at or before off,
-// and appends to dst what is kept for it: the chunk's start, and nothing, if there
-// is none. It unpacks the checkpoint's group if need be. An error is that of an
+// record returns the last checkpoint of the chunk at or before off, and appends
+// to dst what is kept for it: the chunk's start, and nothing, if there is none. It unpacks the checkpoint's group if need be. An error is that of an
 // index which its author meant to be wrong: it has passed the checksum.
-func (e *engine) record(dst []byte, chunk int, off int64) (int64, []byte, error) {
+func (e *engine) record(dst []byte, chunk int, off int64) (checkpoint, []byte, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for {
 		i := e.mu.points.find(chunk, off)
 		if i < 0 {
-			return 0, dst, nil
+			return checkpoint{}, dst, nil
 		}
 		p := e.mu.points.chunks[chunk][i]
 		if p.log != noRecord {
-			return p.off, e.mu.points.at(dst, p), nil
+			return p, e.mu.points.at(dst, p), nil
 		}
 		g := e.mu.points.packed.groups[p.group-1]
 		u := e.unpacker()
@@ -215,7 +214,7 @@ func (e *engine) record(dst []byte, chunk int, off int64) (int64, []byte, error)
 			}
 		}
 		e.restUnpacker(u)
-		return p.off, dst, err
+		return p, dst, err
 	}
 }
 
@@ -242,23 +241,23 @@ func (e *engine) yield() bool {
 // log.
 type recordReader struct {
 	u      *unpacker
-	group  int // that u has unpacked
+	group  int32 // that u has unpacked
 	record []byte
 }
 
-// next returns the offset of the first checkpoint of the chunk at or after off,
-// and its record, which is nil if there is none.
-func (r *recordReader) next(e *engine, chunk int, off int64) (int64, []byte, error) {
+// next returns the first checkpoint of the chunk at or after off, and its record,
+// which is nil if there is none.
+func (r *recordReader) next(e *engine, chunk int, off int64) (checkpoint, []byte, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	s := &e.mu.points
 	p, ok := s.next(chunk, off)
 	switch {
 	case !ok:
-		return 0, nil, nil
+		return p, nil, nil
 	case p.log != noRecord:
 		r.record = s.at(r.record[:0], p)
-		return p.off, r.record, nil
+		return p, r.record, nil
 	}
 	g := s.packed.groups[p.group-1]
 	e.mu.Unlock()
@@ -269,9 +268,9 @@ func (r *recordReader) next(e *engine, chunk int, off int64) (int64, []byte, err
 		}
 		r.group = 0
 		if err := r.u.unpack(g.data, e.chunks, g.places); err != nil {
-			return 0, nil, err
+			return p, nil, err
 		}
 		r.group = p.group
 	}
-	return p.off, r.u.record(g.at(chunk, p.off)), nil
+	return p, r.u.record(g.at(chunk, p.off)), nil
 }

@@ -10,7 +10,7 @@ import (
 )
 
 // zlibCodec decodes zlib chunks, RFC 1950. Every so many bytes it leaves a
-// checkpoint: the deflate decoder's state, the Adler-32 so far, and of the
+// checkpoint: the Adler-32 so far, the deflate decoder's state, and of the
 // window those bytes that what follows refers to. These are known when the
 // next checkpoint is due, until when the codec keeps the window itself.
 type zlibCodec struct {
@@ -24,9 +24,8 @@ type zlibCodec struct {
 	sum   uint32 // Adler-32 of all bytes before last
 	last  []byte // decoded last, before the position; valid as long as z may be asked for more
 
-	due     int64 // offset in the chunk of the next checkpoint
-	pending int64 // offset of the checkpoint whose window isn't packed yet, -1 if there is none
-	input   int64 // where in the chunk's data its decoding goes on
+	due     int64      // offset in the chunk of the next checkpoint
+	pending checkpoint // whose window isn't packed yet, at -1 if there is none
 	refs    deflate.Refs
 	window  [deflate.WindowSize]byte
 	record  []byte // of the pending checkpoint, without its window; then with it
@@ -36,13 +35,13 @@ type zlibCodec struct {
 // block's header has 286+30 code lengths at most, of 14 bits each.
 const stateMax = 1 << 10
 
-const zlibRecordMax = 4 + stateMax + deflate.MaxPackedWindow
+const zlibRecordMax = stateMax + deflate.MaxPackedWindow
 
 // zlibMemory is what a zlibCodec holds.
 const zlibMemory = deflate.Memory + deflate.WindowSize + zlibRecordMax + stateMax + 8<<10
 
 func newZlibCodec(e *engine) *zlibCodec {
-	z := &zlibCodec{e: e, pending: -1, record: make([]byte, 0, zlibRecordMax)}
+	z := &zlibCodec{e: e, pending: checkpoint{off: -1}, record: make([]byte, 0, zlibRecordMax)}
 	z.state.Header = make([]byte, 0, stateMax)
 	return z
 }
@@ -52,14 +51,15 @@ func newZlibCodec(e *engine) *zlibCodec {
 func (z *zlibCodec) start(d *decoder, off int64) error {
 	z.leave()
 	z.d, z.chunk = d, d.chunk
-	var err error
-	if d.pos, z.record, err = z.e.record(z.record[:0], d.chunk, off); err != nil {
+	from, record, err := z.e.record(z.record[:0], d.chunk, off)
+	if d.pos, z.record = from.off, record; err != nil {
 		return err
 	}
 	z.e.mu.Lock()
 	z.plan(z.e.mu.points.spacing)
 	z.e.mu.Unlock()
 	if len(z.record) > 0 {
+		z.sum, z.last = from.sum, nil
 		return z.resume(z.record)
 	}
 	z.nhead, z.sum, z.last = 0, 1, nil
@@ -88,11 +88,7 @@ func (z *zlibCodec) resume(record []byte) error {
 	bad := func(err error) error {
 		return fmt.Errorf("%w: checkpoint at byte %d of a zlib chunk: %w", ErrIndex, z.d.pos, err)
 	}
-	if len(record) < 4 {
-		return bad(io.ErrUnexpectedEOF)
-	}
-	z.sum, z.last = binary.BigEndian.Uint32(record), nil
-	window, err := z.state.Parse(record[4:])
+	window, err := z.state.Parse(record)
 	if err != nil {
 		return bad(err)
 	}
@@ -129,7 +125,9 @@ func (z *zlibCodec) Buffered() int { return z.d.fetch.buffered() }
 func (z *zlibCodec) decode(max int) (b []byte, err error) {
 	z.addLast()
 	if z.d.pos == z.due {
-		z.checkpoint()
+		if err := z.checkpoint(); err != nil {
+			return nil, err
+		}
 	}
 	z.last, err = z.z.Decode(int(min(int64(max), z.due-z.d.pos)))
 	return z.last, err
@@ -142,33 +140,50 @@ func (z *zlibCodec) addLast() {
 	z.last = nil
 }
 
-// checkpoint finishes the pending checkpoint and begins one here.
-func (z *zlibCodec) checkpoint() {
+// checkpoint finishes the pending checkpoint, and begins one here if there is none.
+// If there is, it fails where the data before is not what it was then.
+func (z *zlibCodec) checkpoint() error {
 	z.finishPending()
 	z.e.mu.Lock()
+	err := z.compare()
 	wanted := z.e.mu.points.wanted(z.chunk, z.d.pos)
 	z.plan(z.e.mu.points.spacing)
 	z.e.mu.Unlock()
 	if !wanted {
-		return
+		return err
 	}
 	z.z.Checkpoint(&z.state)
-	z.record = binary.BigEndian.AppendUint32(z.record[:0], z.sum)
-	record, err := z.state.AppendBinary(z.record)
+	record, err := z.state.AppendBinary(z.record[:0])
 	if err != nil {
-		return // a state that can't be resumed is no place to resume
+		return nil // a state that can't be resumed is no place to resume
 	}
 	z.record = record
-	z.input = deflate.ZlibHeaderLen + z.state.In/8 + 1
-	z.pending = z.d.pos
+	z.pending = checkpoint{off: z.d.pos, in: deflate.ZlibHeaderLen + z.state.In/8 + 1, sum: z.sum}
 	copy(z.window[:], z.z.Window())
 	z.z.Track()
+	return nil
+}
+
+// compare compares the Adler-32 at the position with that of the checkpoint there,
+// if there is one. So it is checked wherever a decoder passes one, and damage that
+// was done to the data since doesn't stay unseen because nobody reads from the
+// checkpoint before it to the chunk's end. It is called with the lock.
+func (z *zlibCodec) compare() error {
+	p := z.e.mu.points.before(z.chunk, z.d.pos)
+	if p.off != z.d.pos || p.off == 0 || p.sum == z.sum {
+		return nil
+	}
+	when := "a checkpoint there was made"
+	if p.group > 0 {
+		when = "the index was made (if the image was replaced since, make it again)"
+	}
+	return fmt.Errorf("%w: Adler-32 up to byte %d is %08x, was %08x when %s", ErrChecksum, p.off, z.sum, p.sum, when)
 }
 
 // finishPending keeps the pending checkpoint, now that a window's length has
 // been decoded since or the chunk is at its end.
 func (z *zlibCodec) finishPending() {
-	if z.pending >= 0 {
+	if z.pending.off >= 0 {
 		z.z.Refs(&z.refs)
 		z.keep(&z.refs)
 	}
@@ -179,13 +194,13 @@ func (z *zlibCodec) finishPending() {
 // memory of eight: that is for one in usualSpacing at most.
 func (z *zlibCodec) leave() {
 	switch {
-	case z.pending < 0:
-	case z.z.Out()-z.pending >= deflate.WindowSize:
+	case z.pending.off < 0:
+	case z.z.Out()-z.pending.off >= deflate.WindowSize:
 		z.finishPending()
-	case z.pending%usualSpacing == 0:
+	case z.pending.off%usualSpacing == 0:
 		z.keep(nil)
 	}
-	z.pending = -1
+	z.pending.off = -1
 }
 
 // keep puts the pending checkpoint among the others, with those bytes of its
@@ -193,9 +208,9 @@ func (z *zlibCodec) leave() {
 func (z *zlibCodec) keep(refs *deflate.Refs) {
 	z.record = deflate.AppendPackedWindow(z.record, z.window[:], refs)
 	z.e.mu.Lock()
-	z.e.mu.points.add(z.chunk, z.pending, z.input, z.record)
+	z.e.mu.points.add(z.chunk, z.pending, z.record)
 	z.e.mu.Unlock()
-	z.pending = -1
+	z.pending.off = -1
 }
 
 func (z *zlibCodec) reach(d *decoder, off int64) int64 {
@@ -216,21 +231,12 @@ func (z *zlibCodec) rest() {
 	z.z.Settle()
 }
 
-// joint compares the Adler-32 at a checkpoint, where another decoder goes on, with
-// that of the data when the checkpoint was made: else only what is behind the last
-// one would be checked.
-func (z *zlibCodec) joint() (err error) {
+// joint compares the Adler-32 where another decoder goes on, at a checkpoint.
+func (z *zlibCodec) joint() error {
 	z.addLast()
-	z.leave()
-	at := int64(0)
-	at, z.record, err = z.e.record(z.record[:0], z.chunk, z.d.pos)
-	if err != nil || at != z.d.pos || len(z.record) < 4 {
-		return err // without it, if the checkpoint is gone: the other began before
-	}
-	if sum := binary.BigEndian.Uint32(z.record); sum != z.sum {
-		return fmt.Errorf("%w: Adler-32 up to byte %d is %08x, was %08x when the checkpoint there was made", ErrChecksum, at, z.sum, sum)
-	}
-	return nil
+	z.e.mu.Lock()
+	defer z.e.mu.Unlock()
+	return z.compare()
 }
 
 // maxExcess is how many bytes more than its chunk a stream is decoded for, to

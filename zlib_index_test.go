@@ -219,7 +219,7 @@ func TestZlibBadRecord(t *testing.T) {
 	read := func(t *testing.T, record []byte) error {
 		im := ti.open(t, 64<<20, nil)
 		im.mu.Lock()
-		im.mu.points.add(0, minSpacing, 1000, record)
+		im.mu.points.add(0, checkpoint{off: minSpacing, in: 1000}, record)
 		im.mu.Unlock()
 		_, err := im.ReadAt(make([]byte, 100_000), minSpacing)
 		return err
