@@ -175,7 +175,7 @@ func (z *zlibCodec) compare() error {
 	}
 	when := "a checkpoint there was made"
 	if p.group > 0 {
-		when = "the index was made (if the image was replaced since, make it again)"
+		when = "the index was made; if the image was replaced since, it takes a new index"
 	}
 	return fmt.Errorf("%w: Adler-32 up to byte %d is %08x, was %08x when %s", ErrChecksum, p.off, z.sum, p.sum, when)
 }
