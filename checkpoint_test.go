@@ -86,7 +86,7 @@ func memoryOf(s *checkpoints) int64 {
 func TestCheckpointPlaces(t *testing.T) {
 	s, _ := newTestCheckpoints(1 << 20)
 	for _, off := range []int64{3, 1, 7} { // in no order, as readers come
-		s.add(5, checkpoint{off: off*minSpacing, in: off*1000}, testRecord(5, off, 100))
+		s.add(5, checkpoint{off: off * minSpacing, in: off * 1000}, testRecord(5, off, 100))
 	}
 	for _, tt := range []struct {
 		chunk   int
@@ -131,7 +131,7 @@ func TestCheckpointPlaces(t *testing.T) {
 // One checkpoint a span is kept, the first that comes.
 func TestCheckpointWanted(t *testing.T) {
 	s, _ := newTestCheckpoints(1 << 20)
-	s.add(0, checkpoint{off: 2*minSpacing+100}, []byte("x"))
+	s.add(0, checkpoint{off: 2*minSpacing + 100}, []byte("x"))
 	for _, tt := range []struct {
 		off    int64
 		wanted bool
@@ -154,7 +154,7 @@ func TestCheckpointWanted(t *testing.T) {
 			t.Errorf("added at %d: %v", tt.off, added)
 		}
 		s, _ = newTestCheckpoints(1 << 20)
-		s.add(0, checkpoint{off: 2*minSpacing+100}, []byte("x"))
+		s.add(0, checkpoint{off: 2*minSpacing + 100}, []byte("x"))
 	}
 }
 
@@ -166,7 +166,7 @@ func TestCheckpointReplace(t *testing.T) {
 	for n := range 40 {
 		for _, off := range []int64{0, minSpacing, 5 * minSpacing} {
 			r := testRecord(n, off, 20+n*15)
-			s.add(1, checkpoint{off: off, in: off/3}, r)
+			s.add(1, checkpoint{off: off, in: off / 3}, r)
 			last[[2]int64{1, off}] = r
 		}
 		checkCheckpoints(t, s, last)
@@ -211,7 +211,7 @@ func TestCheckpointThinning(t *testing.T) {
 					}
 					r := testRecord(chunk, off, tt.record)
 					last[[2]int64{int64(chunk), off}] = r
-					s.add(chunk, checkpoint{off: off, in: off/2}, r)
+					s.add(chunk, checkpoint{off: off, in: off / 2}, r)
 					if a.used[useCheckpoints] > a.checkpointShare()+chunkOverhead+checkpointOverhead {
 						t.Fatalf("checkpoints take %d, their share is %d", a.used[useCheckpoints], a.checkpointShare())
 					}
@@ -273,7 +273,7 @@ func TestCheckpointNoMemory(t *testing.T) {
 	for n := int64(1); n < 300; n++ {
 		r := testRecord(0, n*minSpacing, 3000)
 		last[[2]int64{0, n * minSpacing}] = r
-		s.add(0, checkpoint{off: n*minSpacing}, r)
+		s.add(0, checkpoint{off: n * minSpacing}, r)
 		checkCheckpoints(t, s, last)
 	}
 	if len(s.chunks[0]) < 5 {
@@ -282,7 +282,7 @@ func TestCheckpointNoMemory(t *testing.T) {
 	// A record that will never fit is no reason to drop what there is.
 	n := len(s.chunks[0])
 	huge := make([]byte, a.limit)
-	s.add(0, checkpoint{off: 300*s.spacing}, huge)
+	s.add(0, checkpoint{off: 300 * s.spacing}, huge)
 	if len(s.chunks[0]) != n {
 		t.Errorf("%d checkpoints of %d are left after one that is too large", len(s.chunks[0]), n)
 	}
@@ -294,7 +294,7 @@ func TestCheckpointLog(t *testing.T) {
 	s, _ := newTestCheckpoints(1 << 20)
 	// 50 headers and records of odd lengths cross every page's end somewhere.
 	for n := 1; n < 50; n++ {
-		s.add(math.MaxInt32-n, checkpoint{off: int64(n)*minSpacing}, testRecord(n, 0, 1361*n%9000))
+		s.add(math.MaxInt32-n, checkpoint{off: int64(n) * minSpacing}, testRecord(n, 0, 1361*n%9000))
 	}
 	at := int64(0)
 	for n := 1; n < 50; n++ {
