@@ -131,9 +131,9 @@ type Options struct {
 	// Index holds checkpoints that an earlier run saved. Opening fails with
 	// ErrIndex if it is of another image. A read fails with it, each time, if
 	// what the index has for its place is no checkpoint: it was made so. Without
-	// that index the image can be read. A read that passes a checkpoint in a zlib
-	// chunk, and all that Verify and Extract do, fails with ErrChecksum if the
-	// data before is not what it was when the index was made.
+	// that index the image can be read. Reads that pass a checkpoint in a zlib
+	// chunk fail with ErrChecksum, as Verify, Extract and WriteTo do, if the data
+	// before it is not what it was when the index was made.
 	Index *Index
 }
 
