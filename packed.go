@@ -185,8 +185,9 @@ func (e *engine) restUnpacker(u *unpacker) {
 }
 
 // record returns the last checkpoint of the chunk at or before off, and appends
-// to dst what is kept for it: the chunk's start, and nothing, if there is none. It unpacks the checkpoint's group if need be. An error is that of an
-// index which its author meant to be wrong: it has passed the checksum.
+// to dst what is kept for it: the chunk's start, and nothing, if there is none.
+// It unpacks the checkpoint's group if need be. An error is that of an index which
+// its author meant to be wrong: it has passed the checksum.
 func (e *engine) record(dst []byte, chunk int, off int64) (checkpoint, []byte, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -22,7 +22,7 @@ type zlibCodec struct {
 	head  [deflate.ZlibHeaderLen]byte
 	nhead int    // bytes of head that have been read
 	sum   uint32 // Adler-32 of all bytes before last
-	last  []byte // decoded last, before the position; valid as long as z may be asked for more
+	last  []byte // decoded last, before the position; nil once sum has it
 
 	due     int64      // offset in the chunk of the next checkpoint
 	pending checkpoint // whose window isn't packed yet, at -1 if there is none
@@ -122,7 +122,7 @@ func (z *zlibCodec) Lend(n int) ([]byte, error) { return z.d.fetch.lend(n) }
 // Buffered is how many bytes can be lent without a fetch.
 func (z *zlibCodec) Buffered() int { return z.d.fetch.buffered() }
 
-func (z *zlibCodec) decode(max int) (b []byte, err error) {
+func (z *zlibCodec) decode(max int) (_ []byte, err error) {
 	z.addLast()
 	if z.d.pos == z.due {
 		if err := z.checkpoint(); err != nil {
