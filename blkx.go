@@ -2,19 +2,12 @@ package dmg
 
 import (
 	"bytes"
-	"encoding/base64"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"math"
-	"strconv"
 	"strings"
-	"unicode/utf8"
 
-	"howett.net/plist"
-
-	"github.com/go-dmg/dmg/internal/plistguard"
 	"github.com/go-dmg/dmg/internal/readat"
 )
 
@@ -28,10 +21,7 @@ const (
 	mishVersion = 1
 	entryLen    = 40
 
-	// The metadata of the largest images is a few megabytes: 40 bytes a chunk,
-	// in base64 where it is XML.
-	maxXMLLen  = 32 << 20
-	maxForkLen = 32 << 20
+	maxForkLen = 32 << 20 // its data is found by offsets of 24 bits
 )
 
 // readBuf reads big-endian fields off a slice whose length has been checked.
@@ -158,12 +148,13 @@ type resource struct {
 
 // blockTables returns the image's block tables, from the XML property list or,
 // where there is none or it is damaged, from the resource fork. Images that
-// have both say the same in both.
-func (k *koly) blockTables(r io.ReaderAt, size int64) ([]resource, error) {
+// have both say the same in both. r has size bytes, all the image's files have
+// total.
+func (k *koly) blockTables(r io.ReaderAt, size, total int64) ([]resource, error) {
 	var xmlErr error
 	if k.xml.length > 0 {
 		var tables []resource
-		if tables, xmlErr = k.plistTables(r, size); xmlErr == nil {
+		if tables, xmlErr = k.plistTables(r, size, total); xmlErr == nil {
 			return tables, nil
 		}
 	}
@@ -177,147 +168,6 @@ func (k *koly) blockTables(r io.ReaderAt, size int64) ([]resource, error) {
 		xmlErr = &FormatError{Section: "koly", Offset: 0xD8, Msg: "neither a property list nor a resource fork"}
 	}
 	return nil, xmlErr
-}
-
-// plistTables reads the block tables from the XML property list.
-func (k *koly) plistTables(r io.ReaderAt, size int64) ([]resource, error) {
-	if !k.xml.within(size) {
-		return nil, &FormatError{Section: "koly", Offset: 0xD8, Msg: "property list outside the file"}
-	}
-	if k.xml.length > maxXMLLen {
-		return nil, &FormatError{Section: "koly", Offset: 0xE0, Msg: fmt.Sprintf("property list of %d bytes, more than %d", k.xml.length, maxXMLLen)}
-	}
-	xml := make([]byte, k.xml.length)
-	if _, err := readat.Full(r, xml, int64(k.xml.off)); err != nil {
-		return nil, err
-	}
-	return parsePlist(xml)
-}
-
-// parsePlist decodes the block tables of an XML property list. Only what it
-// asks for is decoded: resources of other types come in shapes of their own
-// and must not fail the image. It writes to xml.
-func parsePlist(xml []byte) ([]resource, error) {
-	bad := func(at int64, msg string) ([]resource, error) {
-		return nil, &FormatError{Section: "plist", Offset: at, Msg: msg}
-	}
-	if err := plistguard.Check(xml); err != nil {
-		var at *plistguard.Error
-		if errors.As(err, &at) {
-			return bad(at.Offset, at.Msg)
-		}
-		return bad(0, err.Error())
-	}
-	xml, lifted := liftData(xml)
-	replaceIllegal(xml)
-	var doc struct {
-		Fork struct {
-			Blkx []struct {
-				CFName string
-				Name   string
-				Data   []byte
-			} `plist:"blkx"`
-		} `plist:"resource-fork"`
-	}
-	if _, err := plist.Unmarshal(xml, &doc); err != nil {
-		return bad(0, err.Error())
-	}
-	tables := make([]resource, len(doc.Fork.Blkx))
-	for i, b := range doc.Fork.Blkx {
-		name := b.Name
-		if name == "" {
-			name = b.CFName
-		}
-		data, err := lifted.data(b.Data)
-		if err != nil {
-			return bad(0, fmt.Sprintf("table %d: %v", i, err))
-		}
-		tables[i] = resource{name, data}
-	}
-	return tables, nil
-}
-
-// liftedData is the content of a property list's data elements, in base64.
-type liftedData [][]byte
-
-// liftMark begins what stands in the document for lifted data, before its
-// index. An image that forges one gets at data of its own.
-const liftMark = "lifted "
-
-// liftData moves the content of all data elements out of the document and puts
-// their index in its place. The block tables are nearly all of a large property
-// list, and the decoder takes four times their size in memory and 50 ns a byte
-// for what it would otherwise do to them. Nor can a damaged element that nobody
-// asks for fail the document then.
-func liftData(xml []byte) ([]byte, liftedData) {
-	open, end := []byte("<data>"), []byte("</data>")
-	var doc []byte
-	var lifted liftedData
-	for {
-		before, rest, ok := bytes.Cut(xml, open)
-		content, after, ended := bytes.Cut(rest, end)
-		if !ok || !ended {
-			return append(doc, xml...), lifted
-		}
-		doc = append(append(doc, before...), open...)
-		// Text that is no plain base64, such as a CDATA section, is the
-		// decoder's business.
-		if bytes.IndexByte(content, '<') >= 0 || bytes.IndexByte(content, '&') >= 0 {
-			xml = rest
-			continue
-		}
-		mark := fmt.Appendf(nil, "%s%d", liftMark, len(lifted))
-		doc = base64.StdEncoding.AppendEncode(doc, mark)
-		doc = append(doc, end...)
-		lifted = append(lifted, content)
-		xml = after
-	}
-}
-
-// data returns the bytes of a data element that was decoded to v. Each is
-// returned once: thousands of forged places could ask for the same megabytes.
-func (l liftedData) data(v []byte) ([]byte, error) {
-	index, ok := bytes.CutPrefix(v, []byte(liftMark))
-	if !ok {
-		return v, nil
-	}
-	i, err := strconv.Atoi(string(index))
-	if err != nil || i < 0 || i >= len(l) || l[i] == nil {
-		return v, nil
-	}
-	packed := l[i][:0]
-	for _, c := range l[i] {
-		if c > ' ' {
-			packed = append(packed, c)
-		}
-	}
-	l[i] = nil
-	data := make([]byte, base64.StdEncoding.DecodedLen(len(packed)))
-	n, err := base64.StdEncoding.Decode(data, packed)
-	return data[:n], err
-}
-
-// replaceIllegal overwrites the bytes that XML does not allow, such as the
-// ill-formed UTF-8 found in partition names, with question marks: they would
-// fail the whole document.
-func replaceIllegal(xml []byte) {
-	for i := 0; i < len(xml); {
-		c := xml[i]
-		if c < utf8.RuneSelf {
-			if c < ' ' && c != '\t' && c != '\n' && c != '\r' {
-				xml[i] = '?'
-			}
-			i++
-			continue
-		}
-		r, n := utf8.DecodeRune(xml[i:])
-		if r == utf8.RuneError && n == 1 || r == 0xFFFE || r == 0xFFFF {
-			for j := range n {
-				xml[i+j] = '?'
-			}
-		}
-		i += n
-	}
 }
 
 // forkTables reads the block tables from a resource fork through its map.

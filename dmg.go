@@ -281,7 +281,7 @@ func (im *Image) readTables(p tableParser) ([]Chunk, int64, error) {
 	if k.sectors > maxSectors {
 		return nil, 0, &FormatError{Section: "koly", Offset: 0x1EC, Msg: fmt.Sprintf("%d sectors are more than a disk can have", k.sectors)}
 	}
-	resources, err := k.blockTables(c.r, c.size)
+	resources, err := k.blockTables(c.r, c.size, p.dataSize)
 	if err != nil {
 		return nil, 0, err
 	}

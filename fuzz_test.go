@@ -289,7 +289,7 @@ func FuzzMish(f *testing.F) {
 		if err != nil {
 			f.Fatal(err)
 		}
-		tables, err := k.blockTables(r, r.Size())
+		tables, err := k.blockTables(r, r.Size(), r.Size())
 		if err != nil {
 			f.Fatal(err)
 		}

@@ -32,7 +32,7 @@ import (
 const (
 	hostileLimit    = 16 << 20 // MemoryLimit
 	hostileMemory   = 64 << 20 // resident beyond it: the runtime, the chunk map, garbage
-	hostileMetadata = 6        // and this often the metadata, of which a property list has 32 MiB at most
+	hostileMetadata = 2        // and this often the metadata: the property list, which has 32 MiB at most, and the table in it
 	hostileTags     = 16 << 20 // and this the 65,536 tags that a property list may have
 	hostileVirtual  = 2 << 20  // ulimit -v, in KiB
 

@@ -608,6 +608,9 @@ func (b *bender) longPlists() {
 		{"CDATA", "<![CDATA[x]]>", 8 << 20},
 		{"entities", "&amp;", 8 << 20},
 		{"spaces", " ", 31 << 20},
+		{"data opened", "<data>", 4 << 20},
+		{"data opened and an entity", "<data>&", 4 << 20},
+		{"data closed", "</data>", 4 << 20},
 		{"too many spaces", " ", 33 << 20},
 	} {
 		text := strings.Repeat(s.unit, s.size/len(s.unit))
@@ -615,6 +618,9 @@ func (b *bender) longPlists() {
 			text = "<!--" + text + "-->"
 		}
 		b.give(withPlist(entry(text)), "%s, %d bytes", s.name, s.size)
+		if strings.HasPrefix(s.name, "data ") {
+			b.give(withPlist(entry("<!--"+text+strings.Repeat(" ", 27<<20)+"</data>-->")), "%s in a comment that is long", s.name)
+		}
 	}
 	for _, n := range []int{4 << 10, 5 << 10, 1 << 20} {
 		b.give(withPlist(entry("<dict"+strings.Repeat(" ", n)+"/>")), "tag of %d", n)

@@ -14,14 +14,17 @@ import (
 	"fmt"
 )
 
-// The limits. Real images stay far below them: a block table is one <data>
-// element however many chunks it has, so an image of 200,000 chunks has about a
-// dozen tags, eight of them nested.
+// MaxLen is the most bytes of XML that Check accepts.
+const MaxLen = 4 << 20
+
+// The other limits. Real images stay far below all of them: a block table is one
+// <data> element however many chunks it has, so an image of 200,000 chunks has
+// about a dozen tags, eight of them nested, and without what is in these elements
+// some kilobytes.
 const (
-	maxLen   = 32 << 20 // bytes of XML
-	maxDepth = 16       // open elements: a recursive decoder's stack
-	maxTags  = 1 << 16  // start tags: a decoder's allocations
-	maxTag   = 4 << 10  // bytes of one tag, or of the document type
+	maxDepth = 16      // open elements: a recursive decoder's stack
+	maxTags  = 1 << 16 // start tags: a decoder's allocations
+	maxTag   = 4 << 10 // bytes of one tag, or of the document type
 )
 
 // Error says what is refused and where in the document it is.
@@ -42,8 +45,8 @@ func (e *Error) Error() string {
 // would take anything else for a binary or OpenStep property list, whose parsers
 // recurse without limit.
 func Check(xml []byte) error {
-	if len(xml) > maxLen {
-		return &Error{maxLen, "longer than 32 MiB"}
+	if len(xml) > MaxLen {
+		return &Error{MaxLen, "longer than 4 MiB"}
 	}
 	s := scanner{data: xml}
 	s.pos = len(xml) - len(bytes.TrimLeft(bytes.TrimPrefix(xml, []byte("\xEF\xBB\xBF")), " \t\r\n"))

@@ -1,0 +1,212 @@
+package dmg
+
+import (
+	"bytes"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"strconv"
+	"unicode/utf8"
+
+	"howett.net/plist"
+
+	"github.com/go-dmg/dmg/internal/plistguard"
+	"github.com/go-dmg/dmg/internal/readat"
+)
+
+// How long a property list may be: usualList in any image, and in a large one
+// listShare of it. A chunk has 40 bytes in it, in base64 with its indentation 61. A
+// megabyte in a chunk is the most that Apple's tools write, and zlib makes at least
+// 1 KB of it.
+const (
+	usualList = 32 << 20
+	listShare = 16
+	maxList   = min(512<<20, math.MaxInt>>4) // 9 million chunks
+)
+
+// listLimit returns how long the property list may be of an image whose files have
+// size bytes together.
+func listLimit(size int64) uint64 { return uint64(min(max(usualList, size/listShare), maxList)) }
+
+// plistTables reads the block tables from the XML property list.
+func (k *koly) plistTables(r io.ReaderAt, size, total int64) ([]resource, error) {
+	if !k.xml.within(size) {
+		return nil, &FormatError{Section: "koly", Offset: 0xD8, Msg: "property list outside the file"}
+	}
+	if limit := listLimit(total); k.xml.length > limit {
+		return nil, &FormatError{Section: "koly", Offset: 0xE0, Msg: fmt.Sprintf("property list of %d bytes, more than %d in an image of %d", k.xml.length, limit, total)}
+	}
+	xml := make([]byte, k.xml.length)
+	if _, err := readat.Full(r, xml, int64(k.xml.off)); err != nil {
+		return nil, err
+	}
+	return parsePlist(xml)
+}
+
+// parsePlist decodes the block tables of an XML property list. Only what it
+// asks for is decoded: resources of other types come in shapes of their own
+// and must not fail the image. The tables lie in xml, which it writes to.
+func parsePlist(xml []byte) ([]resource, error) {
+	bad := func(at int64, msg string) ([]resource, error) {
+		return nil, &FormatError{Section: "plist", Offset: at, Msg: msg}
+	}
+	doc, lifted := liftData(xml)
+	if len(doc) > plistguard.MaxLen {
+		return bad(lifted.offset(plistguard.MaxLen), fmt.Sprintf("more than %d bytes beside its data", plistguard.MaxLen))
+	}
+	if err := plistguard.Check(doc); err != nil {
+		var at *plistguard.Error
+		if errors.As(err, &at) {
+			return bad(lifted.offset(at.Offset), at.Msg)
+		}
+		return bad(0, err.Error())
+	}
+	replaceIllegal(doc)
+	var list struct {
+		Fork struct {
+			Blkx []struct {
+				CFName string
+				Name   string
+				Data   []byte
+			} `plist:"blkx"`
+		} `plist:"resource-fork"`
+	}
+	if _, err := plist.Unmarshal(doc, &list); err != nil {
+		return bad(0, err.Error())
+	}
+	tables := make([]resource, len(list.Fork.Blkx))
+	for i, b := range list.Fork.Blkx {
+		name := b.Name
+		if name == "" {
+			name = b.CFName
+		}
+		data, err := lifted.data(b.Data)
+		if err != nil {
+			return bad(0, fmt.Sprintf("table %d: %v", i, err))
+		}
+		tables[i] = resource{name, data}
+	}
+	return tables, nil
+}
+
+// liftedData is the content of a property list's data elements.
+type liftedData []liftedDatum
+
+type liftedDatum struct {
+	base64 []byte // with white space; nil once it is decoded
+	length int    // of base64
+	at     int    // of the mark in its place, in the document
+}
+
+// liftMark begins what stands in the document for lifted data, before its
+// index. An image that forges one gets at data of its own.
+const liftMark = "lifted "
+
+// liftData returns the document without the content of its data elements, which
+// have their index instead. The block tables are nearly all of a large property
+// list, and the decoder takes four times their size in memory and 50 ns a byte
+// for what it would otherwise do to them. Nor can a damaged element that nobody
+// asks for fail the document then. A document that the guard would find too long
+// ends where it is.
+func liftData(xml []byte) (doc []byte, lifted liftedData) {
+	add := func(p []byte) {
+		doc = append(doc, p[:min(len(p), plistguard.MaxLen+1-len(doc))]...)
+	}
+	for len(doc) <= plistguard.MaxLen {
+		before, rest, ok := bytes.Cut(xml, []byte("<data>"))
+		if !ok {
+			break
+		}
+		add(xml[:len(before)+len("<data>")])
+		// What ends in other markup, such as a CDATA section, or has an entity is no
+		// plain base64, but the decoder's business.
+		content := rest[:max(0, bytes.IndexByte(rest, '<'))]
+		xml = rest
+		if bytes.HasPrefix(rest[len(content):], []byte("</data>")) && bytes.IndexByte(content, '&') < 0 {
+			mark := fmt.Sprintf("%s%d", liftMark, len(lifted))
+			lifted = append(lifted, liftedDatum{content, len(content), len(doc)})
+			add([]byte(base64.StdEncoding.EncodeToString([]byte(mark))))
+			xml = rest[len(content):]
+		}
+	}
+	add(xml)
+	return doc, lifted
+}
+
+// offset returns the place in the property list of a byte of the document.
+func (l liftedData) offset(at int64) int64 {
+	n := int64(0)
+	for i, d := range l {
+		mark := int64(base64.StdEncoding.EncodedLen(len(liftMark) + len(strconv.Itoa(i))))
+		if at < int64(d.at)+mark {
+			break
+		}
+		n += int64(d.length) - mark
+	}
+	return at + n
+}
+
+// data returns the bytes of a data element that was decoded to v. Each is
+// returned once: thousands of forged places could ask for the same megabytes.
+func (l liftedData) data(v []byte) ([]byte, error) {
+	index, ok := bytes.CutPrefix(v, []byte(liftMark))
+	if !ok {
+		return v, nil
+	}
+	i, err := strconv.Atoi(string(index))
+	if err != nil || i < 0 || i >= len(l) || l[i].base64 == nil {
+		return v, nil
+	}
+	b := l[i].base64
+	l[i].base64 = nil
+	return decodeBase64(b)
+}
+
+// decodeBase64 decodes b, which may have white space in it, in its own memory.
+func decodeBase64(b []byte) ([]byte, error) {
+	packed := b[:0]
+	for _, c := range b {
+		if c > ' ' {
+			packed = append(packed, c)
+		}
+	}
+	var block [3 << 10]byte
+	n := 0
+	for at := 0; at < len(packed); at += 4 << 10 {
+		next := packed[at:min(len(packed), at+4<<10)]
+		k, err := base64.StdEncoding.Decode(block[:], next)
+		if err == nil && k < len(block) && at+len(next) < len(packed) {
+			err = base64.CorruptInputError(len(next)) // it ended in padding
+		}
+		if bad, ok := err.(base64.CorruptInputError); ok {
+			return nil, bad + base64.CorruptInputError(at)
+		}
+		n += copy(b[n:], block[:k])
+	}
+	return b[:n], nil
+}
+
+// replaceIllegal overwrites the bytes that XML does not allow, such as the
+// ill-formed UTF-8 found in partition names, with question marks: they would
+// fail the whole document.
+func replaceIllegal(xml []byte) {
+	for i := 0; i < len(xml); {
+		c := xml[i]
+		if c < utf8.RuneSelf {
+			if c < ' ' && c != '\t' && c != '\n' && c != '\r' {
+				xml[i] = '?'
+			}
+			i++
+			continue
+		}
+		r, n := utf8.DecodeRune(xml[i:])
+		if r == utf8.RuneError && n == 1 || r == 0xFFFE || r == 0xFFFF {
+			for j := range n {
+				xml[i+j] = '?'
+			}
+		}
+		i += n
+	}
+}
