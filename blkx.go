@@ -3,6 +3,7 @@ package dmg
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -154,8 +155,8 @@ func (k *koly) blockTables(r io.ReaderAt, size, total int64) ([]resource, error)
 	var xmlErr error
 	if k.xml.length > 0 {
 		var tables []resource
-		if tables, xmlErr = k.plistTables(r, size, total); xmlErr == nil {
-			return tables, nil
+		if tables, xmlErr = k.plistTables(r, size, total); xmlErr == nil || !errors.Is(xmlErr, ErrFormat) {
+			return tables, xmlErr // an error of the source says nothing about the list
 		}
 	}
 	if k.rsrc.length > 0 {

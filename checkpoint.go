@@ -246,11 +246,24 @@ func (s *checkpoints) takeOverhead(chunk int) bool {
 // end refers back 32 KiB at most, which is less than any way. Packed ones stay:
 // they take less memory, and none would come free before the last of a group.
 func (s *checkpoints) thin() {
-	s.spacing *= 2
+	s.spacing = 2 * min(s.spacing, maxSpacing/2)
 	s.filter(func(p *checkpoint, last int64) bool {
-		return p.group > 0 || p.off/s.spacing > last/s.spacing
+		return p.group > 0 || s.spacing < maxSpacing && p.off/s.spacing > last/s.spacing
 	})
 	s.compact()
+}
+
+// maxSpacing is where doubling ends: nothing is kept then.
+const maxSpacing = 1 << 62
+
+// giveUpSome drops some checkpoints of the log, every second one if that will do.
+// Reads may leave others as close as before, when there is room again.
+func (s *checkpoints) giveUpSome() {
+	spacing, size := s.spacing, s.size
+	for s.size == size {
+		s.thin()
+	}
+	s.spacing = spacing
 }
 
 // filter drops the checkpoints that keep is false for. It is called for those of

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"sync/atomic"
 
 	"github.com/go-dmg/dmg/internal/crypt"
@@ -139,7 +140,7 @@ func (c *container) joinSegments(k *koly, u *crypt.Unlocker) (*segment.Reader, e
 		err := part.decrypt(u)
 		return part.r, part.size, err
 	}
-	s, err := segment.Open(os.DirFS(filepath.Dir(c.name)), filepath.Base(c.name), unwrap)
+	s, err := segment.Open(dirFS(filepath.Dir(c.name)), filepath.Base(c.name), unwrap)
 	if errors.Is(err, segment.ErrMissing) {
 		err = fmt.Errorf("%w: all files of the image must be in one directory", err)
 	}
@@ -149,6 +150,17 @@ func (c *container) joinSegments(k *koly, u *crypt.Unlocker) (*segment.Reader, e
 	c.layers = append(c.layers, "segments")
 	c.closers = append(c.closers, s)
 	return s, nil
+}
+
+// dirFS is like os.DirFS, which has only files whose names are UTF-8.
+type dirFS string
+
+// Open implements fs.FS.
+func (d dirFS) Open(name string) (fs.File, error) { return os.Open(filepath.Join(string(d), name)) }
+
+// Stat implements fs.StatFS.
+func (d dirFS) Stat(name string) (fs.FileInfo, error) {
+	return os.Stat(filepath.Join(string(d), name))
 }
 
 // diskMarks are the signatures that tell a raw disk from any other file.
@@ -253,6 +265,7 @@ type edges struct {
 	size       int64
 	head, tail []byte
 	opened     atomic.Bool
+	mu         sync.Mutex // of head and tail: large reads of encrypted files are shared out
 }
 
 // edgeLen is enough for all headers and, as a rule, for koly and the property
@@ -265,7 +278,7 @@ func (e *edges) open() {
 	e.opened.Store(true)
 }
 
-// ReadAt implements io.ReaderAt. Until open is called it is for one goroutine.
+// ReadAt implements io.ReaderAt.
 func (e *edges) ReadAt(p []byte, off int64) (int, error) {
 	end := off + int64(len(p))
 	switch tail := max(0, e.size-edgeLen); {
@@ -281,6 +294,8 @@ func (e *edges) ReadAt(p []byte, off int64) (int, error) {
 // copy copies from the edge that begins at byte at, which it reads first if need
 // be.
 func (e *edges) copy(edge *[]byte, at int64, p []byte, off int64) (int, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	if *edge == nil {
 		b := make([]byte, min(edgeLen, e.size))
 		if _, err := readat.Full(e.r, b, at); err != nil {

@@ -1258,3 +1258,92 @@ func BenchmarkEncrypted(b *testing.B) {
 		})
 	}
 }
+
+// TestOpenPartitionsInManyChunks opens a disk whose partition table says that it goes
+// on through a thousand chunks, each a bzip2 block of random bytes.
+func TestOpenPartitionsInManyChunks(t *testing.T) {
+	const n, block = 1024, 4096
+	entry := make([]byte, block)
+	copy(entry, "PM")
+	binary.BigEndian.PutUint32(entry[4:], n)
+	data, err := dmgtest.Compress(dmgtest.Bzip2, 9, append(entry, dmgtest.Random(1, 890_000).Bytes()...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := make([]byte, block)
+	copy(first, "ER")
+	binary.BigEndian.PutUint16(first[2:], block)
+	table := dmgtest.NewTable("", 0, (n+1)*8, dmgtest.Chunk{Method: dmgtest.Raw, Sectors: 8, Length: block})
+	for i := range uint64(n) {
+		table.Chunks = append(table.Chunks, dmgtest.Chunk{Method: dmgtest.Bzip2, Sector: (i + 1) * 8, Sectors: 8, Offset: block, Length: uint64(len(data))})
+	}
+	table.Count = n + 1
+	l := &dmgtest.Layout{Tables: []dmgtest.Table{table}, Data: append(first, data...), Koly: dmgtest.NewKoly()}
+	l.Koly.Sectors = (n + 1) * 8
+	if err := l.Seal(); err != nil {
+		t.Fatal(err)
+	}
+	b := l.Bytes()
+	im, err := dmg.NewImage(bytes.NewReader(b), int64(len(b)), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := im.Stats().BytesDecoded; got > n/10*512 {
+		t.Errorf("opening decoded %d bytes, in as many blocks as there are sectors in these", got)
+	}
+}
+
+// TestOpenLargeList opens an encrypted image whose property list is decrypted by
+// several goroutines, all of which come to the file's last bytes at once.
+func TestOpenLargeList(t *testing.T) {
+	const block = 1 << 20
+	disk := dmgtest.Text(1, 64<<10).Bytes()
+	l, err := dmgtest.Build(disk, dmgtest.Options{Codecs: []dmgtest.Method{dmgtest.Raw}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Data = append(l.Data, make([]byte, block+32-len(l.Data))...)
+	if err := l.Seal(); err != nil {
+		t.Fatal(err)
+	}
+	l.Plist = append(l.Plist, bytes.Repeat([]byte(" "), 3*block+64-len(l.Data)-len(l.Plist))...)
+	l.Koly.PlistLength = uint64(len(l.Plist)) + dmgtest.KolyLen
+	b := dmgtest.Encryption{Password: "x", BlockSize: block}.Image(l.Bytes())
+	b = append(b, make([]byte, 32<<10)...)[:0x1E000+3*block-24+32<<10] // the trailer straddles where the last 32 KiB begin
+	for range 20 {
+		im, err := dmg.NewImage(bytes.NewReader(b), int64(len(b)), &dmg.Options{Password: "x"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := make([]byte, len(disk))
+		if _, err := im.ReadAt(got, 0); err != nil || !bytes.Equal(got, disk) {
+			t.Fatalf("%v, or other bytes", err)
+		}
+	}
+}
+
+// TestSegmentNames opens split images of names that are no UTF-8, or that another
+// system would take for a path.
+func TestSegmentNames(t *testing.T) {
+	disk := dmgtest.Text(1, 256<<10).Bytes()
+	files := segments(t, disk, dmgtest.Options{ChunkSectors: 64}, 3)
+	for _, first := range []string{"im\xE4ge.dmg", "image.dmg", "a\\b:c.dmg"} {
+		t.Run(first, func(t *testing.T) {
+			dir := t.TempDir()
+			for i, data := range files {
+				if err := os.WriteFile(filepath.Join(dir, dmgtest.SegmentName(first, i+1)), data, 0o600); err != nil {
+					t.Skipf("the file system refuses the name: %v", err)
+				}
+			}
+			im, err := dmg.Open(filepath.Join(dir, first), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer im.Close()
+			got := make([]byte, len(disk))
+			if _, err := im.ReadAt(got, 0); err != nil || !bytes.Equal(got, disk) {
+				t.Errorf("%v, or other bytes", err)
+			}
+		})
+	}
+}

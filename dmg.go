@@ -180,8 +180,8 @@ func Open(name string, opts *Options) (*Image, error) {
 }
 
 // NewImage opens the disk image that is the first size bytes of r. The image
-// reads from r as long as it is used, concurrently if its own methods are
-// called concurrently, and never writes or closes it.
+// reads from r as long as it is used, at times concurrently, as an io.ReaderAt
+// allows, and never writes or closes it.
 func NewImage(r io.ReaderAt, size int64, opts *Options) (*Image, error) {
 	if size < 0 {
 		return nil, fmt.Errorf("dmg: NewImage: size %d is negative", size)
@@ -350,37 +350,66 @@ func (im *Image) findPartitions() error {
 	if im.koly != nil && !slices.ContainsFunc(im.partitions, nameless) {
 		return nil
 	}
-	found, err := partition.Read(shallow{&im.engine}, im.size)
+	found, err := partition.Read(newShallow(&im.engine), im.size)
 	var damaged *ChunkError
 	if err != nil && !errors.As(err, &damaged) && err != errDeep {
 		return err
 	}
-	for _, p := range found.Partitions {
-		if im.koly == nil {
+	if im.koly == nil {
+		for _, p := range found.Partitions {
 			im.partitions = append(im.partitions, Partition{p.Name, p.Type, p.Offset, p.Length, im})
-			continue
 		}
-		for i := range im.partitions {
-			if q := &im.partitions[i]; q.Name == "" && q.Offset == p.Offset && q.Length == p.Length {
-				q.Name, q.Type = p.Name, p.Type
-			}
+		return nil
+	}
+	byPlace := make(map[extent]*partition.Partition)
+	for i := range found.Partitions {
+		p := &found.Partitions[i]
+		byPlace[extent{uint64(p.Offset), uint64(p.Length)}] = p
+	}
+	for i := range im.partitions {
+		q := &im.partitions[i]
+		if p := byPlace[extent{uint64(q.Offset), uint64(q.Length)}]; p != nil && nameless(*q) {
+			q.Name, q.Type = p.Name, p.Type
 		}
 	}
 	return nil
 }
 
 // shallow reads the disk where that takes little decoding: the last sector, where
-// a backup partition table is, may be the end of a chunk that takes hours.
-type shallow struct{ e *engine }
+// a backup partition table is, may be the end of a chunk that takes hours, and the
+// entries of a table may be in a thousand chunks. Three or four are usual.
+type shallow struct {
+	e      *engine
+	chunk  int   // compressed, of the last read; -1
+	chunks int   // compressed ones that may be read from yet
+	until  int64 // how far the count of the source's bytes may get
+}
+
+const (
+	shallowChunks = 32
+	shallowSource = 32 << 20
+)
+
+func newShallow(e *engine) *shallow {
+	return &shallow{e, -1, shallowChunks, e.count.sourceBytes.Load() + shallowSource}
+}
 
 var errDeep = errors.New("deep inside a compressed chunk")
 
-// ReadAt implements io.ReaderAt.
-func (s shallow) ReadAt(p []byte, off int64) (int, error) {
+// ReadAt implements io.ReaderAt, for one goroutine.
+func (s *shallow) ReadAt(p []byte, off int64) (int, error) {
 	const deep = 1 << 20 // bytes of a chunk
 	end := min(off+int64(len(p)), s.e.size)
 	for i := s.e.find(off); i < len(s.e.chunks) && s.e.chunks[i].Offset < end; i++ {
-		if c := &s.e.chunks[i]; c.Method.compressed() && min(end, c.end())-c.Offset > deep {
+		c := &s.e.chunks[i]
+		if !c.Method.compressed() {
+			continue
+		}
+		if i != s.chunk {
+			s.chunk = i
+			s.chunks--
+		}
+		if min(end, c.end())-c.Offset > deep || s.chunks < 0 || s.e.count.sourceBytes.Load() > s.until {
 			return 0, errDeep
 		}
 	}

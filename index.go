@@ -101,7 +101,7 @@ func (im *Image) Index() *Index {
 		return &Index{err: err}
 	}
 	w := indexWriter{limit: im.indexLimit()}
-	for spacing := int64(minSpacing); ; spacing *= 2 {
+	for spacing := int64(minSpacing); spacing > 0; spacing *= 2 {
 		w.begin()
 		if err := im.pack(&w, spacing); err != nil {
 			return &Index{err: err}
@@ -110,6 +110,9 @@ func (im *Image) Index() *Index {
 			return &Index{file: file}
 		}
 	}
+	// Only a chunk of 2^62 bytes has one to keep whatever the spacing.
+	w.begin()
+	return &Index{file: w.finish(id)}
 }
 
 // indexLimit returns how long the image's index may be, in bytes.
@@ -148,7 +151,9 @@ func (e *engine) pack(w *indexWriter, spacing int64) error {
 			if p.off == 0 || p.off >= spacing {
 				w.put(c.Method, i, p, record)
 			}
-			from = (p.off/spacing + 1) * spacing
+			if from = (p.off/spacing + 1) * spacing; from < 0 {
+				break // no chunk is so long
+			}
 		}
 	}
 	return nil

@@ -951,3 +951,48 @@ func FuzzIndexStreams(f *testing.F) {
 		}
 	})
 }
+
+// TestIndexOfHugeChunk asks for the index of a chunk that says it has nearly 2^63
+// bytes, whose start is a checkpoint with more in it than the index has room for.
+func TestIndexOfHugeChunk(t *testing.T) {
+	data, err := dmgtest.Compress(dmgtest.Bzip2, 9, make([]byte, 46<<20))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, sectors := range []int64{1 << 40, maxSectors} {
+		im := imageOf(t, Options{}, data, dmgtest.Chunk{Method: dmgtest.Bzip2, Sectors: uint64(sectors), Length: uint64(len(data))})
+		im.ReadAt(make([]byte, 1<<20), 45<<20)
+		if len(im.mu.points.chunks[0]) == 0 {
+			t.Fatal("there is no checkpoint")
+		}
+		if ix := im.Index(); ix.err != nil || ix.Len() != 0 {
+			t.Errorf("%d sectors: %d checkpoints, %v", sectors, ix.Len(), ix.err)
+		}
+	}
+}
+
+// imageOf opens an image of one table with chunks that follow each other on the
+// disk.
+func imageOf(t testing.TB, o Options, data []byte, chunks ...dmgtest.Chunk) *Image {
+	t.Helper()
+	sectors := uint64(0)
+	for i := range chunks {
+		chunks[i].Sector = sectors
+		sectors += chunks[i].Sectors
+	}
+	l := &dmgtest.Layout{
+		Tables: []dmgtest.Table{dmgtest.NewTable("whole disk (unknown partition : 0)", 0, int64(sectors), chunks...)},
+		Data:   data,
+		Koly:   dmgtest.NewKoly(),
+	}
+	l.Koly.Sectors = sectors
+	if err := l.Seal(); err != nil {
+		t.Fatal(err)
+	}
+	b := l.Bytes()
+	im, err := NewImage(bytes.NewReader(b), int64(len(b)), &o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return im
+}

@@ -227,7 +227,7 @@ func (e *engine) yield() bool {
 	case s.copies > 0:
 		s.dropCopies()
 	case s.size > 0:
-		s.thin()
+		s.giveUpSome()
 	case len(s.packed.groups) > 0:
 		e.dropped(s.dropPacked())
 	default:

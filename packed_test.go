@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 
@@ -262,5 +263,50 @@ func TestIndexMutatedAndSealed(t *testing.T) {
 				t.Error("nothing was refused, or no read failed")
 			}
 		})
+	}
+}
+
+// TestYield reads by turns from a chunk that leaves checkpoints and from one whose
+// decoder takes nearly all memory, for which these have to go. Reads leave new ones
+// as close as before each time.
+func TestYield(t *testing.T) {
+	const small, big = 4 << 20, 12 << 20
+	y, err := dmgtest.Compress(dmgtest.LZMA, 0, dmgtest.Text(2, big).Bytes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, method := range []dmgtest.Method{dmgtest.Zlib, dmgtest.Bzip2} {
+		x, err := dmgtest.Compress(method, 9, dmgtest.Text(1, small).Bytes())
+		if err != nil {
+			t.Fatal(err)
+		}
+		open := func(limit int64) *Image {
+			return imageOf(t, Options{MemoryLimit: limit}, slices.Concat(x, y),
+				dmgtest.Chunk{Method: method, Sectors: small / sectorSize, Length: uint64(len(x))},
+				dmgtest.Chunk{Method: dmgtest.LZMA, Sectors: big / sectorSize, Offset: uint64(len(x)), Length: uint64(len(y))})
+		}
+		p := make([]byte, 512)
+		im := open(1 << 30)
+		memory, err := xzMemory(im.src, &im.chunks[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		im = open(memory + fetchBuffer + 10<<10)
+		spacing, yielded := spacingOf(im), 0
+		for range 70 {
+			if _, err := im.ReadAt(p, small/2); err != nil {
+				t.Fatal(err)
+			}
+			left := im.Stats().CheckpointBytes
+			if _, err := im.ReadAt(p, small); err != nil {
+				t.Fatal(err)
+			}
+			if im.Stats().CheckpointBytes < left {
+				yielded++
+			}
+		}
+		if yielded < 65 || spacingOf(im) != spacing {
+			t.Errorf("%v: checkpoints went %d times of 70; %d apart, were %d", method, yielded, spacingOf(im), spacing)
+		}
 	}
 }

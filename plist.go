@@ -76,6 +76,9 @@ func parsePlist(xml []byte) ([]resource, error) {
 	if _, err := plist.Unmarshal(doc, &list); err != nil {
 		return bad(0, err.Error())
 	}
+	if len(list.Fork.Blkx) == 0 {
+		return bad(0, "no blkx resources")
+	}
 	tables := make([]resource, len(list.Fork.Blkx))
 	for i, b := range list.Fork.Blkx {
 		name := b.Name

@@ -187,3 +187,56 @@ func TestListMemory(t *testing.T) {
 		t.Errorf("%d bytes allocated, want %d", got, want)
 	}
 }
+
+// TestListWithoutTables has a list that lacks the block tables taken for damaged, not
+// for one of an empty disk: then the resource fork has them, if there is one.
+func TestListWithoutTables(t *testing.T) {
+	disk := dmgtest.Text(1, 64<<10).Bytes()
+	for _, meta := range []dmgtest.Meta{dmgtest.PlistOnly, dmgtest.PlistAndRsrc} {
+		for _, key := range []string{"blkx", "resource-fork"} {
+			l, err := dmgtest.Build(disk, dmgtest.Options{Meta: meta, ChunkSectors: 32})
+			if err != nil {
+				t.Fatal(err)
+			}
+			l.Plist = bytes.Replace(l.Plist, []byte("<key>"+key), []byte("<key>B"+key[1:]), 1)
+			b := l.Bytes()
+			im, err := NewImage(bytes.NewReader(b), int64(len(b)), nil)
+			if meta == dmgtest.PlistOnly {
+				if !errors.Is(err, ErrFormat) || !strings.Contains(err.Error(), "no blkx") {
+					t.Errorf("no %s: %v", key, err)
+				}
+				continue
+			}
+			if err != nil {
+				t.Errorf("no %s, but a resource fork: %v", key, err)
+				continue
+			}
+			got := make([]byte, len(disk))
+			if _, err := im.ReadAt(got, 0); err != nil || !bytes.Equal(got, disk) {
+				t.Errorf("no %s, but a resource fork: %v, or other bytes", key, err)
+			}
+		}
+	}
+}
+
+// TestListFault has the source fail where the list is. That says nothing about the
+// list: the resource fork, whose names may differ, does not stand in for it.
+func TestListFault(t *testing.T) {
+	l, err := dmgtest.Build(dmgtest.Text(1, 64<<10).Bytes(), dmgtest.Options{Meta: dmgtest.PlistAndRsrc, ChunkSectors: 32})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Plist = append(l.Plist, bytes.Repeat([]byte(" "), 64<<10)...)
+	l.Koly.PlistLength = uint64(len(l.Plist))
+	b := l.Bytes()
+	broken := errors.New("connection reset")
+	src := dmgtest.ReaderAtFunc(func(p []byte, off int64) (int, error) {
+		if off == int64(l.Koly.PlistOffset) {
+			return 0, broken
+		}
+		return bytes.NewReader(b).ReadAt(p, off)
+	})
+	if _, err := NewImage(src, int64(len(b)), nil); !errors.Is(err, broken) {
+		t.Errorf("%v, want the source's error", err)
+	}
+}

@@ -272,6 +272,22 @@ func TestBudget(t *testing.T) {
 	}
 }
 
+// TestPrivateKeyBudget has the private key, whose use may take a second or a person
+// at a token, used for some of an image's files at most.
+func TestPrivateKeyBudget(t *testing.T) {
+	h, err := parse(bytes.NewReader(testFile(t, "v2-certificate.img")), 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := NewUnlocker(Keys{PrivateKey: certificateKey(t)})
+	u.budget = 3 * privateKeyCost
+	for i, want := range []error{nil, nil, nil, ErrUnsupported} {
+		if _, err := h.unlock(u); !errors.Is(err, want) {
+			t.Errorf("use %d: %v, want %v", i, err, want)
+		}
+	}
+}
+
 // The files of an image share what may be spent, and what was derived.
 func TestUnlocker(t *testing.T) {
 	image := func(seed uint64) *bytes.Reader {

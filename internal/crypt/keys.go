@@ -16,10 +16,13 @@ import (
 
 const (
 	// maxIterations caps PBKDF2 over all the records of one image, in however many
-	// files it is. The largest
-	// count seen is 232,558, and macOS aims at a fraction of a second; ten million
-	// take five seconds of a server's core.
+	// files it is. The largest count seen is 232,558, and macOS aims at a fraction
+	// of a second; ten million take five seconds of a server's core.
 	maxIterations = 10_000_000
+
+	// privateKeyCost is what one use of the private key counts for: as many
+	// iterations take as long with an RSA key of 2048 bits, about.
+	privateKeyCost = 4000
 
 	// maxRecord is as much of a record as is looked at: one for an RSA key of
 	// 8192 bits fits. Apple's have 616 bytes.
@@ -254,6 +257,10 @@ func (r *publicKeyRecord) open(u *Unlocker) (_, _ []byte, err error) {
 	if u.keys.PrivateKey == nil {
 		return nil, nil, ErrNoPrivateKey
 	}
+	if u.budget < privateKeyCost {
+		return nil, nil, fmt.Errorf("%w: more keys for certificates than are tried for an image", ErrUnsupported)
+	}
+	u.budget -= privateKeyCost
 	plain, err := u.keys.PrivateKey.Decrypt(rand.Reader, blob, &rsa.PKCS1v15DecryptOptions{})
 	if err != nil {
 		// A key agent's reason (no permission, a device gone) is the user's to see.

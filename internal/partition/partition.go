@@ -30,7 +30,7 @@ type Partition struct {
 }
 
 // Read looks for a table on the disk r of size bytes and returns its partitions in
-// disk order, free space left out. It reads some kilobytes, at most 1 MiB. The only
+// disk order, free space left out. It reads some kilobytes, a few MiB at most. The only
 // error is r's; a disk without a table has the zero Table.
 //
 // A GUID table comes first, since it comes with a protective boot record, and a
