@@ -16,6 +16,7 @@ const (
 	scanLen   = 512 << 10 // is read and searched for blocks at once
 	blockData = 1 << 20   // is the most that a worker is given of a block; hardly any has more
 	blockTail = 512       // stands behind the next block's magic: decoders look that far
+	searchLen = 4 << 20   // is searched for the next block: none has more data, unless it is made to
 )
 
 // aheadMemory is what each worker of an ahead holds: what it decodes with, its
@@ -41,7 +42,13 @@ type ahead struct {
 	scan    scanner
 	found   chan *found // in the order in which they stand in the data
 	head    *found      // taken from found, and yet to be used
+	vain    int         // blocks that were decoded where there are none
 }
+
+// maxVain is how many blocks may be decoded in vain before the reader does without
+// the workers: 32 bytes inside a genuine block can be one of 900,000 bytes, whose
+// decoding takes twenty milliseconds. In 2^48 bits of other data there is one.
+const maxVain = 8
 
 // found is a place that looks like a block's start, and what it decodes to.
 type found struct {
@@ -88,7 +95,7 @@ func newAhead(src countingSource, workers int) *ahead {
 // start has the workers decode what looks like a block of chunk c between bytes
 // at and end of its data, of which the first have been fetched.
 func (a *ahead) start(c *Chunk, at, end int64, fetched []byte) {
-	a.chunk, a.stop, a.head = c, make(chan struct{}), nil
+	a.chunk, a.stop, a.head, a.vain = c, make(chan struct{}), nil, 0
 	a.scan.begin(c, at, end, fetched)
 	a.found = make(chan *found, 2*len(a.team)) // never full: a worker needs a text before it searches
 	a.workers.Add(len(a.team))
@@ -133,7 +140,7 @@ func (a *ahead) work(w *aheadWorker) bool {
 	}
 	f.text, f.free = text, w.texts
 	w.left = w.data
-	w.fetch.begin(a.chunk.DataOffset+f.in/8+int64(len(w.data)), a.chunk.DataOffset+a.chunk.DataLength)
+	w.fetch.begin(a.chunk.DataOffset+f.in/8+int64(len(w.data)), a.chunk.streamEnd())
 	w.stream.Resume(w, bzip2.Point{In: f.in, Level: 9})
 	if w.stream.Next(&w.block) == nil && !a.stopped() {
 		w.block.Unwind(text)
@@ -176,9 +183,10 @@ func (a *ahead) search(w *aheadWorker) *found {
 
 // take exchanges spare for the text of the block at point p. It is nil if the
 // workers don't have that block: what stands there is no block, or a damaged
-// one, or one of a smaller level, and it has to be decoded in its place.
+// one, or one of a smaller level, and it has to be decoded in its place. So have all
+// others once too much was decoded in vain.
 func (a *ahead) take(p bzip2.Point, spare *bzip2.Text) *bzip2.Text {
-	for {
+	for a.vain < maxVain {
 		if a.head == nil {
 			a.head = <-a.found
 		}
@@ -198,7 +206,9 @@ func (a *ahead) take(p bzip2.Point, spare *bzip2.Text) *bzip2.Text {
 		if f.in == p.In {
 			return nil
 		}
+		a.vain++
 	}
+	return nil
 }
 
 // scanner searches a chunk's data for block starts.
@@ -208,6 +218,7 @@ type scanner struct {
 	off, end int64 // of what is yet to be read, in the source
 	last     int64 // offset in the chunk's data from which on blocks are of no use
 	base     int64 // offset in the chunk's data of buf[0]
+	found    int64 // offset in the chunk's data of the last block found, or where the search began
 	buf      []byte
 	bit      int // of buf, where the search goes on
 	keep     int // of buf: what is before this bit is of no use
@@ -219,8 +230,8 @@ func (s *scanner) begin(c *Chunk, at, end int64, fetched []byte) {
 	if s.buf == nil {
 		s.buf = make([]byte, 0, aheadShared)
 	}
-	s.off, s.end = c.DataOffset+at, c.DataOffset+min(end+blockTail, c.DataLength)
-	s.base, s.last = at, end-codecsLook
+	s.off, s.end = c.DataOffset+at, min(c.DataOffset+end+blockTail, c.streamEnd())
+	s.base, s.found, s.last = at, at, end-codecsLook
 	s.bit, s.keep = 0, 0
 	fetched = fetched[:min(int64(len(fetched)), max(0, s.end-s.off))]
 	s.buf = append(s.buf[:0], fetched...)
@@ -231,7 +242,8 @@ func (s *scanner) begin(c *Chunk, at, end int64, fetched []byte) {
 const magicLen = 48
 
 // next goes behind the next block's magic, and returns its place in bits from
-// the start of the chunk's data. The search ends when stop is closed.
+// the start of the chunk's data. The search ends when stop is closed, and where
+// there has been no block for long: the reader will find out why.
 func (s *scanner) next(stop <-chan struct{}) (in int64, ok bool) {
 	for {
 		s.keep = s.bit
@@ -239,12 +251,14 @@ func (s *scanner) next(stop <-chan struct{}) (in int64, ok bool) {
 		switch {
 		case ok && kind == bzip2.KindBlock:
 			s.bit, s.keep = bit+magicLen, bit
+			s.found = s.base + int64(bit/8)
 			return s.base*8 + int64(bit), true
 		case ok:
 			s.bit = bit + 1
 		default:
 			s.bit = max(s.bit, len(s.buf)*8-magicLen+1)
-			if s.keep = s.bit; !s.fill(stop) {
+			s.keep = s.bit
+			if s.base+int64(len(s.buf))-s.found > searchLen || !s.fill(stop) {
 				return 0, false
 			}
 		}

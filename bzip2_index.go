@@ -40,6 +40,7 @@ type bzip2Codec struct {
 	buf    [maxDecode]byte
 
 	ahead    *ahead // decodes coming blocks, while a reader has far to go
+	alone    bool   // blocks ahead are not to be decoded: there are too many false ones
 	detached bool   // stream is not where the block ends
 	spans    bool   // the next block is to be read by spans
 
@@ -64,7 +65,7 @@ func newBzip2Codec(e *engine) *bzip2Codec { return &bzip2Codec{e: e, text: new(b
 // start goes to the last block known to begin at or before off, and in it to
 // the last cursor.
 func (z *bzip2Codec) start(d *decoder, off int64) error {
-	z.d, z.begin, z.walked, z.detached, z.spans = d, -1, 0, false, false
+	z.d, z.begin, z.walked, z.alone, z.detached, z.spans = d, -1, 0, false, false, false
 	from, record, err := z.e.record(z.record[:0], d.chunk, off)
 	if d.pos, z.record = from.off, record; err != nil {
 		return err
@@ -146,7 +147,7 @@ func (z *bzip2Codec) decodeBlock() (err error) {
 func (z *bzip2Codec) attach() {
 	if z.detached {
 		c := &z.e.chunks[z.d.chunk]
-		z.d.fetch.begin(c.DataOffset+z.after.In/8, c.DataOffset+c.DataLength)
+		z.d.fetch.begin(c.DataOffset+z.after.In/8, c.streamEnd())
 		z.stream.Resume(&z.d.fetch, z.after)
 		z.detached = false
 	}
@@ -156,7 +157,7 @@ func (z *bzip2Codec) attach() {
 // puts to work if the reader has far to go.
 func (z *bzip2Codec) takeAhead() bool {
 	if z.ahead == nil {
-		if z.d.until-z.d.pos < aheadFrom {
+		if z.alone || z.d.until-z.d.pos < aheadFrom {
 			return false
 		}
 		if z.ahead = z.e.newAhead(z.d, z.after.In/8); z.ahead == nil {
@@ -164,6 +165,11 @@ func (z *bzip2Codec) takeAhead() bool {
 		}
 	}
 	text := z.ahead.take(z.after, z.text)
+	if z.ahead.vain >= maxVain {
+		z.rest()
+		z.alone = true
+		return false
+	}
 	if text == nil {
 		// Where a stream ends and the next begins the block is further on.
 		z.attach()

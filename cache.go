@@ -233,8 +233,14 @@ func (c *cache) forgetPage(chunk int, n int64) {
 	}
 }
 
-// forget drops all pages of a chunk.
-func (c *cache) forget(chunk int) {
+// forget drops all pages of a chunk, which has so many bytes.
+func (c *cache) forget(chunk int, length int64) {
+	if pages := length/pageSize + 1; pages < int64(len(c.pages)) {
+		for n := range pages {
+			c.forgetPage(chunk, n)
+		}
+		return
+	}
 	for key, p := range c.pages {
 		if key.chunk == chunk {
 			c.drop(p)

@@ -159,7 +159,7 @@ func TestCachePins(t *testing.T) {
 		t.Error("the only page that nobody reads was not the one to go")
 	}
 	// Forgotten pages are read to the end too.
-	c.forget(0)
+	c.forget(0, 1<<40)
 	if len(c.pages) != 0 {
 		t.Errorf("%d pages of a chunk are left", len(c.pages))
 	}
@@ -291,7 +291,7 @@ func TestCacheRandom(t *testing.T) {
 		case k < 96:
 			c.shrink()
 		case k < 97:
-			c.forget(chunk)
+			c.forget(chunk, rng.Int64N(10)*pageSize)
 		case given < 6*pageSize:
 			if c.give() != nil {
 				given += pageSize

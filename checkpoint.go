@@ -34,6 +34,7 @@ type checkpoints struct {
 	size    int64                // of the log
 	packed  packed
 	copies  int64 // bytes of the log that are records of packed checkpoints
+	dead    bool  // there are records in the log that no checkpoint has any more
 }
 
 // checkpoint says where the record for a byte of a chunk is.
@@ -139,8 +140,15 @@ func (s *checkpoints) wanted(chunk int, off int64) bool {
 // add keeps a checkpoint of the chunk, of which off, in and sum are given, if one
 // is wanted there or there is one to be replaced.
 func (s *checkpoints) add(chunk int, p checkpoint, record []byte) {
+	if !s.has(chunk, p.off) && !s.wanted(chunk, p.off) {
+		return
+	}
 	n := int64(recordHeader + len(record))
 	for !s.room(n) {
+		if s.dead {
+			s.compact()
+			continue
+		}
 		if s.copies > 0 {
 			s.dropCopies()
 			continue
@@ -160,7 +168,7 @@ func (s *checkpoints) add(chunk int, p checkpoint, record []byte) {
 			s.copies -= recordHeader + int64(n)
 		}
 		s.chunks[chunk][i] = p
-	case s.wanted(chunk, p.off) && s.takeOverhead(chunk):
+	case s.wanted(chunk, p.off) && s.takeOverhead(chunk): // still: others may have been dropped
 		s.chunks[chunk] = slices.Insert(s.chunks[chunk], i+1, p)
 	default:
 		return
@@ -287,10 +295,25 @@ func (s *checkpoints) filter(keep func(p *checkpoint, last int64) bool) {
 	}
 }
 
+// forget drops the chunk's checkpoints but those of an index.
+func (s *checkpoints) forget(chunk int) {
+	points := s.chunks[chunk]
+	kept := slices.DeleteFunc(points, func(p checkpoint) bool { return p.group == 0 })
+	if len(kept) == len(points) {
+		return
+	}
+	s.dead = true
+	s.account.release(useCheckpoints, int64(len(points)-len(kept))*checkpointOverhead)
+	if s.chunks[chunk] = kept; len(kept) == 0 {
+		delete(s.chunks, chunk)
+		s.account.release(useCheckpoints, chunkOverhead)
+	}
+}
+
 // compact moves the records that still have a checkpoint to the log's front.
 func (s *checkpoints) compact() {
 	end := s.size
-	s.size = 0
+	s.size, s.dead = 0, false
 	var buf []byte
 	for at := int64(0); at < end; {
 		chunk, off, n := s.header(at)

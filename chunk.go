@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"iter"
+	"math"
 	"slices"
 	"sort"
 	"strconv"
@@ -82,6 +83,16 @@ type Chunk struct {
 
 // end returns the disk offset just after c.
 func (c *Chunk) end() int64 { return c.Offset + c.Length }
+
+// streamLen returns how many bytes of a compressed chunk's data are decoded at most.
+// No encoder makes more of a chunk than a little above its length. But a chunk may
+// claim megabytes of blocks of nothing, and a million others the same.
+func (c *Chunk) streamLen() int64 {
+	return min(c.DataLength, 2*min(c.Length, math.MaxInt64/4)+16<<10)
+}
+
+// streamEnd returns where in the image they end.
+func (c *Chunk) streamEnd() int64 { return c.DataOffset + c.streamLen() }
 
 // String returns the method and the place of c, as error messages name it.
 func (c Chunk) String() string {

@@ -54,8 +54,16 @@ type codec interface {
 // start places d in chunk c of that index, at or before off.
 func (d *decoder) start(c *Chunk, index int, off int64) error {
 	d.chunk, d.pos, d.length = index, 0, c.Length
-	d.fetch.begin(c.DataOffset, c.DataOffset+c.DataLength)
+	d.fetch.begin(c.DataOffset, c.streamEnd())
 	return d.failed(d.codec.start(d, off))
+}
+
+// disown has d give up its place, and what it would have kept of it.
+func (d *decoder) disown() {
+	d.chunk = -1
+	if z, ok := d.codec.(*zlibCodec); ok {
+		z.pending.off = -1
+	}
 }
 
 // decode returns the next bytes of the chunk, max at most.

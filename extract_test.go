@@ -2,7 +2,6 @@ package dmg
 
 import (
 	"bytes"
-	"compress/bzip2"
 	"context"
 	"errors"
 	"fmt"
@@ -336,82 +335,6 @@ func TestExtractPieces(t *testing.T) {
 			t.Errorf("ReadAt(%d) decodes %d bytes", off, n)
 		}
 	}
-}
-
-// bitWriter writes bits, most significant first.
-type bitWriter struct {
-	p []byte
-	n int
-}
-
-func (w *bitWriter) put(v uint64, n int) {
-	for n--; n >= 0; n-- {
-		if w.n&7 == 0 {
-			w.p = append(w.p, 0)
-		}
-		w.p[w.n>>3] |= byte(v>>n&1) << (7 - w.n&7)
-		w.n++
-	}
-}
-
-// magicStream is a bzip2 stream of one block whose data are, to every bit, what
-// blocks begin with: 254 bytes occur in it, so that there are 256 symbols, and
-// all have codes of 8 bits.
-func magicStream(crc uint32) []byte {
-	const symbols = 60_000 // and the last one
-	magic := [...]uint64{0x31, 0x41, 0x59, 0x26, 0x53, 0x59}
-	w := &bitWriter{p: []byte("BZh9"), n: 32}
-	w.put(0x314159265359, 48)
-	w.put(uint64(crc), 32)
-	w.put(symbols/2, 1+24) // not randomised, origin
-	w.put(0xFFFF, 16)
-	for range 15 {
-		w.put(0xFFFF, 16)
-	}
-	w.put(0xFFFC, 16)
-	const selectors = (symbols + 1 + 49) / 50
-	w.put(2, 3)
-	w.put(selectors, 15)
-	w.put(0, selectors)
-	for range 2 {
-		w.put(8, 5)
-		w.put(0, 256)
-	}
-	rng := rand.New(rand.NewPCG(4, 4))
-	for i := range symbols {
-		if i%1000 < len(magic) {
-			w.put(magic[i%1000], 8)
-		} else {
-			w.put(2+rng.Uint64N(253), 8)
-		}
-	}
-	w.put(255, 8)
-	w.put(0x177245385090, 48)
-	w.put(uint64(crc), 32)
-	return w.p
-}
-
-// magicInside returns a stream as magicStream has it with its right CRC, and
-// what it decodes to.
-func magicInside(t *testing.T) (stream, data []byte) {
-	t.Helper()
-	// The text comes before the error of its CRC.
-	data, err := io.ReadAll(bzip2.NewReader(bytes.NewReader(magicStream(0))))
-	if err == nil || len(data) < 50_000 {
-		t.Fatalf("%d bytes, %v", len(data), err)
-	}
-	crc := ^uint32(0)
-	for _, c := range data {
-		crc ^= uint32(c) << 24
-		for range 8 {
-			crc = crc<<1 ^ 0x04C11DB7&-(crc>>31)
-		}
-	}
-	stream = magicStream(^crc)
-	if _, err := io.ReadAll(bzip2.NewReader(bytes.NewReader(stream))); err != nil {
-		t.Fatal(err)
-	}
-	return stream, data
 }
 
 func compress(t *testing.T, level int, data []byte) []byte {

@@ -157,7 +157,7 @@ func (e *engine) haulable(i int, from int64) (data, end int64, ok bool) {
 	case c.Method == Zlib && e.mu.points.from(i, spanPiece) > 0:
 		return 0, 0, false // it is several pieces
 	}
-	return c.DataOffset, c.DataOffset + c.DataLength, c.Method.compressed() && from == c.Offset
+	return c.DataOffset, c.streamEnd(), c.Method.compressed() && from == c.Offset
 }
 
 // vacant returns a haul of the run that nobody needs any more, or a new one, pinned;

@@ -970,29 +970,3 @@ func TestIndexOfHugeChunk(t *testing.T) {
 		}
 	}
 }
-
-// imageOf opens an image of one table with chunks that follow each other on the
-// disk.
-func imageOf(t testing.TB, o Options, data []byte, chunks ...dmgtest.Chunk) *Image {
-	t.Helper()
-	sectors := uint64(0)
-	for i := range chunks {
-		chunks[i].Sector = sectors
-		sectors += chunks[i].Sectors
-	}
-	l := &dmgtest.Layout{
-		Tables: []dmgtest.Table{dmgtest.NewTable("whole disk (unknown partition : 0)", 0, int64(sectors), chunks...)},
-		Data:   data,
-		Koly:   dmgtest.NewKoly(),
-	}
-	l.Koly.Sectors = sectors
-	if err := l.Seal(); err != nil {
-		t.Fatal(err)
-	}
-	b := l.Bytes()
-	im, err := NewImage(bytes.NewReader(b), int64(len(b)), &o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return im
-}

@@ -134,7 +134,8 @@ func (l *lane) fillRaw(p *piece, c *Chunk) (at int64, err error) {
 func (l *lane) fillDecoded(p *piece, c *Chunk) (int64, error) {
 	e, d := l.run.e, p.d
 	at, from, to := p.off, p.off-c.Offset, p.end-c.Offset
-	d.once = l.run.once
+	d.once, d.fetch.ctx = l.run.once, l.run.ctx
+	defer func() { d.fetch.ctx = nil }()
 	if h := p.haul; h != nil {
 		if !l.run.load(h) {
 			return at, l.run.ctx.Err()

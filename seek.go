@@ -33,6 +33,7 @@ type engine struct {
 		hauls   []*haul    // of pipelines
 		points  checkpoints
 		garbage garbage
+		doubts  doubts
 		waiting int       // readers that wait for memory
 		freed   sync.Cond // a decoder was parked, or other memory came free
 	}
@@ -157,6 +158,8 @@ func (e *engine) readRaw(c *Chunk, p []byte, off int64) (int, error) {
 // it is about to decode wait for it.
 type turn struct {
 	chunk   int
+	d       *decoder
+	page    *page // that is being filled; may be nil
 	pos     int64 // decoded, and cached if there was room, up to here
 	end     int64 // where it will stop
 	more    int64 // bytes that the reader wants beyond the chunk's end
@@ -182,26 +185,38 @@ func (e *engine) step(i int, p []byte, off, more int64) (int, error) {
 	}
 	t := e.beginTurn(i, off, off+int64(len(p)))
 	t.more = more
-	d, err := e.acquire(i, off, t)
-	e.mu.Unlock()
-
-	var n int
-	if err == nil {
-		n, err = e.decode(d, t, p, off)
-	}
-	if d != nil {
-		d.codec.rest()
-	}
-
-	e.mu.Lock()
-	e.endTurn(t)
-	if d != nil {
-		e.park(d, err)
-	}
-	e.mu.Unlock()
+	n, err := e.turn(t, i, p, off)
 	if n == len(p) && !errors.Is(err, ErrChecksum) {
 		err = nil // it is about what lies behind: the next reader will meet it
 	}
+	return n, err
+}
+
+// turn is what a reader does in its turn. It is called with the lock and returns
+// without. If the source panics, others don't wait for the turn or its memory.
+func (e *engine) turn(t *turn, i int, p []byte, off int64) (n int, err error) {
+	panics := true
+	defer func() {
+		d := t.d
+		if d != nil {
+			if d.codec.rest(); panics {
+				d.disown()
+			}
+		}
+		e.mu.Lock()
+		if t.page != nil {
+			e.mu.cache.close(t.page, t.page.hi)
+		}
+		e.endTurn(t)
+		if d != nil {
+			e.park(d, err)
+		}
+		e.mu.Unlock()
+	}()
+	if err = e.acquire(i, off, t); err == nil {
+		n, err = e.decode(t, p, off)
+	}
+	panics = false
 	return n, err
 }
 
@@ -239,7 +254,7 @@ func (e *engine) beginTurn(i int, off, end int64) *turn {
 		t = new(turn)
 		t.moved.L = &e.mu
 	}
-	t.chunk, t.pos, t.end = i, off, end
+	t.chunk, t.d, t.page, t.pos, t.end = i, nil, nil, off, end
 	e.mu.turns = append(e.mu.turns, t)
 	return t
 }
@@ -279,13 +294,15 @@ func (e *engine) inTheWay(i int, off int64) *turn {
 	return nil
 }
 
-// acquire returns a decoder that stands at or before off in chunk i. It may wait
-// for memory, and it gives up the lock while it starts a decoder.
-func (e *engine) acquire(i int, off int64, t *turn) (d *decoder, err error) {
+// acquire gives t a decoder that stands at or before off in chunk i. It may wait for
+// memory. It is called with the lock and returns without, and so does what it calls
+// where the source panics.
+func (e *engine) acquire(i int, off int64, t *turn) error {
 	near := e.nearestParked(i, off)
 	from := e.mu.points.nearest(i, off)
 	if near.index >= 0 && near.reach >= from {
 		d := e.unpark(near.index)
+		t.d = d
 		if d.pos == off {
 			// A reader that goes on where it stopped will want the page's rest.
 			t.end = min(d.length, roundUp(t.end, pageSize))
@@ -293,42 +310,45 @@ func (e *engine) acquire(i int, off int64, t *turn) (d *decoder, err error) {
 		e.expect(d, i, t, d.pos == off)
 		d.codec.seek(d, off)
 		t.pos = d.pos
-		return d, nil
+		e.mu.Unlock()
+		return nil
 	}
 	t.pos = from
 	c := &e.chunks[i]
-	if d, err = e.blank(context.Background(), c); err != nil {
-		return nil, err
+	d, err := e.blank(context.Background(), c)
+	if t.d = d; err == nil {
+		e.expect(d, i, t, off == 0 && d.fetch.follows(c.DataOffset))
 	}
-	e.expect(d, i, t, off == 0 && d.fetch.follows(c.DataOffset))
 	e.mu.Unlock()
+	if err != nil {
+		return err
+	}
 	if err = d.start(c, i, off); err != nil {
 		err = e.chunkError(d, c, err)
 	}
-	e.mu.Lock()
-	return d, err
+	return err
 }
 
-// decode runs a decoder from where it stands to the turn's end, through p,
+// decode runs a turn's decoder from where it stands to the turn's end, through p,
 // which begins at byte off of the chunk. What it decodes goes to the cache, and
 // to p.
-func (e *engine) decode(d *decoder, t *turn, p []byte, off int64) (n int, err error) {
-	var pg *page
+func (e *engine) decode(t *turn, p []byte, off int64) (n int, err error) {
+	d := t.d
 	for err == nil && d.pos < t.end {
-		pg = e.turnPage(d, t, pg, t.end-d.pos)
+		e.turnPage(t, t.end-d.pos)
 		for stop := min(t.end, roundUp(d.pos+1, pageSize)); err == nil && d.pos < stop; {
 			at := d.pos
 			var b []byte
 			b, err = d.decode(stop - at)
-			if pg != nil {
-				copy(pg.buf[at%pageSize:], b)
+			if t.page != nil {
+				copy(t.page.buf[at%pageSize:], b)
 			}
 			if skip := max(0, off-at); skip < int64(len(b)) {
 				n += copy(p[n:], b[skip:])
 			}
 		}
 	}
-	e.turnPage(d, t, pg, 0)
+	e.turnPage(t, 0)
 	if err == nil && d.pos == d.length {
 		if err = d.finish(); err != nil {
 			// Nobody may read the chunk's end before it has been checked.
@@ -344,23 +364,23 @@ func (e *engine) decode(d *decoder, t *turn, p []byte, off int64) (n int, err er
 	return n, err
 }
 
-// turnPage ends a page where the decoder stands and begins the next, if more
-// bytes are to come. It returns nil where they are not to be cached: on the way
+// turnPage ends the turn's page where the decoder stands and begins the next, if more
+// bytes are to come. There is none where they are not to be cached: on the way
 // to a place far off, or in a read so large that it would push out everything
 // else.
-func (e *engine) turnPage(d *decoder, t *turn, pg *page, more int64) *page {
+func (e *engine) turnPage(t *turn, more int64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if pg != nil {
-		e.mu.cache.close(pg, int(d.pos-pg.key.n*pageSize))
+	if pg := t.page; pg != nil {
+		e.mu.cache.close(pg, int(t.d.pos-pg.key.n*pageSize))
+		t.page = nil
 	}
-	if t.pos = d.pos; t.waiting > 0 {
+	if t.pos = t.d.pos; t.waiting > 0 {
 		t.moved.Broadcast()
 	}
-	if more <= 0 || more > e.mu.account.limit/4 {
-		return nil
+	if more > 0 && more <= e.mu.account.limit/4 {
+		t.page = e.mu.cache.open(t.d.chunk, t.d.pos)
 	}
-	return e.mu.cache.open(d.chunk, d.pos)
 }
 
 // chunkError names the chunk in an error that is not the source's own. What was
@@ -371,10 +391,9 @@ func (e *engine) chunkError(d *decoder, c *Chunk, err error) error {
 	if errors.Is(err, d.fetch.err) {
 		return err
 	}
-	if errors.Is(err, ErrChecksum) {
-		e.mu.Lock()
-		e.mu.cache.forget(d.chunk)
-		e.mu.Unlock()
+	wrong := errors.Is(err, ErrChecksum)
+	if wrong || errors.Is(err, ErrFormat) {
+		e.distrust(d, wrong)
 	}
 	return &ChunkError{*c, err}
 }

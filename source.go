@@ -1,6 +1,7 @@
 package dmg
 
 import (
+	"context"
 	"io"
 	"math"
 	"sync/atomic"
@@ -89,6 +90,10 @@ type fetcher struct {
 	at  int64 // of the next byte to read, in the source
 	end int64 // of the chunk's data in the source
 	err error // of the source
+
+	// ctx, unless it is nil, ends a decoder's work at its next fetch: there may be any
+	// amount of data that decodes to nothing.
+	ctx context.Context
 
 	// What the reader at work needs is set by the engine, for each turn.
 	want   int64 // up to which it needs the source's bytes, as far as that is known
@@ -192,14 +197,20 @@ func (f *fetcher) fill() error {
 		f.err = f.fail
 		return f.err
 	}
+	if f.ctx != nil && f.ctx.Err() != nil {
+		f.err = f.ctx.Err()
+		return f.err
+	}
 	f.giveBack()
 	n := f.next()
-	if int64(cap(f.buf)) < min(n+2*maxUnit, f.room) {
-		f.buf = make([]byte, f.room)
+	buf := f.buf
+	if int64(cap(buf)) < min(n+2*maxUnit, f.room) {
+		buf = make([]byte, f.room)
 	}
+	f.buf = buf[:0] // in case the source panics
 	off, end := f.src.whole(f.at, f.at+n)
-	k, err := f.src.ReadAt(f.buf[:min(end-off, f.room)], off)
-	f.buf, f.off = f.buf[:k], off
+	k, err := f.src.ReadAt(buf[:min(end-off, f.room)], off)
+	f.buf, f.off = buf[:k], off
 	if f.at < off+int64(k) {
 		// What came may be enough. If not, the source is asked again, so that
 		// its error is that of the read which needs the rest.
@@ -248,15 +259,15 @@ func (e *engine) aim(d *decoder, i int, t *turn, onward bool) int64 {
 	switch {
 	case exact && !onward && c.Method == Zlib:
 		f.want, f.most = c.DataOffset+e.likely(i, t.end, in), f.want
-	case !exact && c.Method.forward() && c.DataLength <= maxFetch:
-		f.most = c.DataOffset + c.DataLength
+	case !exact && c.Method.forward() && c.streamLen() <= maxFetch:
+		f.most = c.streamEnd()
 	}
 	from := f.at
 	if d.chunk != i {
 		f.across = onward
 		from = c.DataOffset + e.mu.points.before(i, t.pos).in
 	}
-	if f.has(from, c.DataOffset+c.DataLength) {
+	if f.has(from, c.streamEnd()) {
 		return 0
 	}
 	n := max(f.want-from, f.most-f.want)
@@ -280,10 +291,10 @@ func (e *engine) aim(d *decoder, i int, t *turn, onward bool) int64 {
 func (e *engine) input(i int, end int64) (n int64, exact bool) {
 	c, points := &e.chunks[i], &e.mu.points
 	if end >= c.Length {
-		return c.DataLength, true
+		return c.streamLen(), true
 	}
 	if in := points.input(i, end); in > 0 {
-		return min(in+codecsLook, c.DataLength), true
+		return min(in+codecsLook, c.streamLen()), true
 	}
 	last := points.before(i, end)
 	if c.Method == Bzip2 {
@@ -296,18 +307,18 @@ func (e *engine) input(i int, end int64) (n int64, exact bool) {
 		}
 		longest = max(longest, int64(points.cursors(i, end)+1)*cursorSpacing)
 		if c.Length-last.off <= longest {
-			return c.DataLength, true
+			return c.streamLen(), true
 		}
 	}
-	left, length := float64(c.DataLength-last.in), float64(c.Length-last.off)
+	left, length := float64(c.streamLen()-last.in), float64(c.Length-last.off)
 	n = last.in + max(firstFetch, int64(left*(float64(end-last.off)/length)))
 	if c.Method.forward() {
 		// A chunk has parts that compress better than others. Beyond this guess the
 		// rest of it is fetched.
-		n += forwardBlock + c.DataLength/16
+		n += forwardBlock + c.streamLen()/16
 	}
-	if n > c.DataLength-firstFetch {
-		return c.DataLength, true // what is left is not worth a call
+	if n > c.streamLen()-firstFetch {
+		return c.streamLen(), true // what is left is not worth a call
 	}
 	return n, false
 }
@@ -334,7 +345,7 @@ func (e *engine) likely(i int, end, most int64) int64 {
 // of chunks that the same decoder can go on with, and that nobody has read yet.
 func (e *engine) joined(i int, more int64) int64 {
 	c := &e.chunks[i]
-	method, start, end := c.Method, c.DataOffset, c.DataOffset+c.DataLength
+	method, start, end := c.Method, c.DataOffset, c.streamEnd()
 	const look = 256 // chunks, which may have no data
 	last := min(i+look, len(e.chunks)-1)
 	for i++; i <= last && more > 0 && end-start < maxFetch; i++ {
@@ -348,7 +359,7 @@ func (e *engine) joined(i int, more int64) int64 {
 		if more <= 0 || c.Method != method || c.DataOffset < end || c.DataOffset-end > joinGap || e.mu.cache.pages[pageKey{i, 0}] != nil {
 			break
 		}
-		n := c.DataLength
+		n := c.streamLen()
 		if more < c.Length {
 			n, _ = e.input(i, more)
 		}

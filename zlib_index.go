@@ -17,6 +17,7 @@ type zlibCodec struct {
 	e     *engine
 	d     *decoder
 	chunk int // d's, at start
+	doubt int // the number of the next one then
 	z     deflate.Decoder
 	state deflate.Checkpoint
 	head  [deflate.ZlibHeaderLen]byte
@@ -56,6 +57,7 @@ func (z *zlibCodec) start(d *decoder, off int64) error {
 		return err
 	}
 	z.e.mu.Lock()
+	z.doubt = z.e.mu.doubts.next
 	z.plan(z.e.mu.points.spacing)
 	z.e.mu.Unlock()
 	if len(z.record) > 0 {
@@ -109,7 +111,9 @@ func (z *zlibCodec) Read(p []byte) (int, error) {
 		z.nhead += k
 		n = copy(p, p[k:n])
 		if z.nhead == len(z.head) && err == nil {
-			err = deflate.CheckZlibHeader(z.head[:])
+			if err = deflate.CheckZlibHeader(z.head[:]); err != nil {
+				n = 0 // lest what came with it is decoded first
+			}
 		}
 	}
 	return n, err
@@ -208,7 +212,9 @@ func (z *zlibCodec) leave() {
 func (z *zlibCodec) keep(refs *deflate.Refs) {
 	z.record = deflate.AppendPackedWindow(z.record, z.window[:], refs)
 	z.e.mu.Lock()
-	z.e.mu.points.add(z.chunk, z.pending, z.record)
+	if !z.e.mu.doubts.since(z.chunk, z.doubt) {
+		z.e.mu.points.add(z.chunk, z.pending, z.record)
+	}
 	z.e.mu.Unlock()
 	z.pending.off = -1
 }

@@ -104,7 +104,7 @@ func TestZlibLastCheckpoint(t *testing.T) {
 	places(func(off int64) { ti.mustRead(t, im, off, 4096) })
 	im.mu.Lock()
 	for i := range im.chunks {
-		im.mu.cache.forget(i)
+		im.mu.cache.forget(i, chunk)
 	}
 	spacing := im.mu.points.spacing
 	im.mu.Unlock()
@@ -300,5 +300,18 @@ func TestZlibLength(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestZlibHeader has no byte served of a chunk whose zlib header is none.
+func TestZlibHeader(t *testing.T) {
+	const fixed = "\x63\x60\x18\xD9\x20\x00\x00\x00\x00\x00" // 512 zeros in a block with the fixed codes
+	for _, head := range []string{"\x78\x00", "\x78\xBB", "\x79\x9C", "\x00\x00"} {
+		im := imageOf(t, Options{}, []byte(head+fixed), dmgtest.Chunk{Method: dmgtest.Zlib, Sectors: 1, Length: uint64(len(head + fixed))})
+		for _, n := range []int{1, 100, 512} {
+			if k, err := im.ReadAt(make([]byte, n), 0); k > 0 || !errors.Is(err, ErrFormat) {
+				t.Errorf("header %x: a read of %d bytes gives %d, %v", head, n, k, err)
+			}
+		}
 	}
 }

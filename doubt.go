@@ -1,0 +1,74 @@
+package dmg
+
+// doubts are the places where chunks failed to decode last. The damage may be the
+// image's, or the source's alone, which has given a wrong byte this once. Then what
+// was decoded on the way is wrong too: what is cached of it, and the checkpoints made
+// of it. So these are given up; if decoding fails anew in the same place, and has come
+// to the same bytes, it is the image, and they stay. The engine's lock guards it.
+type doubts struct {
+	last [maxDoubts]doubt
+	next int // the number of the next one
+}
+
+const maxDoubts = 64
+
+// doubt is a place where decoding failed.
+type doubt struct {
+	chunk int
+	pos   int64
+	sum   uint32 // of what is before pos, where the codec has one
+	known bool   // set
+}
+
+// again notes a place, and reports whether it was among the last.
+func (s *doubts) again(d doubt) bool {
+	for i := range s.last {
+		if s.last[i] == d {
+			return true
+		}
+	}
+	s.last[s.next%maxDoubts] = d
+	s.next++
+	return false
+}
+
+// since reports whether there may have been doubts about a chunk since next was n.
+func (s *doubts) since(chunk, n int) bool {
+	if s.next-n > maxDoubts {
+		return true
+	}
+	for ; n < s.next; n++ {
+		if s.last[n%maxDoubts].chunk == chunk {
+			return true
+		}
+	}
+	return false
+}
+
+// distrust gives up what was made of the chunk that d failed to decode, unless it has
+// failed so before; all says that what is cached can't be right even then.
+func (e *engine) distrust(d *decoder, all bool) {
+	chunk := d.chunk
+	at := doubt{chunk: chunk, pos: d.pos, known: true}
+	z, ok := d.codec.(*zlibCodec)
+	if ok {
+		z.addLast()
+		at.sum = z.sum
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	again := e.mu.doubts.again(at)
+	if !again || all {
+		e.mu.cache.forget(chunk, e.chunks[chunk].Length)
+	}
+	if again || !ok { // a block of bzip2 has a checksum of its own
+		return
+	}
+	e.mu.points.forget(chunk)
+	d.disown()
+	for _, other := range e.mu.parked {
+		if other.chunk == chunk {
+			other.disown()
+		}
+	}
+}
