@@ -2,6 +2,7 @@ package dmg
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -14,7 +15,8 @@ var zeroBytes [64 << 10]byte
 // WriteTo writes the whole disk to w in order, and implements io.WriterTo. It
 // decodes ahead on all cores, within the memory limit, and calls w.Write from
 // one goroutine at a time. It returns how many bytes were written, and the first
-// error. Other methods may be called meanwhile, but not by w itself.
+// error. Other methods may be called meanwhile, but not by w itself: as long as w keeps
+// WriteTo waiting, it keeps memory that others may need.
 func (im *Image) WriteTo(w io.Writer) (n int64, err error) {
 	write := func(b []byte) error {
 		k, err := w.Write(b)
@@ -72,7 +74,9 @@ type ExtractOptions struct {
 // time. It stops at the first error that Damaged doesn't pass over, or when ctx is
 // done, after the reads and writes under way; the error says up to which offset
 // everything was written, and wraps the cause. The checkpoints that it leaves in
-// zlib chunks lie a megabyte apart.
+// zlib chunks lie a megabyte apart. Other methods may be called meanwhile, but not by
+// w or the functions in o: as long as these keep Extract waiting, it keeps memory that
+// others may need.
 func (im *Image) Extract(ctx context.Context, w io.WriterAt, o *ExtractOptions) error {
 	if o == nil {
 		o = new(ExtractOptions)
@@ -140,8 +144,8 @@ func (o *oneByOne) WriteAt(p []byte, off int64) (int, error) {
 // BuildIndex makes the checkpoints of the whole disk, as reading all of it would:
 // from then on any read decodes little. Index returns them. progress, if not
 // nil, is called now and then, from one goroutine at a time. Damaged chunks are
-// passed over. BuildIndex stops when ctx is done, or at the first error of the
-// source.
+// passed over. BuildIndex stops when ctx is done, at the first error of the source,
+// or with ErrMemoryLimit at a chunk whose decoder can't be had.
 func (im *Image) BuildIndex(ctx context.Context, progress func(done, total int64)) error {
 	p := pipeline{
 		e:        &im.engine,
@@ -149,7 +153,12 @@ func (im *Image) BuildIndex(ctx context.Context, progress func(done, total int64
 		data:     func(int, int64, []byte) error { return nil },
 		zeros:    func(context.Context, int, int64, int64) error { return nil },
 		skip:     func(c *Chunk) bool { return c.Method != Zlib && c.Method != Bzip2 || c.Length <= minSpacing },
-		lost:     func(int, *ChunkError) error { return nil },
+		lost: func(_ int, err *ChunkError) error {
+			if errors.Is(err, ErrMemoryLimit) {
+				return err
+			}
+			return nil
+		},
 	}
 	_, err := p.run(ctx)
 	return err

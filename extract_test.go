@@ -874,3 +874,51 @@ func readRandomly(im *Image, disk []byte, seed uint64) error {
 	}
 	return nil
 }
+
+// TestBuildIndexLimit has BuildIndex say that it has made nothing of a chunk whose
+// decoder takes more than all memory.
+func TestBuildIndexLimit(t *testing.T) {
+	ti := workload{codecs: allCodecs[2:3], size: 2 << 20}.image(t)
+	im := ti.open(t, bzip2Memory/2, nil)
+	if err := im.BuildIndex(context.Background(), nil); !errors.Is(err, ErrMemoryLimit) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// writerFunc is a Write method.
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+// TestReceiverEnds has the writer end the goroutine that it is called from.
+func TestReceiverEnds(t *testing.T) {
+	for _, method := range allCodecs[:3] {
+		ti := workload{codecs: []dmgtest.Method{method}, chunk: 512, size: 8 << 20}.image(t)
+		im := ti.open(t, 0, nil)
+		within(t, "WriteTo", func() {
+			if _, err := im.WriteTo(writerFunc(func([]byte) (int, error) { runtime.Goexit(); return 0, nil })); err == nil {
+				t.Error("no error")
+			}
+		})
+		checkAtRest(t, &im.engine)
+		ti.mustRead(t, im, 0, len(ti.disk))
+	}
+}
+
+// TestVerifyProgressOfAll verifies a disk of nearly 2^63 bytes and the data fork
+// besides.
+func TestVerifyProgressOfAll(t *testing.T) {
+	im := imageOf(t, Options{}, make([]byte, 4096), dmgtest.Chunk{Method: dmgtest.Zero, Sectors: maxSectors})
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	last := int64(0)
+	im.Verify(ctx, func(done, total int64) {
+		if done < last || total < done {
+			t.Errorf("%d of %d, after %d", done, total, last)
+		}
+		last = done
+	})
+	if last == 0 {
+		t.Error("no progress")
+	}
+}

@@ -456,6 +456,11 @@ func try(t *testing.T, pack io.ReaderAt, p packed) (r trial) {
 	ctx, cancel := context.WithTimeout(context.Background(), hostileVerify)
 	defer cancel()
 	err = r.time("Verify", func() error { return im.Verify(ctx, nil) })
+	indexErr := r.time("Index", func() error {
+		_, err := im.Index().WriteTo(io.Discard)
+		return err
+	})
+	r.class(indexErr)
 	r.Read, r.Verify = r.class(readErr), r.class(err)
 	return r
 }

@@ -2,6 +2,7 @@ package dmg
 
 import (
 	"context"
+	"errors"
 	"fmt"
 )
 
@@ -214,13 +215,29 @@ func (l *lane) send(b batch) bool {
 // deliver passes on what the worker decodes, until it is done or the run is
 // over.
 func (l *lane) deliver() {
+	ends := true
+	defer func() {
+		if ends {
+			l.run.cancel(errReceiver)
+			for b := range l.batches { // else the worker might wait for room
+				if b.b != nil {
+					l.takeBack(b)
+				}
+			}
+		}
+	}()
 	for b := range l.batches {
 		l.pass(b)
 		if b.b != nil {
 			l.takeBack(b)
 		}
 	}
+	ends = false
 }
+
+// errReceiver is the error of a run whose receiver ended the goroutine that it was
+// called from, as testing.T.Fatal does.
+var errReceiver = errors.New("dmg: the receiver ended its goroutine")
 
 // pass delivers a batch.
 func (l *lane) pass(b batch) {

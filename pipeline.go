@@ -98,8 +98,8 @@ func (p *pipeline) run(ctx context.Context) (int64, error) {
 		}()
 		go func() {
 			defer wg.Done()
+			defer p.e.releaseLane(laneBuffers * buffer)
 			l.deliver()
-			p.e.releaseLane(laneBuffers * buffer)
 		}()
 	}
 	wg.Wait()

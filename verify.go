@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"hash"
 	"hash/crc32"
+	"math"
 	"sync"
 )
 
@@ -164,7 +165,7 @@ func (im *Image) tableChecks() []*check {
 func (im *Image) Verify(ctx context.Context, progress func(done, total int64)) error {
 	v := verifier{im: im, ctx: ctx, total: im.size, damaged: make(map[int]bool)}
 	if im.koly != nil && im.dataForkCheck() != nil {
-		v.total += im.dataFork.length
+		v.total += min(im.dataFork.length, math.MaxInt64-im.size)
 	}
 	if progress != nil {
 		v.progress = progress
@@ -199,7 +200,7 @@ func (v *verifier) note(err error) {
 }
 
 func (v *verifier) count(n int64) {
-	v.done += n
+	v.done += min(n, v.total-v.done) // the total may be less than all there is, where that has 64 bits
 	if v.progress != nil {
 		v.progress(v.done, v.total)
 	}
@@ -247,7 +248,7 @@ func (v *verifier) disk() error {
 		data:     v.data,
 		zeros:    v.zeros,
 		lost:     v.lost,
-		progress: func(done, _ int64) { v.count(before + done - v.done) },
+		progress: func(done, _ int64) { v.count(done - (v.done - before)) },
 	}
 	if _, err := p.run(v.ctx); err != nil {
 		return err
