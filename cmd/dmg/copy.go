@@ -121,10 +121,10 @@ func (c *copier) chunk(ctx context.Context, chunk dmg.Chunk, buf []byte) error {
 }
 
 // isDamage reports whether an error says that a chunk can't be read, and not only
-// because there is too little memory for it.
+// because there is too little memory for it, or because of an index.
 func isDamage(err error) bool {
 	var damaged *dmg.ChunkError
-	return errors.As(err, &damaged) && !errors.Is(err, dmg.ErrMemoryLimit)
+	return errors.As(err, &damaged) && !errors.Is(err, dmg.ErrMemoryLimit) && !errors.Is(err, dmg.ErrIndex)
 }
 
 // lose makes zeros of what is lost of a chunk, if the chunk is to blame for the

@@ -171,14 +171,14 @@ func (c *extractCmd) toStdout(ctx context.Context, std *stdio) error {
 
 // explain says what can be done about a chunk that can't be read.
 func (c *extractCmd) explain(err error) error {
-	var damaged *dmg.ChunkError
+	var chunk *dmg.ChunkError
 	switch {
-	case errors.Is(err, dmg.ErrMemoryLimit):
+	case !c.KeepGoing && isDamage(err):
+		return fmt.Errorf("%s: %w; --keep-going extracts the rest", c.Image, err)
+	case errors.As(err, &chunk), errors.Is(err, dmg.ErrMemoryLimit):
 		return fmt.Errorf("%s: %w", c.Image, err)
-	case c.KeepGoing || !errors.As(err, &damaged):
-		return err
 	}
-	return fmt.Errorf("%s: %w; --keep-going extracts the rest", c.Image, err)
+	return err
 }
 
 // reportLost lists what zeros were written for. It returns an error if there is

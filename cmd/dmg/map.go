@@ -73,7 +73,7 @@ func (c *mapCmd) verify(ctx context.Context, std *stdio, im *dmg.Image) (*damage
 	err := im.Verify(ctx, progress)
 	stopProgress()
 	d := new(damage)
-	if !d.add(err) {
+	if err := d.add(err); err != nil {
 		return nil, fmt.Errorf("%s: %w", c.Image, err)
 	}
 	return d, nil

@@ -45,7 +45,7 @@ func (c *verifyCmd) Run(ctx context.Context, std *stdio) error {
 	err = im.Verify(ctx, progress)
 	stopProgress()
 	var d damage
-	if !d.add(err) {
+	if err := d.add(err); err != nil {
 		return fmt.Errorf("%s: %w", c.Image, err)
 	}
 	if err := d.print(std.out, im); err != nil {
@@ -68,29 +68,46 @@ type damage struct {
 	chunks []*dmg.ChunkError
 }
 
-// add sorts the errors that err joins. It reports whether all of them are
-// damage; others say that the image could not be verified.
-func (d *damage) add(err error) bool {
+// add sorts the errors that err joins. It returns the first that is no damage,
+// which says why the image could not be verified.
+func (d *damage) add(err error) error {
 	switch e := err.(type) {
 	case nil:
 	case *dmg.ChecksumError:
 		d.sums = append(d.sums, e)
 	case *dmg.ChunkError:
+		if !isDamage(e) {
+			return e
+		}
 		d.chunks = append(d.chunks, e)
 	case interface{ Unwrap() []error }:
-		return !slices.ContainsFunc(e.Unwrap(), func(err error) bool { return !d.add(err) })
+		for _, err := range e.Unwrap() {
+			if err := d.add(err); err != nil {
+				return err
+			}
+		}
 	default:
-		return false
+		return err
 	}
-	return true
+	return nil
 }
 
-// count is how much is damaged.
+// count is how many errors there are.
 func (d *damage) count() int { return len(d.sums) + len(d.chunks) }
 
-// String says how much is damaged.
+// String says how much is damaged. A checksum that can't be checked for a chunk
+// is not wrong, and a large chunk may be damaged in several places.
 func (d *damage) String() string {
-	return plural(len(d.sums), "wrong checksum") + ", " + plural(len(d.chunks), "unreadable chunk")
+	wrong, chunks := 0, make(map[dmg.Chunk]bool)
+	for _, e := range d.sums {
+		if e.Got != nil {
+			wrong++
+		}
+	}
+	for _, e := range d.chunks {
+		chunks[e.Chunk] = true
+	}
+	return plural(wrong, "wrong checksum") + ", " + plural(len(chunks), "unreadable chunk")
 }
 
 // err is the error that a command ends with after it has told of the damage; nil
