@@ -211,6 +211,26 @@ func TestExtractRefuses(t *testing.T) {
 	}
 }
 
+// TestNamesOfBytes has files whose names are no text in UTF-8.
+func TestNamesOfBytes(t *testing.T) {
+	dir := t.TempDir()
+	image, out := filepath.Join(dir, "image\xE4.dmg"), filepath.Join(dir, "disk\xFF.img")
+	b, err := os.ReadFile(images + "good-zlib.dmg")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(image, b, 0o600); err != nil {
+		t.Skip(err) // a file system of UTF-8 only
+	}
+	if got := dmgRun(t, "extract", image, out); got != (result{}) {
+		t.Fatalf("%+v", got)
+	}
+	if got := dmgRun(t, "index", image, "-o", out+"x"); got.status != statusOK {
+		t.Fatalf("%+v", got)
+	}
+	wantFiles(t, dir, "disk\xFF.img", "disk\xFF.imgx", "image\xE4.dmg")
+}
+
 // TestNoHalfFile has extracts that fail in the middle.
 func TestNoHalfFile(t *testing.T) {
 	for _, tt := range []struct {

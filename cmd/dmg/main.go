@@ -15,6 +15,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"reflect"
 	"runtime/debug"
 	"strings"
 	"syscall"
@@ -83,9 +84,21 @@ func newParser(std *stdio, exit func(int)) (*kong.Kong, error) {
 		kong.Description("Read Apple disk images without decoding more than is asked for."),
 		kong.Writers(std.out, std.err),
 		kong.Exit(exit),
+		kong.KindMapper(reflect.String, kong.MapperFunc(verbatim)),
 		kong.ConfigureHelp(kong.HelpOptions{WrapUpperBound: 100}),
 		kong.Vars{"version": version()},
 	)
+}
+
+// verbatim takes a string byte for byte. Kong's own mapper goes by way of JSON,
+// which puts U+FFFD into file names that aren't UTF-8.
+func verbatim(ctx *kong.DecodeContext, target reflect.Value) error {
+	token, err := ctx.Scan.PopValue("string")
+	if err != nil {
+		return err
+	}
+	target.SetString(token.String())
+	return nil
 }
 
 // version is the module's version as the go command stamped it.
