@@ -91,13 +91,19 @@ func newParser(std *stdio, exit func(int)) (*kong.Kong, error) {
 }
 
 // verbatim takes a string byte for byte. Kong's own mapper goes by way of JSON,
-// which puts U+FFFD into file names that aren't UTF-8.
+// which puts U+FFFD into file names that aren't UTF-8. A flag's empty string would
+// stand for one that isn't given: the whole disk for a partition, a TCP port for a
+// socket. It is likely a script's variable that isn't set.
 func verbatim(ctx *kong.DecodeContext, target reflect.Value) error {
 	token, err := ctx.Scan.PopValue("string")
 	if err != nil {
 		return err
 	}
-	target.SetString(token.String())
+	s := token.String()
+	if s == "" && ctx.Value.Flag != nil {
+		return errors.New("the value is empty")
+	}
+	target.SetString(s)
 	return nil
 }
 

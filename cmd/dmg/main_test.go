@@ -185,3 +185,27 @@ func TestCommands(t *testing.T) {
 		})
 	}
 }
+
+// A flag whose value is empty is not one that is not given.
+func TestEmptyFlags(t *testing.T) {
+	const image = images + "good-zlib.dmg"
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel() // a server would not end
+	for _, args := range [][]string{
+		{"extract", image, "-", "-p", ""},
+		{"cat", image, "--partition="},
+		{"cat", image, "--index", ""},
+		{"cat", image, "--length", ""},
+		{"info", image, "--password-file", ""},
+		{"map", image, "-o", ""},
+		{"index", image, "-o", ""},
+		{"nbd", image, "--socket", ""},
+		{"nbd", image, "--listen="},
+	} {
+		var out, errOut bytes.Buffer
+		status := run(ctx, args, strings.NewReader(""), &out, &errOut)
+		if status != statusMisuse || out.Len() > 0 || !strings.HasPrefix(errOut.String(), "dmg: --") {
+			t.Errorf("%q: status %d, %q, %d bytes", args, status, errOut.String(), out.Len())
+		}
+	}
+}
