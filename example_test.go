@@ -245,9 +245,13 @@ func ExampleImage_Verify() {
 	defer im.Close()
 
 	err := im.Verify(context.Background(), nil)
+	if err == nil {
+		fmt.Println("whole")
+		return
+	}
 	var all interface{ Unwrap() []error }
 	if !errors.As(err, &all) {
-		log.Fatal(err) // the image could not be read at all, or nil: it is whole
+		log.Fatal(err) // of the image's source
 	}
 	for _, err := range all.Unwrap() {
 		var chunk *dmg.ChunkError
@@ -255,6 +259,8 @@ func ExampleImage_Verify() {
 		switch {
 		case errors.As(err, &chunk):
 			fmt.Printf("lost: %d bytes from byte %d on\n", chunk.Chunk.Length, chunk.Chunk.Offset)
+		case errors.As(err, &sum) && sum.Got == nil:
+			fmt.Printf("%s: can't be checked\n", sum.Part)
 		case errors.As(err, &sum):
 			fmt.Printf("%s: wrong %s\n", sum.Part, sum.Algorithm)
 		}
@@ -262,7 +268,7 @@ func ExampleImage_Verify() {
 	// Output:
 	// data fork: wrong CRC-32
 	// lost: 8192 bytes from byte 40960 on
-	// partition 2 "disk image (Apple_HFS : 2)": wrong CRC-32
+	// partition 2 "disk image (Apple_HFS : 2)": can't be checked
 }
 
 // A sector costs what has to be decoded for it, and nothing the second time.
