@@ -4,10 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/go-dmg/dmg"
+	"github.com/go-dmg/dmg/internal/partition"
 )
 
 // imageArg is the argument of every command on an image.
@@ -36,6 +38,7 @@ func (f *passwordFlags) openWith(std *stdio, image string, open opener) (*dmg.Im
 	opts := &dmg.Options{MemoryLimit: int64(f.MemoryLimit)}
 	im, err := f.openWithPassword(std, image, opts, open)
 	if err == nil {
+		warnIfCut(std, image, im)
 		return im, nil
 	}
 	// The system's errors name the file themselves.
@@ -48,6 +51,20 @@ func (f *passwordFlags) openWith(std *stdio, image string, open opener) (*dmg.Im
 		return nil, err
 	}
 	return nil, fmt.Errorf("%s: %w", image, err)
+}
+
+// warnIfCut tells of a disk that ends before its partitions do. Where no container
+// says how long the disk is, in a raw image or a UDIF of raw chunks that has lost its
+// end, nothing else tells of a copy that broke off.
+func warnIfCut(std *stdio, image string, im *dmg.Image) {
+	if !slices.Contains(im.Layers(), "raw") {
+		return
+	}
+	table, err := partition.Read(im, im.Size())
+	if err == nil && table.End > im.Size() {
+		fmt.Fprintf(std.err, "dmg: warning: %s: cut short: its partitions reach to byte %d, the disk only to %d\n",
+			printable(image), table.End, im.Size())
+	}
 }
 
 // opener is the type of dmg.Open.

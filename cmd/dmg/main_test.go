@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -206,6 +208,32 @@ func TestEmptyFlags(t *testing.T) {
 		status := run(ctx, args, strings.NewReader(""), &out, &errOut)
 		if status != statusMisuse || out.Len() > 0 || !strings.HasPrefix(errOut.String(), "dmg: --") {
 			t.Errorf("%q: status %d, %q, %d bytes", args, status, errOut.String(), out.Len())
+		}
+	}
+}
+
+// TestCutShort has raw disks, of which nothing but their partition table says how
+// long they were.
+func TestCutShort(t *testing.T) {
+	disk := make([]byte, 100*sectorSize)
+	copy(disk[510:], "\x55\xAA")
+	entry := disk[446:]
+	entry[4] = 0x0C
+	binary.LittleEndian.PutUint32(entry[8:], 10)
+	binary.LittleEndian.PutUint32(entry[12:], 90)
+	image := filepath.Join(t.TempDir(), "disk.img")
+	for _, sectors := range []int{100, 99, 5} {
+		if err := os.WriteFile(image, disk[:sectors*sectorSize], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		want := ""
+		if sectors < 100 {
+			want = fmt.Sprintf("dmg: warning: %s: cut short: its partitions reach to byte 51200, the disk only to %d\n", image, sectors*sectorSize)
+		}
+		for _, args := range [][]string{{"info", image}, {"extract", image, "-"}, {"verify", image}} {
+			if got := dmgRun(t, args...); got.status != statusOK || got.errOut != want {
+				t.Errorf("%d sectors: %v: status %d, %q, want %q", sectors, args, got.status, got.errOut, want)
+			}
 		}
 	}
 }

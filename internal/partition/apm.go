@@ -12,7 +12,7 @@ const (
 
 // readAPM tries the size of blocks that the driver descriptor says, and 512, which
 // the map of a hybrid CD has whatever its driver descriptor says.
-func readAPM(d disk) ([]Partition, error) {
+func readAPM(d *disk) ([]Partition, error) {
 	var b [4]byte
 	ok, err := d.read(b[:], 0)
 	if !ok {
@@ -34,7 +34,7 @@ func readAPM(d disk) ([]Partition, error) {
 // readAPMAt returns the partitions of a map of blocks of the given size, or nil if
 // there is none. Every entry says how many there are; the first is believed, and
 // any that isn't an entry ends the map.
-func readAPMAt(d disk, block int64) ([]Partition, error) {
+func readAPMAt(d *disk, block int64) ([]Partition, error) {
 	var parts []Partition
 	count := uint32(1)
 	for i := uint32(0); i < count; i++ {
@@ -61,9 +61,12 @@ func readAPMAt(d disk, block int64) ([]Partition, error) {
 }
 
 // apmEntry decodes an entry. Free and unused space has entries as well.
-func apmEntry(d disk, b []byte, block int64) (Partition, bool) {
+func apmEntry(d *disk, b []byte, block int64) (Partition, bool) {
+	kind := text(b[48:80])
+	if kind == "Apple_Free" || kind == "Apple_Void" {
+		return Partition{}, false
+	}
 	be := binary.BigEndian
 	off, length, ok := d.extent(uint64(be.Uint32(b[8:])), uint64(be.Uint32(b[12:])), block)
-	p := Partition{Name: text(b[16:48]), Type: text(b[48:80]), Offset: off, Length: length}
-	return p, ok && p.Type != "Apple_Free" && p.Type != "Apple_Void"
+	return Partition{Name: text(b[16:48]), Type: kind, Offset: off, Length: length}, ok
 }

@@ -18,7 +18,7 @@ const (
 
 // readGPT tries both sizes of sectors, and the copy at the disk's end where the
 // table at its beginning doesn't hold.
-func readGPT(d disk) ([]Partition, error) {
+func readGPT(d *disk) ([]Partition, error) {
 	for _, sector := range []int64{512, 4096} {
 		for _, lba := range []int64{1, d.size/sector - 1} {
 			parts, err := readGPTAt(d, sector, lba)
@@ -38,7 +38,7 @@ func readGPT(d disk) ([]Partition, error) {
 //	12  length of the header  56  GUID of the disk
 //	16  CRC-32 of the header  72  first sector of the entries
 //	24  its own sector        80  their number, size, and CRC-32
-func readGPTAt(d disk, sector, lba int64) ([]Partition, error) {
+func readGPTAt(d *disk, sector, lba int64) ([]Partition, error) {
 	buf := make([]byte, sector)
 	if ok, err := d.read(buf, lba*sector); !ok {
 		return nil, err
@@ -92,7 +92,7 @@ func gptHeaderOK(b []byte, lba int64) bool {
 
 // gptEntry decodes an entry: type and own GUID, first and last sector (32, 40),
 // flags, and a name of 36 UTF-16 units (56). One of type zero is unused.
-func gptEntry(d disk, b []byte, sector int64) (Partition, bool) {
+func gptEntry(d *disk, b []byte, sector int64) (Partition, bool) {
 	le := binary.LittleEndian
 	first, last := le.Uint64(b[32:]), le.Uint64(b[40:])
 	if [16]byte(b) == [16]byte{} || last < first {

@@ -26,7 +26,7 @@ func (e mbrEntry) extended() bool { return e.kind == 0x05 || e.kind == 0x0F || e
 
 // readMBR returns the partitions of the boot record, or nil if there is none: the
 // first sector of a file system has the same mark and no entries that make sense.
-func readMBR(d disk) ([]Partition, error) {
+func readMBR(d *disk) ([]Partition, error) {
 	table, err := mbrEntries(d, 0)
 	if err != nil {
 		return nil, err
@@ -35,6 +35,7 @@ func readMBR(d disk) ([]Partition, error) {
 	for _, e := range table {
 		var more []Partition
 		if e.extended() {
+			d.extent(uint64(e.start), uint64(e.count), mbrSector) // for d.end: its records may be cut off
 			more, err = readLogical(d, e)
 			if err != nil {
 				return nil, err
@@ -49,13 +50,10 @@ func readMBR(d disk) ([]Partition, error) {
 
 // mbrEntries returns the entries of the record in a sector, none if that isn't a
 // record. Entries begin with 0 or 0x80.
-func mbrEntries(d disk, sector uint64) ([]mbrEntry, error) {
-	off, _, ok := d.extent(sector, 1, mbrSector)
-	if !ok {
-		return nil, nil
-	}
+func mbrEntries(d *disk, sector uint64) ([]mbrEntry, error) {
 	var b [mbrSector]byte
-	if ok, err := d.read(b[:], off); !ok {
+	// By 32-bit fields added in 64 bits, the product can't overflow.
+	if ok, err := d.read(b[:], int64(sector)*mbrSector); !ok {
 		return nil, err
 	}
 	if b[510] != 0x55 || b[511] != 0xAA {
@@ -74,7 +72,7 @@ func mbrEntries(d disk, sector uint64) ([]mbrEntry, error) {
 // readLogical follows the chain of records in an extended partition. Each has a
 // partition, placed from itself, and the next record, placed from the extended
 // partition's start. Records go up, so that there is no loop.
-func readLogical(d disk, ext mbrEntry) ([]Partition, error) {
+func readLogical(d *disk, ext mbrEntry) ([]Partition, error) {
 	var parts []Partition
 	at := uint64(ext.start)
 	for range maxLogical {
@@ -101,9 +99,12 @@ func readLogical(d disk, ext mbrEntry) ([]Partition, error) {
 
 // partition makes a Partition of an entry placed from a sector on. A protective
 // entry stands for a GUID table, which would have been read if it held.
-func (e mbrEntry) partition(d disk, from uint64) (Partition, bool) {
+func (e mbrEntry) partition(d *disk, from uint64) (Partition, bool) {
+	if e.kind == 0 || e.kind == 0xEE {
+		return Partition{}, false
+	}
 	off, length, ok := d.extent(from+uint64(e.start), uint64(e.count), mbrSector)
-	if !ok || e.kind == 0 || e.kind == 0xEE {
+	if !ok {
 		return Partition{}, false
 	}
 	name, known := mbrTypes[e.kind]

@@ -137,7 +137,7 @@ var tableTests = []struct {
 
 	{"GPT", gptDisk(512, 300, twoGPT...), gptTable(512)},
 	{"GPT of 4096", gptDisk(4096, 300, twoGPT...), gptTable(4096)},
-	{"GPT, empty", gptDisk(512, 300), Table{"GPT", []Partition{}}},
+	{"GPT, empty", gptDisk(512, 300), Table{Scheme: "GPT", Partitions: []Partition{}}},
 	{"GPT, header damaged", patch(gptDisk(512, 300, twoGPT...), 512+20, 1), gptTable(512)},
 	{"GPT, entries damaged", patch(gptDisk(512, 300, twoGPT...), 1024+60, 1), gptTable(512)},
 	{"GPT, both damaged", patch(patch(gptDisk(512, 300, twoGPT...), 512, 'X'), 299*512, 'X'), Table{}},
@@ -155,7 +155,7 @@ var tableTests = []struct {
 		gptEntryBytes(hfsGUID, "all", 0, 1<<64-1),
 		gptEntryBytes(hfsGUID, "wraps", 1<<64-1, 1<<64-1),
 		gptEntryBytes(hfsGUID, "last", 299, 299),
-	), Table{"GPT", []Partition{{"last", "Apple_HFS", 299 * 512, 512}}}},
+	), Table{Scheme: "GPT", Partitions: []Partition{{"last", "Apple_HFS", 299 * 512, 512}}}},
 
 	{"APM", apmDisk(512, 200, threes...), apmTable(512)},
 	{"APM of 2048", apmDisk(2048, 200, threes...), apmTable(2048)},
@@ -167,32 +167,32 @@ var tableTests = []struct {
 	{"APM, partitions that don't fit", apmDisk(512, 200,
 		apm{"Apple_HFS", "past the end", 100, 101}, apm{"Apple_HFS", "empty", 100, 0},
 		apm{"Apple_HFS", "far", 1<<32 - 1, 1<<32 - 1}, apm{"Apple_HFS", "bad \xFF name that fills its field", 199, 1},
-	), Table{"APM", []Partition{{"bad \uFFFD name that fills its field", "Apple_HFS", 199 * 512, 512}}}},
+	), Table{Scheme: "APM", Partitions: []Partition{{"bad \uFFFD name that fills its field", "Apple_HFS", 199 * 512, 512}}}},
 
-	{"MBR", mbrDisk(300, mbr{0, 0x0C, 100, 50}, mbr{0, 0xAF, 10, 20}, mbr{0, 0xA5, 200, 100}), Table{"MBR", []Partition{
+	{"MBR", mbrDisk(300, mbr{0, 0x0C, 100, 50}, mbr{0, 0xAF, 10, 20}, mbr{0, 0xA5, 200, 100}), Table{Scheme: "MBR", Partitions: []Partition{
 		{"", "Apple_HFS", 10 * 512, 20 * 512}, {"", "Windows_FAT_32", 100 * 512, 50 * 512}, {"", "0xA5", 200 * 512, 100 * 512}}}},
 	{"MBR with logical partitions", mbrDisk(300, mbr{0, 0x83, 1, 9}, mbr{0, 0x05, 10, 290},
 		mbr{10, 0x06, 1, 9}, mbr{10, 0x05, 10, 20}, mbr{20, 0x06, 2, 5}, mbr{20, 0x05, 100, 20}, mbr{110, 0x07, 1, 1},
-	), Table{"MBR", []Partition{{"", "Linux", 512, 9 * 512}, {"", "DOS_FAT_16", 11 * 512, 9 * 512},
+	), Table{Scheme: "MBR", Partitions: []Partition{{"", "Linux", 512, 9 * 512}, {"", "DOS_FAT_16", 11 * 512, 9 * 512},
 		{"", "DOS_FAT_16", 22 * 512, 5 * 512}, {"", "Windows_NTFS", 111 * 512, 512}}}},
 	{"MBR, chain that loops", mbrDisk(300, mbr{0, 0x05, 10, 290}, mbr{10, 0x06, 1, 1}, mbr{10, 0x05, 10, 9}, mbr{20, 0x06, 1, 1}, mbr{20, 0x05, 0, 9}),
-		Table{"MBR", []Partition{{"", "DOS_FAT_16", 11 * 512, 512}, {"", "DOS_FAT_16", 21 * 512, 512}}}},
+		Table{Scheme: "MBR", Partitions: []Partition{{"", "DOS_FAT_16", 11 * 512, 512}, {"", "DOS_FAT_16", 21 * 512, 512}}}},
 	{"MBR, chain past the end", mbrDisk(300, mbr{0, 0x0F, 10, 290}, mbr{10, 0x06, 1, 1}, mbr{10, 0x05, 1<<32 - 1, 9}),
-		Table{"MBR", []Partition{{"", "DOS_FAT_16", 11 * 512, 512}}}},
+		Table{Scheme: "MBR", Partitions: []Partition{{"", "DOS_FAT_16", 11 * 512, 512}}}},
 	{"MBR, partitions that don't fit", mbrDisk(300, mbr{0, 0x83, 299, 2}, mbr{0, 0x83, 1<<32 - 1, 1<<32 - 1}, mbr{0, 0x83, 5, 0}, mbr{0, 0, 5, 5}), Table{}},
 	{"MBR, only protective", mbrDisk(300, mbr{0, 0xEE, 1, 299}), Table{}},
 	{"boot sector of a file system", patch(mbrDisk(300, mbr{0, 0x20, 10, 20}), mbrTable, 'm'), Table{}},
 }
 
 func gptTable(sector int64) Table {
-	return Table{"GPT", []Partition{
+	return Table{Scheme: "GPT", Partitions: []Partition{
 		{"disk image", "Apple_HFS", 40 * sector, 60 * sector},
 		{"Zweite \U0001f4be", "04030201-0605-0807-090A-0B0C0D0E0F10", 100 * sector, 100 * sector},
 	}}
 }
 
 func apmTable(block int64) Table {
-	return Table{"APM", []Partition{{"Apple", "Apple_partition_map", block, 63 * block}, {"disk image", "Apple_HFS", 64 * block, 100 * block}}}
+	return Table{Scheme: "APM", Partitions: []Partition{{"Apple", "Apple_partition_map", block, 63 * block}, {"disk image", "Apple_HFS", 64 * block, 100 * block}}}
 }
 
 func TestRead(t *testing.T) {
@@ -202,6 +202,7 @@ func TestRead(t *testing.T) {
 			runtime.ReadMemStats(&before)
 			got, err := Read(bytes.NewReader(tt.disk), int64(len(tt.disk)))
 			runtime.ReadMemStats(&after)
+			got.End = 0 // TestEnd has it
 			if err != nil || !reflect.DeepEqual(got, tt.want) {
 				t.Errorf("%+v, %v, want %+v", got, err, tt.want)
 			}
@@ -209,6 +210,32 @@ func TestRead(t *testing.T) {
 				t.Errorf("%d bytes allocated", n)
 			}
 		})
+	}
+}
+
+// TestEnd has disks of which some was cut off.
+func TestEnd(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		disk []byte
+		cut  int // sectors that are left
+		want int64
+	}{
+		{"GPT", gptDisk(512, 300, twoGPT...), 300, 200},
+		{"GPT, cut", gptDisk(512, 300, twoGPT...), 150, 200},
+		{"GPT, an entry of all sectors", gptDisk(512, 300, gptEntryBytes(hfsGUID, "", 0, 1<<64-1), twoGPT[1]), 300, 100},
+		{"APM", apmDisk(512, 200, threes...), 200, 164},
+		{"APM, cut", apmDisk(512, 200, threes...), 70, 164},
+		{"MBR", mbrDisk(300, mbr{0, 0x0C, 100, 50}), 300, 150},
+		{"MBR, cut", mbrDisk(300, mbr{0, 0x0C, 100, 50}), 10, 150},
+		{"MBR with logical partitions, cut", mbrDisk(300, mbr{0, 0x05, 10, 290}, mbr{10, 0x06, 1, 9}), 5, 300},
+		{"MBR, only protective", mbrDisk(300, mbr{0, 0xEE, 1, 1<<32 - 1}), 300, 0},
+		{"no table", make([]byte, 300*512), 300, 0},
+	} {
+		got, err := Read(bytes.NewReader(tt.disk[:tt.cut*512]), int64(tt.cut)*512)
+		if err != nil || got.End != tt.want*512 {
+			t.Errorf("%s: %d, %v, want %d", tt.name, got.End, err, tt.want*512)
+		}
 	}
 }
 
@@ -245,7 +272,7 @@ func TestSample(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, err := Read(r, r.Size())
-	want := Table{"GPT", []Partition{{"disk image", "Apple_HFS", 40 * 512, 48 * 512}}}
+	want := Table{Scheme: "GPT", Partitions: []Partition{{"disk image", "Apple_HFS", 40 * 512, 48 * 512}}, End: 88 * 512}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v, %v, want %+v", got, err, want)
 	}
