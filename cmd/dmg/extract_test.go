@@ -158,6 +158,27 @@ func TestPartition(t *testing.T) {
 	}
 }
 
+// TestPartitionNames has names that several partitions have, or begin with.
+func TestPartitionNames(t *testing.T) {
+	disk := dmgtest.Text(1, 8*sectorSize)
+	image := dmgtest.File(t, disk, disk.Size(), dmgtest.Options{Partitions: []dmgtest.Partition{
+		{Name: "Data", Sectors: 2}, {Name: "Data 2", First: 2, Sectors: 2}, {Name: "EFI", First: 4, Sectors: 2}, {Name: "EFI", First: 6},
+	}})
+	want := disk.Bytes()[:2*sectorSize]
+	if got := dmgRun(t, "cat", image, "-p", "Data"); got != (result{out: string(want)}) {
+		t.Errorf("%+v", got)
+	}
+	for name, want := range map[string]string{
+		"data": `"data" fits partitions 0 1: give a number`,
+		"EFI":  `"EFI" fits partitions 2 3: give a number`,
+		"EF":   `"EF" fits partitions 2 3: give a number`,
+	} {
+		if got := dmgRun(t, "cat", image, "-p", name); got != (result{status: statusError, errOut: "dmg: " + image + ": " + want + "\n"}) {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+}
+
 // TestExtractRefuses has an output that is there already.
 func TestExtractRefuses(t *testing.T) {
 	const image = images + "good-zlib.dmg"

@@ -161,9 +161,9 @@ type diskRange struct{ off, length int64 }
 
 func (r diskRange) end() int64 { return r.off + r.length }
 
-// partitionRange is the range of the partition that a user named: by its index,
-// by its name, or by a part of it that no other has. Without a name it is the
-// whole disk.
+// partitionRange is the range of the partition that a user named: by its index, or
+// by its name or a part of it that no other has. Without a name it is the whole
+// disk.
 func partitionRange(im *dmg.Image, name string) (diskRange, error) {
 	if name == "" {
 		return diskRange{0, im.Size()}, nil
@@ -175,14 +175,17 @@ func partitionRange(im *dmg.Image, name string) (diskRange, error) {
 		}
 		return diskRange{parts[i].Offset, parts[i].Length}, nil
 	}
-	var found []int // partitions whose names contain the name
+	var exact, found []int // partitions of that name, and those whose names contain it
 	for i, p := range parts {
 		if p.Name == name {
-			return diskRange{p.Offset, p.Length}, nil
+			exact = append(exact, i)
 		}
 		if strings.Contains(strings.ToLower(p.Name), strings.ToLower(name)) {
 			found = append(found, i)
 		}
+	}
+	if len(exact) > 0 {
+		found = exact
 	}
 	switch len(found) {
 	case 0:
