@@ -201,10 +201,11 @@ func TestExtractRefuses(t *testing.T) {
 		want string // of standard error
 	}{
 		{"existing file", []string{image, old}, "dmg: " + old + " exists: -f overwrites it\n"},
-		{"existing folder", []string{image, dir}, "dmg: " + dir + " exists: -f overwrites it\n"},
+		{"existing folder", []string{image, dir}, "dmg: " + dir + " is a directory: give the name of a file\n"},
 		{"missing folder", []string{image, filepath.Join(dir, "none", "x")}, "dmg: create " + filepath.Join(dir, "none", "x") + ": " + syscall.ENOENT.Error() + "\n"},
 		{"folder by force", []string{"-f", image, dir}, "dmg: " + dir + " is a directory: give the name of a file\n"},
-		{"the image itself", []string{"-f", copied, copied}, "dmg: " + copied + " is the image itself: give another name\n"},
+		{"the image itself", []string{copied, copied}, "dmg: " + copied + " belongs to the image: give another name\n"},
+		{"the image itself by force", []string{"-f", copied, copied}, "dmg: " + copied + " belongs to the image: give another name\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got := dmgRun(t, append([]string{"extract"}, tt.args...)...)
@@ -229,6 +230,63 @@ func TestExtractRefuses(t *testing.T) {
 	}
 	if info, err := os.Stat(old); err != nil || info.Mode().Perm()&0o077 != 0o040 && os.PathSeparator == '/' {
 		t.Errorf("by force: mode %v (%v)", info.Mode(), err)
+	}
+}
+
+// TestOutputInImage has outputs that would take the place of an image's files.
+func TestOutputInImage(t *testing.T) {
+	disk := dmgtest.Text(1, 3<<20).Bytes()
+	bundle := dmgtest.SparseBundle(t, disk, dmgtest.BundleOptions{BandSize: 1 << 20})
+	split := filepath.Join(t.TempDir(), "split.dmg")
+	for _, name := range []string{"split.dmg", "split.002.dmgpart", "split.003.dmgpart"} {
+		b, err := os.ReadFile(images + "containers/" + name)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(filepath.Dir(split), name), b, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	links := t.TempDir()
+	link := func(name, to string) string {
+		name = filepath.Join(links, name)
+		if err := os.Symlink(to, name); err != nil {
+			t.Skip(err)
+		}
+		return name
+	}
+	segment := dmgtest.SegmentName(split, 3)
+	for _, tt := range []struct{ image, out string }{
+		{bundle, filepath.Join(bundle, "bands", "1")},
+		{bundle, filepath.Join(bundle, "bands", "ff")}, // a hole
+		{bundle, filepath.Join(bundle, "token")},
+		{bundle + "/", link("band", filepath.Join(bundle, "bands", "1"))},
+		{link("bundle", bundle), filepath.Join(bundle, "bands", "1")},
+		{bundle, filepath.Join(link("bands", filepath.Join(bundle, "bands")), "1")},
+		{split, segment},
+		{split, link("segment", segment)},
+	} {
+		for _, args := range [][]string{{"extract", "-f", tt.image, tt.out}, {"map", "-f", tt.image, "-o", tt.out}, {"index", "-f", tt.image, "-o", tt.out}} {
+			want := result{status: statusError, errOut: "dmg: " + tt.out + " belongs to the image: give another name\n"}
+			if got := dmgRun(t, args...); got != want {
+				t.Errorf("%q: %+v, want %+v", args, got, want)
+			}
+		}
+	}
+	if got := dmgRun(t, "cat", bundle); got.out != string(disk) {
+		t.Errorf("the bundle has changed: %d bytes, %q", len(got.out), got.errOut)
+	}
+	if got := dmgRun(t, "cat", split); got.status != statusOK {
+		t.Errorf("the split image has changed: %q", got.errOut)
+	}
+	// Beside an image is not in it.
+	for _, image := range []string{bundle, split} {
+		out := filepath.Join(filepath.Dir(image), "other.002.dmgpart")
+		for range 2 {
+			if got := dmgRun(t, "extract", "-f", image, out); got != (result{}) {
+				t.Errorf("%s: %+v", out, got)
+			}
+		}
 	}
 }
 

@@ -123,10 +123,10 @@ func TestIndexRefuses(t *testing.T) {
 		errOut string
 	}{
 		{[]string{image}, statusError, "dmg: " + file + " exists: -f overwrites it\n"},
-		{[]string{image, "-o", dir}, statusError, "dmg: " + dir + " exists: -f overwrites it\n"},
+		{[]string{image, "-o", dir}, statusError, "dmg: " + dir + " is a directory: give the name of a file\n"},
 		{[]string{image, "-f", "-o", dir}, statusError, "dmg: " + dir + " is a directory: give the name of a file\n"},
-		{[]string{image, "-o", image}, statusError, "dmg: " + image + " exists: -f overwrites it\n"},
-		{[]string{image, "-f", "-o", image}, statusError, "dmg: " + image + " is the image itself: give another name\n"},
+		{[]string{image, "-o", image}, statusError, "dmg: " + image + " belongs to the image: give another name\n"},
+		{[]string{image, "-f", "-o", image}, statusError, "dmg: " + image + " belongs to the image: give another name\n"},
 		{[]string{image, "-o", filepath.Join(dir, "none", "x")}, statusError, "dmg: create " + filepath.Join(dir, "none", "x") + ": " + syscall.ENOENT.Error() + "\n"},
 		{[]string{""}, statusMisuse, "dmg: the image's name is empty\nTry \"dmg --help\".\n"},
 	} {

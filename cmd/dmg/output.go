@@ -8,6 +8,10 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/go-dmg/dmg/internal/segment"
 )
 
 // An output is a file that is to be written as a whole or not at all: until
@@ -34,10 +38,13 @@ const (
 
 // newOutput checks that the output may be written, and creates nothing yet, so
 // that users hear of a wrong name before they are asked for a password. The
-// input's name is needed lest the output replaces it.
-func newOutput(name, input string, force bool) (*output, error) {
-	if name == "" {
+// image's name is needed lest the output replaces a file of it.
+func newOutput(name, image string, force bool) (*output, error) {
+	switch {
+	case name == "":
 		return nil, misuse("the output's name is empty")
+	case belongs(name, image):
+		return nil, fmt.Errorf("%s belongs to the image: give another name", name)
 	}
 	o := &output{name: name, force: force, mode: 0o666}
 	if _, err := os.Lstat(name); errors.Is(err, fs.ErrNotExist) {
@@ -47,17 +54,14 @@ func newOutput(name, input string, force bool) (*output, error) {
 	}
 	info, err := os.Stat(name)
 	switch {
+	case err == nil && info.IsDir():
+		return nil, fmt.Errorf("%s is a directory: give the name of a file", name)
 	case !force:
 		return nil, existsError(name)
 	case errors.Is(err, fs.ErrNotExist): // a symbolic link to nowhere
 		return o, nil
 	case err != nil:
 		return nil, err
-	case info.IsDir():
-		return nil, fmt.Errorf("%s is a directory: give the name of a file", name)
-	}
-	if in, err := os.Stat(input); err == nil && os.SameFile(in, info) {
-		return nil, fmt.Errorf("%s is the image itself: give another name", name)
 	}
 	switch mode := info.Mode(); {
 	case mode.IsRegular():
@@ -69,6 +73,64 @@ func newOutput(name, input string, force bool) (*output, error) {
 		o.place = stream
 	}
 	return o, err
+}
+
+// belongs reports whether the file of that name is one of the image's. An image
+// that can't be found has none; opening it will tell.
+func belongs(name, image string) bool {
+	in, err := os.Stat(image)
+	if err != nil {
+		return false
+	}
+	if in.IsDir() {
+		return isWithin(name, in)
+	}
+	out, err := os.Stat(name)
+	return err == nil && (os.SameFile(out, in) || isSegment(out, image))
+}
+
+// isWithin reports whether the file is in the folder of a sparse bundle, or would
+// be: a band that isn't there yet stands for zeros.
+func isWithin(name string, bundle fs.FileInfo) bool {
+	dir := filepath.Dir(name)
+	if file, err := filepath.EvalSymlinks(name); err == nil {
+		dir = filepath.Dir(file)
+	}
+	for {
+		here, err := os.Stat(dir)
+		if err != nil || os.SameFile(here, bundle) {
+			return err == nil
+		}
+		dir += "/.." // not by its name, which may be that of a link
+		if up, err := os.Stat(dir); err != nil || os.SameFile(up, here) {
+			return false
+		}
+	}
+}
+
+// isSegment reports whether the file is a further one of an image that is split, as
+// far as names tell.
+func isSegment(file fs.FileInfo, image string) bool {
+	dir, first := filepath.Split(image)
+	entries, err := os.ReadDir(filepath.Clean(dir))
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc(entries, func(e fs.DirEntry) bool {
+		if !namesSegment(e.Name(), first) {
+			return false
+		}
+		info, err := os.Stat(filepath.Join(dir, e.Name()))
+		return err == nil && os.SameFile(info, file)
+	})
+}
+
+// namesSegment reports whether a name is that of a further segment. The first may
+// have been renamed to something without .dmg, all of which the others then have.
+func namesSegment(name, first string) bool {
+	of := segment.FirstName(name)
+	stem := strings.TrimSuffix(of, filepath.Ext(of))
+	return of != name && (stem == first || stem == strings.TrimSuffix(first, filepath.Ext(first)))
 }
 
 // existsError says how to overwrite the file. That it has to be said is the
