@@ -475,6 +475,8 @@ func TestBrokenOutput(t *testing.T) {
 		{"extract", "--keep-going", image, "-"},
 		{"extract", "-p", "2", image, "-"},
 		{"completion", "bash"},
+		{"--help"},
+		{"--version"},
 	} {
 		t.Run(strings.Join(args, " "), func(t *testing.T) {
 			for _, tt := range []struct {
@@ -486,7 +488,7 @@ func TestBrokenOutput(t *testing.T) {
 				{&os.PathError{Op: "write", Path: "/dev/stdout", Err: syscall.ENOSPC}, statusError, "dmg: write /dev/stdout: " + syscall.ENOSPC.Error() + "\n"},
 			} {
 				var errOut bytes.Buffer
-				status := run(context.Background(), args, strings.NewReader(""), &failingWriter{100, tt.err}, &errOut)
+				status := run(context.Background(), args, strings.NewReader(""), &failingWriter{5, tt.err}, &errOut)
 				if status != tt.status || errOut.String() != tt.errOut {
 					t.Errorf("%v: status %d, %q; want %d, %q", tt.err, status, errOut.String(), tt.status, tt.errOut)
 				}

@@ -9,6 +9,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -58,7 +59,8 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		args, std.out = []string{"--help"}, stderr
 	}
 	exited := false // kong printed help or the version, and goes on parsing
-	parser, err := newParser(std, func(int) { exited = true })
+	printed := &keeper{w: std.out}
+	parser, err := newParser(printed, stderr, func(int) { exited = true })
 	if err != nil {
 		return report(std, err)
 	}
@@ -66,6 +68,8 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	switch {
 	case bare:
 		return statusMisuse
+	case printed.err != nil:
+		return report(std, printed.err)
 	case exited:
 		return statusOK
 	case err != nil:
@@ -76,13 +80,27 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	return report(std, command.Run(std))
 }
 
+// A keeper keeps the first error of a writer, for kong, which passes over those at
+// the version, and takes those at help for misuse.
+type keeper struct {
+	w   io.Writer
+	err error
+}
+
+// Write implements io.Writer.
+func (k *keeper) Write(p []byte) (int, error) {
+	n, err := k.w.Write(p)
+	k.err = cmp.Or(k.err, err)
+	return n, err
+}
+
 // newParser makes the parser of the command line. Exit is called where kong
 // would end the process, as after --help; it goes on if exit returns.
-func newParser(std *stdio, exit func(int)) (*kong.Kong, error) {
+func newParser(stdout, stderr io.Writer, exit func(int)) (*kong.Kong, error) {
 	return kong.New(new(cli),
 		kong.Name("dmg"),
 		kong.Description("Read Apple disk images without decoding more than is asked for."),
-		kong.Writers(std.out, std.err),
+		kong.Writers(stdout, stderr),
 		kong.Exit(exit),
 		kong.KindMapper(reflect.String, kong.MapperFunc(verbatim)),
 		kong.ConfigureHelp(kong.HelpOptions{WrapUpperBound: 100}),
