@@ -40,6 +40,10 @@ type copier struct {
 type loss struct {
 	diskRange
 	err error
+
+	// How many bytes at its start were written as they came before the damage was
+	// met, and can't be written over. The others are zeros.
+	early int64
 }
 
 // run copies what is in the range of all, chunks of the disk. The losses are in
@@ -134,7 +138,7 @@ func (c *copier) lose(ctx context.Context, chunk dmg.Chunk, off int64, good []by
 	if !c.keepGoing || !isDamage(err) {
 		return err
 	}
-	lost := loss{diskRange{off, chunk.Offset + chunk.Length - off}, err}
+	lost := loss{diskRange: diskRange{off, chunk.Offset + chunk.Length - off}, err: err}
 	switch {
 	case !errors.Is(err, dmg.ErrChecksum):
 		if err := c.write(good, off); err != nil {
@@ -146,7 +150,9 @@ func (c *copier) lose(ctx context.Context, chunk dmg.Chunk, off int64, good []by
 	case chunk.Offset < off:
 		// The sum is of all the chunk, so any byte of it may be wrong.
 		lost.diskRange = diskRange{chunk.Offset, chunk.Length}
-		if !c.inOrder {
+		if c.inOrder {
+			lost.early = off - chunk.Offset
+		} else {
 			c.advance(chunk.Offset - off)
 			off = chunk.Offset
 		}

@@ -181,16 +181,21 @@ func (c *extractCmd) explain(err error) error {
 	return err
 }
 
-// reportLost lists what zeros were written for. It returns an error if there is
-// any.
+// reportLost lists what is lost, and says what was written for it. It returns an
+// error if there is any.
 func (c *extractCmd) reportLost(std *stdio, lost []loss) error {
 	if len(lost) == 0 {
 		return nil
 	}
-	bytes := int64(0)
+	var bytes, early int64
 	for _, l := range lost {
 		bytes += l.length
+		early += l.early
 		fmt.Fprintf(std.err, "dmg: lost sectors %d-%d: %s\n", l.off/sectorSize, (l.end()-1)/sectorSize, oneLine(l.err))
 	}
-	return fmt.Errorf("%s: %d bytes in %s can't be read and were written as zeros", c.Image, bytes, plural(len(lost), "place"))
+	written := " and were written as zeros"
+	if early > 0 {
+		written = fmt.Sprintf(": %d were written before the damage was met and may be wrong, %d as zeros", early, bytes-early)
+	}
+	return fmt.Errorf("%s: %d bytes in %s can't be read%s", c.Image, bytes, plural(len(lost), "place"), written)
 }

@@ -402,7 +402,8 @@ func TestKeepGoingLargeChunk(t *testing.T) {
 	} {
 		out := filepath.Join(t.TempDir(), "disk.img")
 		got := dmgRun(t, append([]string{"extract", "--keep-going", image, out}, tt.args...)...)
-		if got.status != statusError || !strings.HasPrefix(got.errOut, lost) || strings.Count(got.errOut, "\n") != 2 {
+		said := fmt.Sprintf(": %d bytes in 1 place can't be read and were written as zeros\n", chunk)
+		if got.status != statusError || !strings.HasPrefix(got.errOut, lost) || strings.Count(got.errOut, "\n") != 2 || !strings.HasSuffix(got.errOut, said) {
 			t.Errorf("%v: status %d, %q", tt.args, got.status, got.errOut)
 		}
 		if b, err := os.ReadFile(out); err != nil || !bytes.Equal(b, tt.want) {
@@ -413,9 +414,13 @@ func TestKeepGoingLargeChunk(t *testing.T) {
 			t.Errorf("%v to standard output: status %d, %q", tt.args, got.status, got.errOut)
 		}
 		// What went out before the end of the chunk can't be taken back.
-		intact := len(tt.want) - (size - sectorSize - chunk)
-		if len(got.out) != len(tt.want) || got.out[intact:] != string(tt.want[intact:]) {
+		early := len(tt.want) - (size - sectorSize - copySize)
+		if len(got.out) != len(tt.want) || got.out[early:] != string(tt.want[early:]) {
 			t.Errorf("%v to standard output: %d bytes differ from what is left", tt.args, len(got.out))
+		}
+		said = fmt.Sprintf(": %d were written before the damage was met and may be wrong, %d as zeros\n", copySize, chunk-copySize)
+		if !strings.HasSuffix(got.errOut, said) {
+			t.Errorf("%v to standard output: %q, want %q", tt.args, got.errOut, said)
 		}
 	}
 }
