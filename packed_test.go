@@ -293,7 +293,11 @@ func TestYield(t *testing.T) {
 		}
 		im = open(memory + fetchBuffer + 10<<10)
 		spacing, yielded := spacingOf(im), 0
-		for range 70 {
+		rounds := 50 // doubled so often, a spacing would overflow
+		if method == dmgtest.Zlib {
+			rounds = 5
+		}
+		for range rounds {
 			if _, err := im.ReadAt(p, small/2); err != nil {
 				t.Fatal(err)
 			}
@@ -305,8 +309,8 @@ func TestYield(t *testing.T) {
 				yielded++
 			}
 		}
-		if yielded < 65 || spacingOf(im) != spacing {
-			t.Errorf("%v: checkpoints went %d times of 70; %d apart, were %d", method, yielded, spacingOf(im), spacing)
+		if yielded < rounds*9/10 || spacingOf(im) != spacing {
+			t.Errorf("%v: checkpoints went %d times of %d; %d apart, were %d", method, yielded, rounds, spacingOf(im), spacing)
 		}
 	}
 }
