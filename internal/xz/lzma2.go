@@ -128,6 +128,9 @@ func (z *Reader) beginLZMA(control byte) error {
 	if c.short != nil {
 		c.end = z.in.wr - maxSymbol
 	}
+	if z.in.buf[z.in.rd] != 0 {
+		return z.corrupt(notZero)
+	}
 	c.code = newRangeCode(z.in.buf[z.in.rd:])
 	z.in.rd += rangeCodeLen
 	z.model.length = 0

@@ -8,6 +8,10 @@ import (
 // rangeCodeLen is how many bytes a range code begins with.
 const rangeCodeLen = 5
 
+// notZero is what a CorruptError says of a range code that does not begin as the
+// encoder's carry has it begin: with a zero byte, which XZ Utils insist on too.
+const notZero = "LZMA2 chunk that does not begin with a zero byte"
+
 // topValue is what the range must be for one more bit.
 const topValue = 1 << 24
 
@@ -16,7 +20,7 @@ const topValue = 1 << 24
 // what else reads bits takes them as arguments and returns them.
 type rangeCode struct{ rng, code uint32 }
 
-// newRangeCode begins at p, the first byte of which means nothing.
+// newRangeCode begins at p, the first byte of which is zero.
 func newRangeCode(p []byte) rangeCode {
 	return rangeCode{1<<32 - 1, binary.BigEndian.Uint32(p[1:])}
 }
