@@ -38,7 +38,8 @@ func xzMemory(src countingSource, c *Chunk) (int64, error) {
 	return memory, nil
 }
 
-// xzReader is an xz.Reader that need not go to its stream's end.
+// xzReader is an xz.Reader that goes on where one stream follows another, and need
+// not go to the end of the last one it needs.
 type xzReader struct {
 	*xz.Reader
 	in xzInput
@@ -51,12 +52,26 @@ func (x *xzReader) Reset(r io.Reader) {
 	x.Reader.Reset(&x.in)
 }
 
+// Decode is that of xz.Reader, but for the ends of streams.
+func (x *xzReader) Decode(max int) ([]byte, error) {
+	for {
+		b, err := x.Reader.Decode(max)
+		if err != io.EOF {
+			return b, err
+		}
+		if err := x.Next(); err != nil {
+			return nil, err
+		}
+	}
+}
+
 // finish reads on to the stream's end, where the block's check, the index and the
-// footer are compared. Like zlib's it gives up if that takes long.
+// footer are compared. Like zlib's it gives up if that takes long. What stands
+// behind that stream is no matter.
 func (x *xzReader) finish() error {
 	x.in.limited, x.in.left = true, maxExcess
 	for excess := 0; excess <= maxExcess; {
-		b, err := x.Decode(maxDecode)
+		b, err := x.Reader.Decode(maxDecode)
 		switch {
 		case err == io.EOF, err == errExcess, err == xz.ErrWindow:
 			return nil

@@ -237,6 +237,53 @@ func TestLZMAEnd(t *testing.T) {
 	}
 }
 
+// A chunk of several streams is read as one, like bzip2's, padding between them
+// or not. What is wrong with a stream is noticed before the next begins, and what
+// follows the last that is needed is not looked at.
+func TestLZMAStreams(t *testing.T) {
+	disk := dmgtest.Mixed(6, 96<<10).Bytes()
+	a := xzStream(t, disk[:40_000], xz.WriterConfig{DictCap: 64 << 10, CheckSum: xz.CRC32})
+	b := xzStream(t, disk[40_000:], xz.WriterConfig{DictCap: 4 << 10, NoCheckSum: true})
+	none := xzStream(t, nil, xz.WriterConfig{DictCap: 4 << 10})
+	bent := bytes.Clone(a)
+	bent[len(a)-5] ^= 1 // the footer's flags
+	padding := func(n int) []byte { return make([]byte, n) }
+	for _, tt := range []struct {
+		name  string
+		parts [][]byte
+		err   error // of a read of all
+	}{
+		{"two", [][]byte{a, b}, nil},
+		{"padding", [][]byte{a, padding(8), b}, nil},
+		{"streams of nothing", [][]byte{none, a, none, padding(4), none, b}, nil},
+		{"garbage behind", [][]byte{a, b, padding(4), []byte("garbage")}, nil},
+		{"half a stream behind", [][]byte{a, b, a[:1000]}, nil},
+		{"a damaged stream behind", [][]byte{a, b, bent}, nil},
+		{"three bytes of padding", [][]byte{a, padding(3), b}, ErrFormat},
+		{"garbage between", [][]byte{a, []byte("garbage!"), b}, ErrFormat},
+		{"one", [][]byte{a}, ErrFormat},
+		{"a damaged stream before", [][]byte{bent, b}, ErrFormat},
+		{"half a stream", [][]byte{a, b[:len(b)/2]}, ErrFormat},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			ti := chunkImage(t, disk, bytes.Join(tt.parts, nil))
+			if tt.err == nil {
+				ti.wayThrough(t, ti.open(t, 0, nil), 10_000)
+			}
+			im := ti.open(t, 0, nil)
+			p := make([]byte, len(disk))
+			n, err := im.ReadAt(p, 0)
+			if !errors.Is(err, tt.err) && err != io.EOF || !bytes.Equal(p[:n], disk[:n]) || n < 39_936 {
+				t.Errorf("ReadAt: %d bytes, %v; want %v", n, err, tt.err)
+			}
+			var w bytes.Buffer
+			if _, err := ti.open(t, 0, nil).WriteTo(&w); !errors.Is(err, tt.err) || tt.err == nil && !bytes.Equal(w.Bytes(), disk) {
+				t.Errorf("WriteTo: %d bytes, %v; want %v", w.Len(), err, tt.err)
+			}
+		})
+	}
+}
+
 // errNone stands for no error.
 var errNone = errors.New("none")
 

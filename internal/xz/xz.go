@@ -4,7 +4,8 @@
 // The container is described in The .xz File Format, version 1.2.1; LZMA and
 // LZMA2 have no specification but their encoders, and are as the LZMA SDK's
 // documents and XZ Utils have them. Other filters (delta, branch converters),
-// which no maker of disk images uses, are refused by name.
+// which no maker of disk images uses, are refused by name. A file of several
+// streams is read stream by stream.
 //
 // # Memory
 //
@@ -17,6 +18,7 @@ package xz
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash"
@@ -37,7 +39,7 @@ var ErrCheck = errors.New("xz: wrong checksum")
 
 // A CorruptError reports a stream that no encoder writes.
 type CorruptError struct {
-	Offset int64 // in the stream, bytes: where it was noticed
+	Offset int64 // in the input, bytes: where it was noticed
 	Msg    string
 }
 
@@ -94,7 +96,7 @@ func NewReader(memory int64) *Reader {
 // forgotten, the slice that Decode returned last included.
 //
 // The Reader fetches up to 64 KiB beyond what it decodes; it does not give bytes
-// after the stream's end back to r, nor does it look at them.
+// after the stream's end back to r, nor does it look at them before Next does.
 func (z *Reader) Reset(r io.Reader) {
 	z.in.reset(r)
 	z.rd, z.wr = 0, 0
@@ -126,6 +128,31 @@ func (z *Reader) Decode(max int) ([]byte, error) {
 	p := z.buf[z.rd : z.rd+n : z.rd+n]
 	z.rd += n
 	return p, nil
+}
+
+// Next goes on to the stream behind the one whose end Decode told of with io.EOF,
+// and behind the padding between them, which is of zeros in fours (section 2.2).
+// It returns io.EOF if no further stream begins there, whatever does, or the
+// source's own error. Before that end it does nothing, and returns what has kept
+// Decode from it.
+func (z *Reader) Next() error {
+	if z.err != io.EOF {
+		return z.err
+	}
+	in := &z.in
+	for in.fill(4) == nil && binary.LittleEndian.Uint32(in.buf[in.rd:]) == 0 {
+		in.rd += 4
+	}
+	switch err := in.fill(len(headerMagic)); {
+	case err == io.ErrUnexpectedEOF:
+		return io.EOF
+	case err != nil:
+		return err
+	case string(in.buf[in.rd:][:len(headerMagic)]) != headerMagic:
+		return io.EOF
+	}
+	z.next, z.err, z.blocks = partStream, nil, tally{}
+	return nil
 }
 
 // produce decodes until n bytes are ready to be returned or an error follows.

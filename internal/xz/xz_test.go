@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os/exec"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -336,6 +337,102 @@ func agree(t *testing.T, raw []byte, want string, good bool) {
 	}
 }
 
+// decodeStreams decodes the streams that are left, max bytes a call.
+func decodeStreams(z *Reader, max int) (out []byte, err error) {
+	for err == nil {
+		var p []byte
+		p, err = decodeAll(z, max)
+		if out = append(out, p...); err == nil {
+			err = z.Next()
+		}
+	}
+	return out, err
+}
+
+// TestNext reads streams that follow one another, and what else follows a stream.
+// XZ Utils take no garbage behind one.
+func TestNext(t *testing.T) {
+	abc := lzma2("\x01\x00\x02abc")
+	zeros := lzma2("\xE0\x00\x01\x00\x06\x5D\x00\x00\x00\x00\x00\x00\x00")
+	far := lzma2("\xE0\x00\x01\x00\x05\x5D\x00\xFF\xFF\xFF\xFF\x00")
+	noReset := lzma2("\x02\x00\x02abc")
+	empty := new(container).end()
+	bent := bytes.Clone(abc)
+	bent[len(bent)-6] ^= 1 // the size of the index, in the footer
+	long := mixed(8, 100_000)
+	big := encode(t, long, xz.WriterConfig{DictCap: 4 << 10, CheckSum: xz.SHA256, BlockSize: 30_000})
+	big2 := encode(t, long, xz.WriterConfig{DictCap: 4 << 10, CheckSum: xz.CRC32})
+	padding := func(n int) []byte { return make([]byte, n) }
+	for _, tt := range []struct {
+		name  string
+		parts [][]byte
+		want  string
+		err   error // nil: corrupt
+		bad   bool  // as XZ Utils see it
+	}{
+		{"one", [][]byte{abc}, "abc", io.EOF, false},
+		{"two", [][]byte{abc, zeros}, "abc\x00\x00", io.EOF, false},
+		{"padding", [][]byte{abc, padding(4), abc, padding(12), zeros, padding(8)}, "abcabc\x00\x00", io.EOF, false},
+		{"long padding", [][]byte{abc, padding(400_004), abc}, "abcabc", io.EOF, false},
+		{"streams of nothing", [][]byte{empty, empty, padding(4), empty, abc, empty}, "abc", io.EOF, false},
+		{"other checks", [][]byte{big, padding(4), big2, abc, big}, string(long) + string(long) + "abc" + string(long), io.EOF, false},
+		{"three bytes of padding", [][]byte{abc, padding(3), abc}, "abc", io.EOF, true},
+		{"five bytes of padding", [][]byte{abc, padding(5), abc}, "abc", io.EOF, true},
+		{"padding that is cut off", [][]byte{abc, padding(7)}, "abc", io.EOF, true},
+		{"garbage", [][]byte{abc, []byte("garbage")}, "abc", io.EOF, true},
+		{"garbage behind padding", [][]byte{abc, padding(8), []byte("garbage"), abc}, "abc", io.EOF, true},
+		{"a stream that is cut off", [][]byte{abc, padding(4), abc[:11]}, "abc", io.ErrUnexpectedEOF, true},
+		{"less than a stream's magic", [][]byte{abc, abc[:5]}, "abc", io.EOF, true},
+		{"another format's magic", [][]byte{abc, []byte("BZh91AY&SY")}, "abc", io.EOF, true},
+		{"a stream that is damaged", [][]byte{abc, bent, abc}, "abcabc", nil, true},
+		{"a header that is damaged", [][]byte{abc, abc[:6], []byte("\x00\x01garbage")}, "abc", nil, true},
+		{"a match from the stream before", [][]byte{abc, far}, "abc", nil, true},
+		{"a dictionary from the stream before", [][]byte{abc, noReset}, "abc", nil, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			raw := bytes.Join(tt.parts, nil)
+			z := newReader(4 << 10)
+			for i, max := range []int{0, 1, 4096} {
+				var r io.Reader = bytes.NewReader(raw)
+				if i == 1 {
+					r = iotest.HalfReader(r)
+				}
+				z.Reset(r)
+				got, err := decodeStreams(z, max)
+				var corrupt *CorruptError
+				if tt.err != nil && err != tt.err || tt.err == nil && !errors.As(err, &corrupt) {
+					t.Errorf("max %d: %v; want %v", max, err, tt.err)
+				}
+				if string(got) != tt.want {
+					t.Errorf("max %d: %d bytes; want %d", max, len(got), len(tt.want))
+				}
+				if again := z.Next(); again != err {
+					t.Errorf("max %d: after %v: %v", max, err, again)
+				}
+			}
+			agree(t, raw, tt.want, !tt.bad)
+		})
+	}
+
+	// A source's error in the padding is no end.
+	broken := errors.New("broken")
+	z := newReader(4 << 10)
+	for n := range 8 {
+		z.Reset(io.MultiReader(bytes.NewReader(abc), bytes.NewReader(make([]byte, n)), iotest.ErrReader(broken)))
+		if got, err := decodeStreams(z, 0); err != broken || string(got) != "abc" {
+			t.Errorf("an error behind %d bytes of padding: %q, %v", n, got, err)
+		}
+	}
+	// Nor can it be skipped to from within a stream.
+	z.Reset(bytes.NewReader(abc))
+	if p, err := z.Decode(1); err != nil || string(p) != "a" || z.Next() != nil {
+		t.Errorf("%q, %v", p, err)
+	}
+	if got, err := decodeStreams(z, 0); err != io.EOF || string(got) != "bc" {
+		t.Errorf("Next within a stream: %q, %v", got, err)
+	}
+}
+
 // TestContainer reads what is around the blocks, bent and with right checksums.
 func TestContainer(t *testing.T) {
 	abc := []byte("\x01\x00\x02abc\x00")
@@ -465,44 +562,67 @@ func FuzzXZ(f *testing.F) {
 		f.Add(encode(f, p, xz.WriterConfig{DictCap: 4 << 10, CheckSum: []byte{xz.CRC32, xz.CRC64, xz.SHA256}[i], BlockSize: 3000}), uint16(i*100))
 		f.Add(encode(f, p, xz.WriterConfig{DictCap: 4 << 10, NoCheckSum: true}), uint16(i*100))
 	}
-	f.Add(lzma2("\x01\x00\x02abc", "\xE0\x00\x01\x00\x05\x5D\x00\x00\x00\x00\x00\x00"), uint16(1))
-	const window = 64 << 10
-	z := newReader(window)
+	abc := lzma2("\x01\x00\x02abc", "\xE0\x00\x01\x00\x05\x5D\x00\x00\x00\x00\x00\x00")
+	f.Add(abc, uint16(1))
+	f.Add(slices.Concat(abc, make([]byte, 8), abc, abc), uint16(5))
+	z := newReader(fuzzWindow)
 	f.Fuzz(func(t *testing.T, raw []byte, max uint16) {
 		seal(raw)
 		z.Reset(bytes.NewReader(raw))
-		var got []byte
-		var err error
-		for len(got) < 1<<20 && err == nil {
-			var p []byte
-			p, err = z.Decode(int(max))
-			got = append(got, p...)
-		}
-		if err == io.EOF {
-			raw = raw[:z.in.offset()] // the other takes what is behind for bad padding
-		}
-		o, oerr := other.NewReader(bytes.NewReader(raw), window)
-		var want []byte
-		if oerr == nil {
-			o.Multistream(false)
-			want = make([]byte, len(got)+1)
-			var n int
-			n, oerr = io.ReadFull(o, want)
-			want = want[:n]
-		}
-		if !bytes.HasPrefix(want, got) && !bytes.HasPrefix(got, want) {
-			t.Fatal("the bytes differ")
-		}
-		if err == io.EOF && oerr != io.EOF && oerr != io.ErrUnexpectedEOF && oerr != other.ErrMemlimit && oerr != other.ErrUnsupportedCheck {
-			t.Fatalf("accepted, where the other says: %v", oerr)
-		}
-		// The other skips the byte that a range code begins with, whatever it is.
-		if saysNotZero(err) {
-			return
-		}
-		// Where the input ends, the other takes it to the last byte.
-		if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF && oerr == nil && len(want) > len(got) && !errors.Is(err, ErrFilter) && err != ErrWindow {
-			t.Fatalf("%v, where the other goes on", err)
+		for range 10 { // streams
+			from := z.in.offset()
+			got, err := decodeSome(z, int(max), 1<<20)
+			if err != io.EOF {
+				compare(t, raw[from:], got, err)
+				return
+			}
+			// The other takes what is behind for bad padding.
+			compare(t, raw[from:z.in.offset()], got, err)
+			if z.Next() != nil {
+				return
+			}
 		}
 	})
+}
+
+// fuzzWindow is the window of the decoders that are compared.
+const fuzzWindow = 64 << 10
+
+// decodeSome decodes until there are at least enough bytes, or an error.
+func decodeSome(z *Reader, max, enough int) (got []byte, err error) {
+	for len(got) < enough && err == nil {
+		var p []byte
+		p, err = z.Decode(max)
+		got = append(got, p...)
+	}
+	return got, err
+}
+
+// compare has another decoder read a stream of which a Reader gave these bytes and
+// then the error, nil if it was not asked further.
+func compare(t *testing.T, raw, got []byte, err error) {
+	t.Helper()
+	o, oerr := other.NewReader(bytes.NewReader(raw), fuzzWindow)
+	var want []byte
+	if oerr == nil {
+		o.Multistream(false)
+		want = make([]byte, len(got)+1)
+		var n int
+		n, oerr = io.ReadFull(o, want)
+		want = want[:n]
+	}
+	if !bytes.HasPrefix(want, got) && !bytes.HasPrefix(got, want) {
+		t.Fatal("the bytes differ")
+	}
+	if err == io.EOF && oerr != io.EOF && oerr != io.ErrUnexpectedEOF && oerr != other.ErrMemlimit && oerr != other.ErrUnsupportedCheck {
+		t.Fatalf("accepted, where the other says: %v", oerr)
+	}
+	// The other skips the byte that a range code begins with, whatever it is.
+	if saysNotZero(err) {
+		return
+	}
+	// Where the input ends, the other takes it to the last byte.
+	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF && oerr == nil && len(want) > len(got) && !errors.Is(err, ErrFilter) && err != ErrWindow {
+		t.Fatalf("%v, where the other goes on", err)
+	}
 }
