@@ -263,6 +263,8 @@ func TestOutputInImage(t *testing.T) {
 		{bundle + "/", link("band", filepath.Join(bundle, "bands", "1"))},
 		{link("bundle", bundle), filepath.Join(bundle, "bands", "1")},
 		{bundle, filepath.Join(link("bands", filepath.Join(bundle, "bands")), "1")},
+		{bundle, link("inside", filepath.Join(bundle, "bands")) + "/../new"},
+		{bundle, link("inside2", filepath.Join(bundle, "bands")) + "/../token"},
 		{split, segment},
 		{split, link("segment", segment)},
 	} {

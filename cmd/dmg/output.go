@@ -92,7 +92,10 @@ func belongs(name, image string) bool {
 // isWithin reports whether the file is in the folder of a sparse bundle, or would
 // be: a band that isn't there yet stands for zeros.
 func isWithin(name string, bundle fs.FileInfo) bool {
-	dir := filepath.Dir(name)
+	dir, _ := filepath.Split(name) // Dir would take a/.. for nothing, where a may be a link
+	if dir == "" {
+		dir = "."
+	}
 	if file, err := filepath.EvalSymlinks(name); err == nil {
 		dir = filepath.Dir(file)
 	}
