@@ -292,6 +292,35 @@ func TestOutputInImage(t *testing.T) {
 	}
 }
 
+// TestAppendToImage has an image's own file as standard output.
+func TestAppendToImage(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"split.dmg", "split.002.dmgpart", "split.003.dmgpart"} {
+		b, err := os.ReadFile(images + "containers/" + name)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, name), b, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	image := filepath.Join(dir, "split.dmg")
+	for name, want := range map[string]int{"split.dmg": statusError, "split.003.dmgpart": statusError, "other": statusOK} {
+		for _, args := range [][]string{{"cat", image}, {"extract", image, "-"}, {"map", image, "-o", "-"}, {"info", image}} {
+			f, err := os.OpenFile(filepath.Join(dir, name), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var errOut bytes.Buffer
+			status := run(context.Background(), args, strings.NewReader(""), f, &errOut)
+			f.Close()
+			if said := errOut.String() == "dmg: "+image+": standard output is a file of the image\n"; status != want || said != (want == statusError) {
+				t.Errorf("%v >> %s: status %d, %q", args, name, status, errOut.String())
+			}
+		}
+	}
+}
+
 // TestNamesOfBytes has files whose names are no text in UTF-8.
 func TestNamesOfBytes(t *testing.T) {
 	dir := t.TempDir()

@@ -35,6 +35,9 @@ func (f *passwordFlags) openWith(std *stdio, image string, open opener) (*dmg.Im
 	if image == "" {
 		return nil, misuse("the image's name is empty")
 	}
+	if goesIntoImage(std, image) {
+		return nil, fmt.Errorf("%s: standard output is a file of the image", image)
+	}
 	opts := &dmg.Options{MemoryLimit: int64(f.MemoryLimit)}
 	im, err := f.openWithPassword(std, image, opts, open)
 	if err == nil {

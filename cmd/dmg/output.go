@@ -89,6 +89,21 @@ func belongs(name, image string) bool {
 	return err == nil && (os.SameFile(out, in) || isSegment(out, image))
 }
 
+// goesIntoImage reports whether standard output is a file of the image, as where a
+// shell was told to append to it.
+func goesIntoImage(std *stdio, image string) bool {
+	f, ok := std.out.(*os.File)
+	if !ok {
+		return false
+	}
+	out, err := f.Stat()
+	if err != nil || !out.Mode().IsRegular() {
+		return false
+	}
+	in, err := os.Stat(image)
+	return err == nil && (os.SameFile(out, in) || isSegment(out, image))
+}
+
 // isWithin reports whether the file is in the folder of a sparse bundle, or would
 // be: a band that isn't there yet stands for zeros.
 func isWithin(name string, bundle fs.FileInfo) bool {
