@@ -319,6 +319,11 @@ func (z *bzip2Codec) findSpan() bool {
 
 // endBlock checks the block's CRC and keeps its cursors, after its last byte.
 func (z *bzip2Codec) endBlock() error {
+	if !z.whole && (len(z.cursors) > z.kept || !z.known(z.d.pos)) {
+		if err := z.sumAll(); err != nil { // lest more is made of it
+			return err
+		}
+	}
 	if z.whole && z.sum != z.crc {
 		return fmt.Errorf("%w: bzip2 block at bit %d: CRC is %08x, stored is %08x", ErrChecksum, z.point.In, z.sum, z.crc)
 	}
@@ -329,6 +334,34 @@ func (z *bzip2Codec) endBlock() error {
 		z.kept = n
 	}
 	return nil
+}
+
+// known reports whether there is a checkpoint at byte off of the chunk, or it is at
+// its end.
+func (z *bzip2Codec) known(off int64) bool {
+	z.e.mu.Lock()
+	defer z.e.mu.Unlock()
+	return off >= z.d.length || z.e.mu.points.has(z.d.chunk, off)
+}
+
+// sumAll makes z.sum the CRC of the whole block.
+func (z *bzip2Codec) sumAll() error {
+	if !z.unwound {
+		z.block.Unwind(z.text)
+		z.unwound, z.spanned = true, false
+	}
+	z.sum = 0
+	for at := z.text.Start(); ; {
+		n, err := z.text.Read(&at, z.buf[:])
+		z.sum = bzip2.UpdateCRC(z.sum, z.buf[:n])
+		if err == io.EOF {
+			z.whole = true
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
 }
 
 func (z *bzip2Codec) reach(d *decoder, off int64) int64 {

@@ -268,6 +268,9 @@ const maxSpacing = 1 << 62
 // Reads may leave others as close as before, when there is room again.
 func (s *checkpoints) giveUpSome() {
 	spacing, size := s.spacing, s.size
+	if s.dead {
+		s.compact()
+	}
 	for s.size == size {
 		s.thin()
 	}

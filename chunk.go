@@ -88,7 +88,14 @@ func (c *Chunk) end() int64 { return c.Offset + c.Length }
 // No encoder makes more of a chunk than a little above its length. But a chunk may
 // claim megabytes of blocks of nothing, and a million others the same.
 func (c *Chunk) streamLen() int64 {
-	return min(c.DataLength, 2*min(c.Length, math.MaxInt64/4)+16<<10)
+	more := int64(16 << 10)
+	switch c.Method { // a chunk may end in a block, all of which is needed
+	case Bzip2:
+		more += 1 << 20
+	case LZFSE:
+		more += 128 << 10
+	}
+	return min(c.DataLength, 2*min(c.Length, math.MaxInt64/4)+more)
 }
 
 // streamEnd returns where in the image they end.

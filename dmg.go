@@ -364,7 +364,9 @@ func (im *Image) findPartitions() error {
 	byPlace := make(map[extent]*partition.Partition)
 	for i := range found.Partitions {
 		p := &found.Partitions[i]
-		byPlace[extent{uint64(p.Offset), uint64(p.Length)}] = p
+		if at := (extent{uint64(p.Offset), uint64(p.Length)}); byPlace[at] == nil || byPlace[at].Name == "" {
+			byPlace[at] = p
+		}
 	}
 	for i := range im.partitions {
 		q := &im.partitions[i]

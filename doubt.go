@@ -58,17 +58,26 @@ func (e *engine) distrust(d *decoder, all bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	again := e.mu.doubts.again(at)
+	if p := e.mu.points.before(chunk, at.pos); ok && p.group == 0 && p.off == at.pos && p.off > 0 && p.sum != at.sum {
+		again = false // it may be the checkpoint that is wrong, and as the one before it was
+	}
 	if !again || all {
 		e.mu.cache.forget(chunk, e.chunks[chunk].Length)
 	}
-	if again || !ok { // a block of bzip2 has a checksum of its own
+	if again {
 		return
 	}
-	e.mu.points.forget(chunk)
+	if d.method != Bzip2 { // whose blocks have been checked before more is made of them
+		e.mu.points.forget(chunk)
+	}
 	d.disown()
+	c := &e.chunks[chunk]
 	for _, other := range e.mu.parked {
 		if other.chunk == chunk {
 			other.disown()
+		}
+		if other.fetch.overlaps(c.DataOffset, c.streamEnd()) {
+			other.fetch.forget()
 		}
 	}
 }

@@ -1296,9 +1296,19 @@ func TestRoundUp(t *testing.T) {
 	}
 }
 
-// imageOf opens an image of one table with chunks that follow each other on the
-// disk.
+// imageOf opens the image that fileOf makes.
 func imageOf(t testing.TB, o Options, data []byte, chunks ...dmgtest.Chunk) *Image {
+	t.Helper()
+	b := fileOf(t, data, chunks...)
+	im, err := NewImage(bytes.NewReader(b), int64(len(b)), &o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return im
+}
+
+// fileOf is an image of one table with chunks that follow each other on the disk.
+func fileOf(t testing.TB, data []byte, chunks ...dmgtest.Chunk) []byte {
 	t.Helper()
 	sectors := uint64(0)
 	for i := range chunks {
@@ -1314,12 +1324,7 @@ func imageOf(t testing.TB, o Options, data []byte, chunks ...dmgtest.Chunk) *Ima
 	if err := l.Seal(); err != nil {
 		t.Fatal(err)
 	}
-	b := l.Bytes()
-	im, err := NewImage(bytes.NewReader(b), int64(len(b)), &o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return im
+	return l.Bytes()
 }
 
 // TestSharedNothing has every sector a chunk of its own, and all of them the same
@@ -1341,85 +1346,6 @@ func TestSharedNothing(t *testing.T) {
 	}
 	if got := im.Stats().SourceBytes; got > n*32<<10 {
 		t.Errorf("%d bytes of the source were read", got)
-	}
-}
-
-// flipped is a source that gives a wrong byte as long as it is to.
-type flipped struct {
-	io.ReaderAt
-	at int64
-	on atomic.Bool
-}
-
-func (f *flipped) ReadAt(p []byte, off int64) (int, error) {
-	n, err := f.ReaderAt.ReadAt(p, off)
-	if f.on.Load() && off <= f.at && f.at < off+int64(n) {
-		p[f.at-off] ^= 0x55
-	}
-	return n, err
-}
-
-// TestWrongOnce has the source give a wrong byte once, without an error. When the
-// damage has shown, nothing that was made of it is used any more.
-func TestWrongOnce(t *testing.T) {
-	for _, w := range []workload{{codecs: allCodecs[1:2], size: 2 << 20}, {codecs: allCodecs[2:3], size: 2 << 20}, {codecs: allCodecs[3:4], size: 2 << 20}} {
-		ti := w.image(t)
-		c := ti.open(t, 0, nil).chunks[0]
-		shown := make(map[error]int)
-		for at := c.DataOffset + 5000; at < c.DataOffset+c.DataLength/2 && len(shown) < 3; at += 3 * 1009 {
-			f := &flipped{ReaderAt: bytes.NewReader(ti.file), at: at}
-			im := ti.open(t, 0, func(io.ReaderAt) io.ReaderAt { return f })
-			f.on.Store(true)
-			_, err := im.ReadAt(make([]byte, im.Size()), 0)
-			f.on.Store(false)
-			class := ErrFormat
-			switch {
-			case errors.Is(err, ErrChecksum):
-				class = ErrChecksum
-			case !errors.Is(err, ErrFormat):
-				continue // decoded to other bytes, and has no checksum
-			}
-			if shown[class]++; shown[class] > 4 {
-				continue
-			}
-			for off := int64(0); off < im.Size(); off += 4096 {
-				ti.mustRead(t, im, off, 4096)
-			}
-			ti.mustRead(t, im, 0, len(ti.disk))
-		}
-		if len(shown) == 0 {
-			t.Errorf("%v: no damage has shown", w)
-		}
-	}
-}
-
-// TestDamageIsKept has a chunk that is damaged for good decoded from its start once
-// more when that has shown, and from then on from its last checkpoint.
-func TestDamageIsKept(t *testing.T) {
-	ti := workload{codecs: allCodecs[1:2], size: 4 << 20}.image(t)
-	c := ti.open(t, 0, nil).chunks[0]
-	f := &flipped{ReaderAt: bytes.NewReader(ti.file), at: c.DataOffset + c.DataLength*3/4}
-	f.on.Store(true)
-	im := ti.open(t, 0, func(io.ReaderAt) io.ReaderAt { return f })
-	whole := make([]byte, im.Size())
-	good := 0
-	for range 2 {
-		n, err := im.ReadAt(whole, 0)
-		if err == nil {
-			t.Fatal("the damage doesn't show")
-		}
-		good = max(good, n)
-	}
-	im.mu.Lock()
-	im.mu.cache.forget(0, c.Length)
-	im.mu.Unlock()
-	for range 5 {
-		before := im.Stats().BytesDecoded
-		im.ReadAt(whole[:4096], int64(good))
-		ti.mustRead(t, im, 1<<20, 4096)
-		if n := im.Stats().BytesDecoded - before; n > 3*usualSpacing {
-			t.Errorf("reads at the damage and before it decoded %d bytes", n)
-		}
 	}
 }
 

@@ -147,6 +147,8 @@ func (o *oneByOne) WriteAt(p []byte, off int64) (int, error) {
 // passed over. BuildIndex stops when ctx is done, at the first error of the source,
 // or with ErrMemoryLimit at a chunk whose decoder can't be had.
 func (im *Image) BuildIndex(ctx context.Context, progress func(done, total int64)) error {
+	var mu sync.Mutex
+	damaged := make(map[int64]bool) // by offset
 	p := pipeline{
 		e:        &im.engine,
 		progress: progress,
@@ -157,9 +159,25 @@ func (im *Image) BuildIndex(ctx context.Context, progress func(done, total int64
 			if errors.Is(err, ErrMemoryLimit) {
 				return err
 			}
+			mu.Lock()
+			defer mu.Unlock()
+			if err.Chunk.Method == Zlib { // a block of bzip2 is kept
+				damaged[err.Chunk.Offset] = true
+			}
 			return nil
 		},
 	}
-	_, err := p.run(ctx)
+	if _, err := p.run(ctx); err != nil || len(damaged) == 0 {
+		return err
+	}
+	// What was made of these was given up, in case it was the source that was wrong.
+	once := pipeline{
+		e:     p.e,
+		data:  p.data,
+		zeros: p.zeros,
+		skip:  func(c *Chunk) bool { return !damaged[c.Offset] },
+		lost:  func(int, *ChunkError) error { return nil },
+	}
+	_, err := once.run(ctx)
 	return err
 }

@@ -218,6 +218,9 @@ func (l *lane) deliver() {
 	ends := true
 	defer func() {
 		if ends {
+			if v := recover(); v != nil {
+				panic(v) // ends the process: at once, and before run returns
+			}
 			l.run.cancel(errReceiver)
 			for b := range l.batches { // else the worker might wait for room
 				if b.b != nil {

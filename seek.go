@@ -163,6 +163,7 @@ type turn struct {
 	pos     int64 // decoded, and cached if there was room, up to here
 	end     int64 // where it will stop
 	more    int64 // bytes that the reader wants beyond the chunk's end
+	doubt   int   // the number of the next one when the turn began
 	waiting int   // readers that wait
 	moved   sync.Cond
 }
@@ -205,10 +206,14 @@ func (e *engine) turn(t *turn, i int, p []byte, off int64) (n int, err error) {
 		}
 		e.mu.Lock()
 		if t.page != nil {
-			e.mu.cache.close(t.page, t.page.hi)
+			e.closePage(t, t.page.hi)
 		}
 		e.endTurn(t)
 		if d != nil {
+			if e.mu.doubts.since(t.chunk, t.doubt) {
+				d.disown() // what it began with may have been wrong
+				d.fetch.forget()
+			}
 			e.park(d, err)
 		}
 		e.mu.Unlock()
@@ -255,6 +260,7 @@ func (e *engine) beginTurn(i int, off, end int64) *turn {
 		t.moved.L = &e.mu
 	}
 	t.chunk, t.d, t.page, t.pos, t.end = i, nil, nil, off, end
+	t.doubt = e.mu.doubts.next
 	e.mu.turns = append(e.mu.turns, t)
 	return t
 }
@@ -303,6 +309,9 @@ func (e *engine) acquire(i int, off int64, t *turn) error {
 	if near.index >= 0 && near.reach >= from {
 		d := e.unpark(near.index)
 		t.d = d
+		if z, ok := d.codec.(*zlibCodec); ok {
+			z.doubt = t.doubt // it would have been disowned
+		}
 		if d.pos == off {
 			// A reader that goes on where it stopped will want the page's rest.
 			t.end = min(d.length, roundUp(t.end, pageSize))
@@ -372,8 +381,7 @@ func (e *engine) turnPage(t *turn, more int64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if pg := t.page; pg != nil {
-		e.mu.cache.close(pg, int(t.d.pos-pg.key.n*pageSize))
-		t.page = nil
+		e.closePage(t, int(t.d.pos-pg.key.n*pageSize))
 	}
 	if t.pos = t.d.pos; t.waiting > 0 {
 		t.moved.Broadcast()
@@ -381,6 +389,22 @@ func (e *engine) turnPage(t *turn, more int64) {
 	if more > 0 && more <= e.mu.account.limit/4 {
 		t.page = e.mu.cache.open(t.d.chunk, t.d.pos)
 	}
+}
+
+// closePage ends the turn's page, filled up to hi. If there have been doubts about the
+// chunk since the turn began, what it has added is not kept, nor what the page had if
+// that was given up meanwhile.
+func (e *engine) closePage(t *turn, hi int) {
+	pg := t.page
+	t.page = nil
+	switch {
+	case !e.mu.doubts.since(t.chunk, t.doubt):
+	case pg.cached:
+		hi = pg.hi
+	default:
+		hi = pg.lo
+	}
+	e.mu.cache.close(pg, hi)
 }
 
 // chunkError names the chunk in an error that is not the source's own. What was

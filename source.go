@@ -148,6 +148,11 @@ func (f *fetcher) fetched(off int64) []byte {
 	return f.buf[off-f.off:]
 }
 
+// overlaps reports whether any bytes from up to end of the source were fetched last.
+func (f *fetcher) overlaps(from, end int64) bool {
+	return f.off < end && from < f.off+int64(len(f.buf))
+}
+
 // has reports whether bytes from up to end of the source were fetched last.
 func (f *fetcher) has(from, end int64) bool {
 	return f.off <= from && end <= f.off+int64(len(f.buf))

@@ -52,12 +52,14 @@ func newZlibCodec(e *engine) *zlibCodec {
 func (z *zlibCodec) start(d *decoder, off int64) error {
 	z.leave()
 	z.d, z.chunk = d, d.chunk
+	z.e.mu.Lock()
+	z.doubt = z.e.mu.doubts.next
+	z.e.mu.Unlock()
 	from, record, err := z.e.record(z.record[:0], d.chunk, off)
 	if d.pos, z.record = from.off, record; err != nil {
 		return err
 	}
 	z.e.mu.Lock()
-	z.doubt = z.e.mu.doubts.next
 	z.plan(z.e.mu.points.spacing)
 	z.e.mu.Unlock()
 	if len(z.record) > 0 {
