@@ -4,7 +4,8 @@ package dmg
 // image's, or the source's alone, which has given a wrong byte this once. Then what
 // was decoded on the way is wrong too: what is cached of it, and the checkpoints made
 // of it. So these are given up; if decoding fails anew in the same place, and has come
-// to the same bytes, it is the image, and they stay. The engine's lock guards it.
+// to the same bytes, it is the image, and they stay. So do the checkpoints of bzip2,
+// which are made of blocks that have been checked. The engine's lock guards it.
 type doubts struct {
 	last [maxDoubts]doubt
 	next int // the number of the next one
