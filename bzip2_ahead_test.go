@@ -150,6 +150,7 @@ func blockOfBlocks(t testing.TB, inside int) (stream []byte, size int64) {
 // which takes a core as long as a genuine one. The source would also be asked for
 // what is behind each.
 func TestBlocksInside(t *testing.T) {
+	dmgtest.Native(t)
 	const inside = 500
 	stream, size := blockOfBlocks(t, inside)
 	im := imageOf(t, Options{}, stream, dmgtest.Chunk{Method: dmgtest.Bzip2, Sectors: uint64(size / sectorSize), Length: uint64(len(stream))})
@@ -162,7 +163,7 @@ func TestBlocksInside(t *testing.T) {
 	if calls > inside/5 {
 		t.Errorf("%d calls of the source for %d bytes", calls, len(stream))
 	}
-	if !raced() && !dmgtest.Emulated() && took > 5*time.Second {
+	if !dmgtest.Slowed() && took > 5*time.Second {
 		t.Errorf("WriteTo took %v", took)
 	}
 }
@@ -170,6 +171,7 @@ func TestBlocksInside(t *testing.T) {
 // TestSearchEnds has no more of the source fetched for the next block than one can
 // have, where there is none.
 func TestSearchEnds(t *testing.T) {
+	dmgtest.Native(t)
 	stream, size := blockOfBlocks(t, 0)
 	stream[len(stream)-9] ^= 0x55 // of the end's magic
 	stream = append(stream, make([]byte, 40<<20)...)
@@ -182,6 +184,7 @@ func TestSearchEnds(t *testing.T) {
 
 // TestNothingIsCancelled cancels what decodes a chunk whose data is blocks of nothing.
 func TestNothingIsCancelled(t *testing.T) {
+	dmgtest.Native(t)
 	for _, tt := range []struct {
 		method dmgtest.Method
 		data   string

@@ -127,6 +127,7 @@ func TestBzip2Checksum(t *testing.T) {
 
 // A record that is no block's, or has cursors that are none, gives an error.
 func TestBzip2BadRecord(t *testing.T) {
+	dmgtest.NotRaced(t)
 	ti := bzip2Image(t)
 	im := ti.open(t, 64<<20, nil)
 	ti.wayThrough(t, im, 1<<20)
@@ -208,6 +209,7 @@ func TestBzip2Spans(t *testing.T) {
 
 // A cursor with another row is noticed: a read gives the right bytes or an error.
 func TestBzip2BentCursor(t *testing.T) {
+	dmgtest.NotRaced(t)
 	ti := bzip2Image(t)
 	im := ti.open(t, 64<<20, nil)
 	ti.wayThrough(t, im, 1<<20)

@@ -3,6 +3,8 @@ package dmg
 import (
 	"math/rand/v2"
 	"testing"
+
+	"github.com/go-dmg/dmg/internal/dmgtest"
 )
 
 // newTestCache returns a cache of its own, of a limit in pages. A quarter of
@@ -254,6 +256,7 @@ func TestCacheGrowing(t *testing.T) {
 // Any order of calls keeps the lists, the account and every byte as they
 // should be.
 func TestCacheRandom(t *testing.T) {
+	dmgtest.Native(t)
 	rng := rand.New(rand.NewPCG(3, 1))
 	c, a := newTestCache(24)
 	type reader struct {

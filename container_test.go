@@ -612,6 +612,7 @@ func TestSegmentErrors(t *testing.T) {
 // limited for all together, and done once where their headers have the salt in
 // common.
 func TestSegmentKeys(t *testing.T) {
+	dmgtest.Native(t)
 	good := segments(t, containerDisk(), inUDZO, 12)
 	encrypt := func(of func(i int) dmgtest.Encryption) [][]byte {
 		parts := make([][]byte, len(good))
@@ -1262,6 +1263,7 @@ func BenchmarkEncrypted(b *testing.B) {
 // TestOpenPartitionsInManyChunks opens a disk whose partition table says that it goes
 // on through a thousand chunks, each a bzip2 block of random bytes.
 func TestOpenPartitionsInManyChunks(t *testing.T) {
+	dmgtest.Native(t)
 	const n, block = 1024, 4096
 	entry := make([]byte, block)
 	copy(entry, "PM")

@@ -132,6 +132,7 @@ func TestDoubtDuringTurn(t *testing.T) {
 
 // TestWrongTwice has the source give a wrong byte once, and later once more.
 func TestWrongTwice(t *testing.T) {
+	dmgtest.Native(t)
 	ti, f, _, im := echoImage(t, 16<<10)
 	for round := range 3 {
 		squeeze(im)
@@ -158,6 +159,7 @@ func TestWrongTwice(t *testing.T) {
 
 // TestDoubtForward has no decoder go on whose window may be wrong.
 func TestDoubtForward(t *testing.T) {
+	dmgtest.Native(t)
 	for _, m := range []dmgtest.Method{dmgtest.LZMA, dmgtest.LZFSE, dmgtest.ADC} {
 		ti := workload{codecs: []dmgtest.Method{m}, size: 2 << 20}.image(t)
 		c := ti.open(t, 0, nil).chunks[0]
@@ -193,6 +195,7 @@ func TestDoubtForward(t *testing.T) {
 
 // TestWrongCursors has nothing kept of a bzip2 block that was not checked.
 func TestWrongCursors(t *testing.T) {
+	dmgtest.Native(t)
 	disk := dmgtest.Random(5, 1600*512).Bytes()
 	stream, err := dmgtest.Compress(dmgtest.Bzip2, 9, disk)
 	if err != nil {
@@ -218,6 +221,7 @@ func TestWrongCursors(t *testing.T) {
 // TestManyDoubts has a decoder that has been at work for long leave checkpoints,
 // whatever became of other chunks.
 func TestManyDoubts(t *testing.T) {
+	dmgtest.Native(t)
 	disk := dmgtest.Text(5, 8<<20).Bytes()
 	stream, err := dmgtest.Compress(dmgtest.Zlib, 1, disk)
 	if err != nil {
@@ -253,6 +257,7 @@ func TestManyDoubts(t *testing.T) {
 // TestStreamsCut has what is there served of streams that are longer than their
 // chunks.
 func TestStreamsCut(t *testing.T) {
+	dmgtest.Native(t)
 	for _, kind := range []string{"random", "text"} {
 		content := dmgtest.Random(3, 1<<20)
 		if kind == "text" {
@@ -278,6 +283,7 @@ func TestStreamsCut(t *testing.T) {
 
 // TestIndexOfDamagedChunk has BuildIndex make the checkpoints before the damage.
 func TestIndexOfDamagedChunk(t *testing.T) {
+	dmgtest.Native(t)
 	ti := workload{codecs: allCodecs[1:2], size: 8 << 20}.image(t)
 	c := ti.open(t, 0, nil).chunks[0]
 	for _, at := range []int64{c.DataLength / 2, c.DataLength * 3 / 4, c.DataLength * 7 / 8, c.DataLength - 2} {
@@ -315,6 +321,7 @@ func (f *flipped) ReadAt(p []byte, off int64) (int, error) {
 // TestWrongOnce has the source give a wrong byte once, without an error. When the
 // damage has shown, nothing that was made of it is used any more.
 func TestWrongOnce(t *testing.T) {
+	dmgtest.Native(t)
 	for _, w := range []workload{{codecs: allCodecs[1:2], size: 2 << 20}, {codecs: allCodecs[2:3], size: 2 << 20}, {codecs: allCodecs[3:4], size: 2 << 20}} {
 		ti := w.image(t)
 		c := ti.open(t, 0, nil).chunks[0]
@@ -349,6 +356,7 @@ func TestWrongOnce(t *testing.T) {
 // TestDamageIsKept has a chunk that is damaged for good decoded from its start once
 // more when that has shown, and from then on from its last checkpoint.
 func TestDamageIsKept(t *testing.T) {
+	dmgtest.Native(t)
 	ti := workload{codecs: allCodecs[1:2], size: 4 << 20}.image(t)
 	c := ti.open(t, 0, nil).chunks[0]
 	f := &flipped{ReaderAt: bytes.NewReader(ti.file), at: c.DataOffset + c.DataLength*3/4}

@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -20,28 +19,9 @@ import (
 	"github.com/go-dmg/dmg/internal/dmgtest"
 )
 
-// raced reports whether the race detector is on, which slows the writers of
-// images more than the readers.
-func raced() bool {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return false
-	}
-	for _, s := range info.Settings {
-		if s.Key == "-race" {
-			return s.Value == "true"
-		}
-	}
-	return false
-}
-
-// slowed reports whether decoding takes ten times as long as usual, or more: under
-// the race detector, and in an emulator.
-func slowed() bool { return raced() || dmgtest.Emulated() }
-
 // fewer is n, or a part of it where decoding is slow.
 func fewer[T int | int64](n, divisor T) T {
-	if slowed() {
+	if dmgtest.Slowed() {
 		return n / divisor
 	}
 	return n
@@ -240,6 +220,7 @@ func within(t *testing.T, what string, f func()) {
 // R1: once the way there has been decoded, a read of 4 KiB decodes no more
 // than a checkpoint's spacing and what it asks for.
 func TestRandomReadsDecodeLittle(t *testing.T) {
+	dmgtest.Native(t)
 	const n = 4096
 	for _, tt := range []struct {
 		workload
@@ -255,7 +236,7 @@ func TestRandomReadsDecodeLittle(t *testing.T) {
 		{workload{codecs: allCodecs[2:3]}, 64 << 20, false, func(*Image) int64 { return cursorSpacing + n }},
 		{workload{codecs: allCodecs[2:3]}, 7 << 20, false, func(*Image) int64 { return cursorSpacing + n }},
 	} {
-		if slowed() && tt.size > 0 {
+		if dmgtest.Slowed() && tt.size > 0 {
 			tt.size /= 2
 			tt.limit = max(tt.limit/2, 600<<10)
 		}
@@ -283,6 +264,7 @@ func TestRandomReadsDecodeLittle(t *testing.T) {
 
 // R2: reading on where the last read ended decodes nothing twice.
 func TestSequentialReadsDecodeOnce(t *testing.T) {
+	dmgtest.Native(t)
 	for _, w := range layouts("mixed") {
 		t.Run(w.String(), func(t *testing.T) {
 			ti := w.image(t)
@@ -334,6 +316,7 @@ func TestInterleavedReadersDecodeOnce(t *testing.T) {
 // R3: what is in the cache is not decoded again, and what takes no decoding is
 // in no cache.
 func TestCacheHits(t *testing.T) {
+	dmgtest.Native(t)
 	for _, w := range layouts("mixed") {
 		t.Run(w.String(), func(t *testing.T) {
 			ti := w.image(t)
@@ -383,6 +366,7 @@ func TestCacheHits(t *testing.T) {
 
 // A read larger than the cache does not flush it.
 func TestLargeReadSparesCache(t *testing.T) {
+	dmgtest.NotRaced(t)
 	w := workload{codecs: allCodecs[1:2], size: 16 << 20}
 	ti := w.image(t)
 	im := ti.open(t, 8<<20, nil)
@@ -405,6 +389,7 @@ func TestLargeReadSparesCache(t *testing.T) {
 // R4: readers that want the same cold data decode it once, however each of
 // them cuts it.
 func TestSameColdMegabyte(t *testing.T) {
+	dmgtest.NotEmulated(t)
 	readers := fewer(64, 4)
 	patterns := map[string]func(rng *rand.Rand, off, n int64) [][2]int64{
 		"in one": func(_ *rand.Rand, off, n int64) [][2]int64 { return [][2]int64{{off, n}} },
@@ -587,6 +572,7 @@ func TestCachedReadsDontWait(t *testing.T) {
 // R5: a random read fetches the compressed bytes it decodes, 64 KiB more at
 // most, in few calls.
 func TestRandomReadsFetchLittle(t *testing.T) {
+	dmgtest.Native(t)
 	const n = 4096
 	for _, tt := range []struct {
 		workload
@@ -599,7 +585,7 @@ func TestRandomReadsFetchLittle(t *testing.T) {
 		{workload{codecs: allCodecs[1:2], size: 16 << 20, kind: "random"}, 2 << 20, 8},
 		{workload{codecs: allCodecs[1:2], size: 16 << 20, chunk: 2048}, 2 << 20, 4}, // from one chunk into the next
 	} {
-		if slowed() {
+		if dmgtest.Slowed() {
 			tt.size /= 2
 		}
 		t.Run(fmt.Sprint(tt.workload, tt.kind, "/", tt.limit>>10, "KiB"), func(t *testing.T) {
@@ -660,6 +646,7 @@ func compressedSpan(im, fine *Image, off, end int64) (n int64) {
 // A cold read far inside a chunk fetches what stands before it, in large
 // reads, and little beyond.
 func TestColdReadFetchesTheWay(t *testing.T) {
+	dmgtest.NotRaced(t)
 	w := workload{codecs: allCodecs[1:2], size: fewer[int64](16<<20, 4)}
 	ti := w.image(t)
 	fine := ti.open(t, 1<<30, nil)
@@ -712,6 +699,7 @@ func (ti testImage) schedule(t *testing.T, im *Image, seed uint64, reads int, bu
 // Warm reads, cold reads and reads at the same time give the disk's bytes,
 // whatever the order, the codec and the memory.
 func TestModel(t *testing.T) {
+	dmgtest.NotEmulated(t)
 	mixture := append([]dmgtest.Method{dmgtest.Raw}, allCodecs...)
 	for _, tt := range []struct {
 		workload
@@ -815,7 +803,8 @@ const memoryChild = "DMG_TEST_MEMORY"
 
 // R6: whatever 64 readers do, what is in use stays under the limit and 8 MiB.
 func TestMemoryInUse(t *testing.T) {
-	if raced() {
+	dmgtest.NotEmulated(t)
+	if dmgtest.Raced() {
 		t.Skip("the race detector takes memory of its own")
 	}
 	if child := os.Getenv(memoryChild); child != "" {
@@ -988,9 +977,10 @@ func (f *faulty) ReadAt(p []byte, off int64) (int, error) {
 // it says so or does without; bytes before the error are right; the same read
 // then succeeds; and nothing of it stays behind.
 func TestSourceFaults(t *testing.T) {
+	dmgtest.Native(t)
 	mixture := append([]dmgtest.Method{dmgtest.Raw}, allCodecs...)
 	step := int64(1)
-	if raced() {
+	if dmgtest.Raced() {
 		mixture = mixture[:len(mixture)-1] // an LZMA decoder takes long to make
 		step = 11
 	}
@@ -1076,6 +1066,7 @@ func (ti testImage) readDespiteFaults(t *testing.T, im *Image, source *faulty) {
 // Many readers of a source that keeps failing get errors of its own and right
 // bytes, and when it recovers all is as if nothing had been.
 func TestSourceFaultsAtOnce(t *testing.T) {
+	dmgtest.NotEmulated(t)
 	for _, w := range []workload{
 		{codecs: append([]dmgtest.Method{dmgtest.Raw}, allCodecs...), chunk: 256, size: 1 << 20, kind: "mixed"},
 		{codecs: allCodecs[1:2]},
@@ -1133,6 +1124,7 @@ func TestSourceFaultsAtOnce(t *testing.T) {
 // first, and that read may fail as any other. A damaged chunk, too, is nobody
 // else's trouble: only reads that touch it fail, each time, and keep nothing.
 func TestDamagedChunk(t *testing.T) {
+	dmgtest.Native(t)
 	for _, m := range allCodecs {
 		w := workload{codecs: []dmgtest.Method{m}, chunk: 256}
 		t.Run(w.String(), func(t *testing.T) {
@@ -1171,7 +1163,7 @@ func TestDamagedChunk(t *testing.T) {
 // Reads allocate nothing in the steady state: what they need is there from the
 // reads before.
 func TestReadsDontAllocate(t *testing.T) {
-	if raced() {
+	if dmgtest.Raced() {
 		t.Skip("the race detector allocates")
 	}
 	const n = 4096
@@ -1254,6 +1246,7 @@ func TestSameColdBzip2(t *testing.T) {
 
 // A read that resumes from a checkpoint allocates nothing.
 func TestResumedReadsDontAllocate(t *testing.T) {
+	dmgtest.NotRaced(t)
 	ti := workload{codecs: allCodecs[1:2], size: 16 << 20}.image(t)
 	im := ti.open(t, 2<<20, nil)
 	ti.wayThrough(t, im, 64<<10)
@@ -1263,7 +1256,7 @@ func TestResumedReadsDontAllocate(t *testing.T) {
 	for range 300 {
 		read()
 	}
-	if raced() {
+	if dmgtest.Raced() {
 		t.Skip("the race detector allocates")
 	}
 	if a := testing.AllocsPerRun(300, read); a != 0 {
@@ -1273,6 +1266,7 @@ func TestResumedReadsDontAllocate(t *testing.T) {
 
 // Checkpoints of zlib chunks must not keep a bzip2 decoder from its memory.
 func TestCheckpointsLeaveRoomForDecoder(t *testing.T) {
+	dmgtest.Native(t)
 	ti := workload{codecs: allCodecs[1:3], chunk: 16384, size: 16 << 20}.image(t) // zlib, then bzip2
 	im := ti.open(t, bzip2Memory+fetchBuffer+512<<10, nil)
 	p := make([]byte, 4096)
@@ -1330,6 +1324,7 @@ func fileOf(t testing.TB, data []byte, chunks ...dmgtest.Chunk) []byte {
 // TestSharedNothing has every sector a chunk of its own, and all of them the same
 // megabytes of blocks of nothing before what they decode to.
 func TestSharedNothing(t *testing.T) {
+	dmgtest.Native(t)
 	const n = 2000
 	z, err := dmgtest.Compress(dmgtest.Zlib, 0, dmgtest.Text(2, sectorSize).Bytes())
 	if err != nil {

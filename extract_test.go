@@ -24,7 +24,7 @@ import (
 
 // failStep is what part of the calls so far lies before the next that fails.
 func failStep() int {
-	if slowed() {
+	if dmgtest.Slowed() {
 		return 1
 	}
 	return 4
@@ -226,7 +226,7 @@ func checkExtract(t *testing.T, img, disk []byte) {
 		im := newTestImage(t, bytes.NewReader(img), len(img), limit)
 		before := runtime.NumGoroutine()
 		workers := []int{1, 2, 3, 8, 64}
-		if limit == 0 || slowed() {
+		if limit == 0 || dmgtest.Slowed() {
 			workers = []int{3, 64}
 		}
 		for _, workers := range workers {
@@ -266,8 +266,9 @@ func checkExtract(t *testing.T, img, disk []byte) {
 // TestExtractMade writes images of all methods and layouts with all numbers of
 // workers, in as little memory as there may be and in much.
 func TestExtractMade(t *testing.T) {
+	dmgtest.NotEmulated(t)
 	for i, made := range madeImages() {
-		if slowed() && i%4 != 0 {
+		if dmgtest.Slowed() && i%4 != 0 {
 			continue
 		}
 		t.Run(made.name, func(t *testing.T) {
@@ -305,6 +306,7 @@ func TestExtractTestdata(t *testing.T) {
 
 // A zlib chunk that has checkpoints is decoded in several pieces.
 func TestExtractPieces(t *testing.T) {
+	dmgtest.NotEmulated(t)
 	disk := dmgtest.Mixed(4, 9<<20).Bytes()
 	img := dmgtest.Image(t, disk, dmgtest.Options{Zeros: dmgtest.ZeroKeep})
 	im := newTestImage(t, bytes.NewReader(img), len(img), 0)
@@ -430,7 +432,7 @@ type aheadTest struct {
 func aheadTests(t *testing.T) []aheadTest {
 	t.Helper()
 	size, repeat := int64(800_000), 11
-	if slowed() {
+	if dmgtest.Slowed() {
 		size, repeat = 200_000, 14
 	}
 	var large, small []bitBlock
@@ -445,7 +447,7 @@ func aheadTests(t *testing.T) []aheadTest {
 		inside.disk = append(append(inside.disk, disk...), data...)
 		inside.stream = append(append(inside.stream, stream...), magic...)
 	}
-	if slowed() {
+	if dmgtest.Slowed() {
 		inside.disk = inside.disk[:len(inside.disk)&^(sectorSize-1)]
 		return []aheadTest{inside}
 	}
@@ -481,6 +483,7 @@ func withCores(t *testing.T) {
 // TestBzip2Ahead decodes the blocks of one chunk on several cores and, in a
 // memory that has no room for that, on one.
 func TestBzip2Ahead(t *testing.T) {
+	dmgtest.NotEmulated(t)
 	withCores(t)
 	for _, tt := range aheadTests(t) {
 		t.Run(tt.name, func(t *testing.T) {
@@ -544,6 +547,7 @@ func aheadBlocks(t *testing.T) (disk, stream []byte) {
 // A damaged block ends what comes before it and nothing else, as it does where
 // blocks are not decoded ahead.
 func TestBzip2AheadDamage(t *testing.T) {
+	dmgtest.NotEmulated(t)
 	withCores(t)
 	disk, z := aheadBlocks(t)
 	z[len(z)*5/6] ^= 1
@@ -597,6 +601,7 @@ func mixedImage(t *testing.T) (img, disk []byte) {
 // TestExtractWriteError fails the k-th write, or makes it short. What the error
 // says is written is, and the next Extract works.
 func TestExtractWriteError(t *testing.T) {
+	dmgtest.NotEmulated(t)
 	img, disk := mixedImage(t)
 	im := newTestImage(t, bytes.NewReader(img), len(img), 0)
 	errWrite := errors.New("no space")
@@ -642,6 +647,7 @@ func TestExtractWriteError(t *testing.T) {
 // TestExtractSourceError fails the k-th read of the source. It is no damage, and
 // the next Extract works.
 func TestExtractSourceError(t *testing.T) {
+	dmgtest.NotEmulated(t)
 	img, disk := mixedImage(t)
 	errSource := errors.New("connection reset")
 	calls := int64(0)
@@ -689,6 +695,7 @@ func TestExtractSourceError(t *testing.T) {
 
 // TestExtractDamage has one damaged chunk of each method.
 func TestExtractDamage(t *testing.T) {
+	dmgtest.NotEmulated(t)
 	disk := testDisk()
 	for _, m := range testMethods[1:] {
 		t.Run(m.String(), func(t *testing.T) {
@@ -723,6 +730,7 @@ func TestExtractDamage(t *testing.T) {
 
 // TestExtractCancel cancels Extract when it has written something. It ends soon.
 func TestExtractCancel(t *testing.T) {
+	dmgtest.NotEmulated(t)
 	withCores(t)
 	mixed, disk := mixedImage(t)
 	large, stream := aheadBlocks(t)
@@ -756,7 +764,7 @@ func TestExtractCancel(t *testing.T) {
 				checkStopped(t, im, w, tt.disk, err, context.Canceled)
 			}
 			limit := 100 * time.Millisecond
-			if slowed() {
+			if dmgtest.Slowed() {
 				limit *= 10
 			}
 			if best > limit {
@@ -793,6 +801,7 @@ func TestWriteToSlow(t *testing.T) {
 // TestWholeDiskTogether does everything at once, in a memory that is too small for
 // all to go on at the same time.
 func TestWholeDiskTogether(t *testing.T) {
+	dmgtest.NotEmulated(t)
 	withCores(t)
 	img, disk := mixedImage(t)
 	large, stream := aheadBlocks(t)
@@ -860,7 +869,7 @@ func readRandomly(im *Image, disk []byte, seed uint64) error {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	p := make([]byte, 10_000)
 	reads := 30
-	if slowed() {
+	if dmgtest.Slowed() {
 		reads = 2
 	}
 	for range reads {
@@ -892,6 +901,7 @@ func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
 // TestReceiverEnds has the writer end the goroutine that it is called from.
 func TestReceiverEnds(t *testing.T) {
+	dmgtest.NotEmulated(t)
 	for _, method := range allCodecs[1:3] {
 		ti := workload{codecs: []dmgtest.Method{method}, chunk: 512, size: fewer[int64](8<<20, 8)}.image(t)
 		im := ti.open(t, 0, nil)

@@ -77,6 +77,7 @@ type trial struct {
 // own, whose end is noticed, whose memory is bounded by the system, and whose
 // peak is measured without what making the images takes.
 func TestHostile(t *testing.T) {
+	dmgtest.Native(t)
 	if pack := os.Getenv(packEnv); pack != "" {
 		readPack(t, pack)
 		return
@@ -127,7 +128,7 @@ func runShard(t *testing.T, pack string, images []packed, trials []trial, shard 
 func makePack(t *testing.T) (string, []packed) {
 	step := 1
 	switch {
-	case raced() || dmgtest.Emulated():
+	case dmgtest.Slowed():
 		step = 50
 	case testing.Short() || os.Getenv("DMG_TEST_LARGE") == "":
 		step = 10
@@ -161,7 +162,7 @@ func makePack(t *testing.T) (string, []packed) {
 // out whose size is what is hostile where everything takes ten times as long.
 func hostileImages(t *testing.T) iter.Seq[dmgtest.HostileImage] {
 	var large []string
-	if raced() || dmgtest.Emulated() {
+	if dmgtest.Slowed() {
 		large = []string{"chunks", "tables", "plist size", "xz", "bomb", "slow"}
 	}
 	return func(yield func(dmgtest.HostileImage) bool) {
@@ -251,7 +252,7 @@ func (w *packWriter) write(t *testing.T, b []byte) packedFile {
 func runPack(t *testing.T, pack string, from int) ([]trial, error) {
 	cmd := dmgtest.Self(t, "-test.run=^TestHostile$", "-test.timeout=20m")
 	// The race detector reserves terabytes of addresses, and so may an emulator.
-	if runtime.GOOS == "linux" && !raced() && !dmgtest.Emulated() {
+	if runtime.GOOS == "linux" && !dmgtest.Slowed() {
 		args := append([]string{"-c", fmt.Sprintf(`ulimit -v %d && exec "$0" "$@"`, hostileVirtual)}, cmd.Args...)
 		cmd = exec.Command("sh", args...)
 	}
@@ -277,12 +278,6 @@ func runPack(t *testing.T, pack string, from int) ([]trial, error) {
 	}
 	said := append(out[bytes.LastIndexByte(out, '}')+1:], stderr.Bytes()...)
 	return trials, fmt.Errorf("%w: %.3000s", err, said)
-}
-
-// raced reports whether the race detector is built in.
-func raced() bool {
-	info, _ := debug.ReadBuildInfo()
-	return info != nil && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
 }
 
 // A tally is what came of the images of a class.
@@ -356,7 +351,7 @@ func checkTrial(t *testing.T, image packed, r trial) {
 	for _, bad := range r.Bad {
 		t.Errorf("%s: %s", r.Name, bad)
 	}
-	if raced() || dmgtest.Emulated() {
+	if dmgtest.Slowed() {
 		return
 	}
 	if r.Longest > hostileCall {

@@ -94,6 +94,7 @@ var indexImages = []struct {
 // An Image that is given the index of another one of the same file decodes no
 // more for its first read than from the last checkpoint on, or one block.
 func TestIndexRoundTrip(t *testing.T) {
+	dmgtest.NotRaced(t)
 	disk := indexDisk()
 	for _, tt := range indexImages {
 		t.Run(tt.name, func(t *testing.T) {
@@ -138,6 +139,7 @@ func TestIndexRoundTrip(t *testing.T) {
 // checkpoints, so that only the last comes to the chunk's end, and by a reader
 // who goes from one checkpoint over the damage to another.
 func TestIndexOfDamaged(t *testing.T) {
+	dmgtest.NotRaced(t)
 	withCores(t)
 	disk := dmgtest.Random(3, 8<<20).Bytes() // in stored blocks
 	file := dmgtest.Image(t, disk, dmgtest.Options{})
@@ -181,6 +183,7 @@ func places(im *Image) map[int][]int64 {
 
 // The same checkpoints give the same bytes, however they came to be.
 func TestIndexIsReproducible(t *testing.T) {
+	dmgtest.NotRaced(t)
 	disk := indexDisk()
 	for _, tt := range indexImages {
 		t.Run(tt.name, func(t *testing.T) {
@@ -216,6 +219,7 @@ func TestIndexIsReproducible(t *testing.T) {
 // The cursors in a bzip2 block are the same, whoever decodes it: one core or
 // those that work ahead, for a reader who needs all of it or a few bytes.
 func TestIndexOfBzip2IsReproducible(t *testing.T) {
+	dmgtest.NotRaced(t)
 	size := fewer[int64](7<<20, 4) // more than aheadFrom, if not slow
 	disk := dmgtest.Join(dmgtest.Mixed(8, size/2), dmgtest.Text(9, size/2)).Bytes()
 	for _, level := range []int{1, 9} {
@@ -310,6 +314,7 @@ func TestIndexByRandomReads(t *testing.T) {
 
 // Where the index has more than checkpoints may take, they are thinned out.
 func TestIndexThinned(t *testing.T) {
+	dmgtest.NotRaced(t)
 	disk := dmgtest.Text(1, 24<<20).Bytes()
 	file := dmgtest.Image(t, disk, dmgtest.Options{})
 	ix := readIndex(t, builtIndex(t, file, disk))
@@ -353,6 +358,7 @@ func tryIndex(t *testing.T, image, index, disk []byte) (taken bool) {
 }
 
 func TestIndexMutated(t *testing.T) {
+	dmgtest.NotRaced(t)
 	disk := indexDisk()
 	for _, tt := range indexImages[:4] {
 		t.Run(tt.name, func(t *testing.T) {
@@ -426,6 +432,7 @@ func seal(body []byte) []byte {
 }
 
 func TestIndexOfAnotherImage(t *testing.T) {
+	dmgtest.NotRaced(t)
 	disk := dmgtest.Join(dmgtest.Text(6, 800<<10), dmgtest.Random(7, 5000)).Bytes()
 	changed := bytes.Clone(disk)
 	changed[len(changed)-100] ^= 1 // in random bytes: the streams stay as long
@@ -479,6 +486,7 @@ func TestIndexOfAnotherImage(t *testing.T) {
 
 // Every kind of image has an index, if only an empty one.
 func TestIndexOfContainers(t *testing.T) {
+	dmgtest.NotRaced(t)
 	disk := dmgtest.Mixed(1, 1<<20).Bytes()
 	copy(disk[510:], "\x55\xAA")
 	write := func(b []byte) string {
@@ -955,6 +963,7 @@ func FuzzIndexStreams(f *testing.F) {
 // TestIndexOfHugeChunk asks for the index of a chunk that says it has nearly 2^63
 // bytes, whose start is a checkpoint with more in it than the index has room for.
 func TestIndexOfHugeChunk(t *testing.T) {
+	dmgtest.Native(t)
 	data, err := dmgtest.Compress(dmgtest.Bzip2, 9, make([]byte, 46<<20))
 	if err != nil {
 		t.Fatal(err)

@@ -71,6 +71,7 @@ func memoryFor(t *testing.T, im *Image, c *Chunk) int64 {
 // What a decoder takes of the limit follows from the dictionary that the stream
 // names, and from the chunk's length, and is what it gets along with.
 func TestLZMAMemory(t *testing.T) {
+	dmgtest.Native(t)
 	for _, tt := range []struct {
 		dict, size, window int64
 	}{
@@ -99,6 +100,7 @@ func TestLZMAMemory(t *testing.T) {
 
 // A decoder whose fetches became longer is not taken for one with a longer window.
 func TestLZMAReuse(t *testing.T) {
+	dmgtest.NotRaced(t)
 	disk := dmgtest.Mixed(5, 6<<20).Bytes()
 	l := &dmgtest.Layout{Koly: dmgtest.NewKoly()}
 	var chunks []dmgtest.Chunk

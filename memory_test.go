@@ -45,7 +45,8 @@ func TestDecoderTooLarge(t *testing.T) {
 // R6: what is on the heap keeps to the limit, garbage included, whatever the
 // codecs and however many readers.
 func TestHeapKeepsToLimit(t *testing.T) {
-	if raced() {
+	dmgtest.NotEmulated(t)
+	if dmgtest.Raced() {
 		t.Skip("the race detector allocates")
 	}
 	// Alone: other tests' images make a heap in which the engine collects nothing.

@@ -61,6 +61,7 @@ func packedNow(im *Image) (packed, others, copies int) {
 
 // Opening unpacks nothing; a read unpacks the group it wants, once.
 func TestPackedGroups(t *testing.T) {
+	dmgtest.NotRaced(t)
 	ti := workload{codecs: allCodecs[1:2], size: 8 << 20}.image(t)
 	ix := ti.index(t, minSpacing)
 	im := ti.openIndexed(t, 64<<20, ix)
@@ -198,7 +199,8 @@ func TestPackedBlockGrows(t *testing.T) {
 // Reads in the steady state allocate nothing, whether the log has room or a group
 // is unpacked again for each.
 func TestPackedAllocs(t *testing.T) {
-	if raced() {
+	dmgtest.NotEmulated(t)
+	if dmgtest.Raced() {
 		t.Skip("the race detector allocates")
 	}
 	ti := workload{codecs: allCodecs[1:2], size: 32 << 20}.image(t)
@@ -222,6 +224,7 @@ func TestPackedAllocs(t *testing.T) {
 // An index with the right checksum may say anything. Reads end, and keep to the
 // limit.
 func TestIndexMutatedAndSealed(t *testing.T) {
+	dmgtest.NotRaced(t)
 	disk := indexDisk()
 	for _, tt := range indexImages[:4] {
 		t.Run(tt.name, func(t *testing.T) {
@@ -270,6 +273,7 @@ func TestIndexMutatedAndSealed(t *testing.T) {
 // decoder takes nearly all memory, for which these have to go. Reads leave new ones
 // as close as before each time.
 func TestYield(t *testing.T) {
+	dmgtest.Native(t)
 	const small, big = 4 << 20, 12 << 20
 	y, err := dmgtest.Compress(dmgtest.LZMA, 0, dmgtest.Text(2, big).Bytes())
 	if err != nil {

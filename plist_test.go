@@ -58,6 +58,7 @@ func TestPlistOffset(t *testing.T) {
 // TestPlistManyData would take minutes if what is behind a data element were
 // looked at for each.
 func TestPlistManyData(t *testing.T) {
+	dmgtest.Native(t)
 	const n = 300_000
 	for _, xml := range []string{
 		"<!--" + strings.Repeat("<data>", n) + strings.Repeat(" ", 12*n) + "</data>-->",
@@ -137,6 +138,7 @@ func rawDisk(n, spaces int, data int64) *farTail {
 // TestLongList opens images of disks so large that their property lists are long,
 // and refuses such lists in small images.
 func TestLongList(t *testing.T) {
+	dmgtest.Native(t)
 	const long = usualList + 1<<20
 	for _, tt := range []struct {
 		name   string
@@ -173,6 +175,7 @@ func TestListLimit(t *testing.T) {
 // TestListMemory counts what opening allocates: the list once, in which the tables
 // are decoded, and the chunk map.
 func TestListMemory(t *testing.T) {
+	dmgtest.Native(t)
 	const n = 100_000
 	src := rawDisk(n, 0, sectorSize)
 	var before, after runtime.MemStats

@@ -178,6 +178,7 @@ func (w *soakWriter) verdict(err error) error {
 // those made here, no wrong byte, and in the end no goroutine and no memory more
 // than before.
 func TestSoak(t *testing.T) {
+	dmgtest.NotEmulated(t)
 	images := soakedImages(t)
 	names := slices.Sorted(maps.Keys(soakWorks))
 	before, heap := runtime.NumGoroutine(), heapInUse()

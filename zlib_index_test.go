@@ -24,6 +24,7 @@ var thinningTests = []struct {
 // R7: the spacing adapts to the limit, what checkpoints take keeps to its
 // share, and after every thinning each place still reads right.
 func TestZlibThinning(t *testing.T) {
+	dmgtest.Native(t)
 	for _, tt := range thinningTests {
 		t.Run(tt.workload.String()+tt.kind, func(t *testing.T) {
 			ti := tt.image(t)

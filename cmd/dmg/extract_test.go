@@ -57,6 +57,7 @@ func wantEmptyDir(t *testing.T, dir string) {
 }
 
 func TestExtract(t *testing.T) {
+	dmgtest.NotEmulated(t)
 	for image, want := range sums(t) {
 		t.Run(image, func(t *testing.T) {
 			if strings.Contains(image, "encrypted") {
@@ -91,7 +92,7 @@ func TestExtract(t *testing.T) {
 func TestSamples(t *testing.T) {
 	for _, s := range sampleImages(t) {
 		t.Run(s.file, func(t *testing.T) {
-			if size, err := strconv.Atoi(s.size); raceEnabled && (err != nil || size > 8<<20) {
+			if size, err := strconv.Atoi(s.size); dmgtest.Raced() && (err != nil || size > 8<<20) {
 				t.Skip("too large for the race detector")
 			}
 			if s.password != "-" {

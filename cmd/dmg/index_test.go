@@ -224,7 +224,7 @@ func TestIndexName(t *testing.T) {
 func oneChunk(t *testing.T, m dmgtest.Method) (image string, disk []byte) {
 	t.Helper()
 	size := int64(4 << 20)
-	if raceEnabled {
+	if dmgtest.Raced() {
 		size /= 2
 	}
 	content := dmgtest.Text(1, size)
@@ -255,7 +255,7 @@ func decoded(t *testing.T, errOut string) float64 {
 func TestIndexUsed(t *testing.T) {
 	for _, m := range []dmgtest.Method{dmgtest.Zlib, dmgtest.Bzip2} {
 		t.Run(fmt.Sprint(m), func(t *testing.T) {
-			if raceEnabled && m == dmgtest.Bzip2 {
+			if dmgtest.Raced() && m == dmgtest.Bzip2 {
 				t.Skip("the command's part is the same for zlib")
 			}
 			image, disk := oneChunk(t, m)
@@ -334,6 +334,7 @@ func TestBadIndex(t *testing.T) {
 		{"no index", func(t *testing.T) error { return os.WriteFile(file, bytes.Repeat([]byte("x"), 1000), 0o600) }, "no index file"},
 		{"folder", func(t *testing.T) error { return os.Mkdir(file, 0o700) }, ""},
 		{"unreadable", func(t *testing.T) error { return unreadable(t, file, good) }, ""},
+		{"link to itself", func(t *testing.T) error { return os.Symlink(file, file) }, ""},
 		{"dangling link", func(t *testing.T) error { return os.Symlink(file+"2", file) }, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

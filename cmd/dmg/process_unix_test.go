@@ -59,7 +59,7 @@ func longImage(t *testing.T) string {
 	t.Helper()
 	const sectors = 128
 	count := uint64(1 << 16)
-	if raceEnabled {
+	if dmgtest.Raced() {
 		count /= 8
 	}
 	data := bytes.Repeat(dmgtest.Random(1, sectors*sectorSize/4).Bytes(), 4)
@@ -108,9 +108,10 @@ func startCommand(t *testing.T, cmd *exec.Cmd, what string, condition func() boo
 }
 
 func TestExtractInterrupted(t *testing.T) {
+	dmgtest.NotEmulated(t)
 	image := longImage(t)
 	signals := []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP}
-	if raceEnabled {
+	if dmgtest.Raced() {
 		signals = signals[:1]
 	}
 	for _, sig := range signals {
@@ -180,7 +181,7 @@ func TestClosedPipe(t *testing.T) {
 }
 
 func TestStatus(t *testing.T) {
-	if raceEnabled {
+	if dmgtest.Raced() {
 		t.Skip("processes of one thread")
 	}
 	for _, tt := range []struct {
@@ -205,7 +206,7 @@ func TestStatus(t *testing.T) {
 // TestStopServer stops a server that has a client.
 func TestStopServer(t *testing.T) {
 	signals := []syscall.Signal{syscall.SIGINT, syscall.SIGTERM}
-	if raceEnabled {
+	if dmgtest.Raced() {
 		signals = signals[:1]
 	}
 	for _, sig := range signals {
@@ -239,7 +240,7 @@ func TestStopServer(t *testing.T) {
 // TestSparse looks at how much of a file is stored.
 func TestSparse(t *testing.T) {
 	size := int64(64 << 20)
-	if raceEnabled {
+	if dmgtest.Raced() {
 		size /= 4
 	}
 	disk := dmgtest.Join(dmgtest.Text(1, 1<<20), dmgtest.Zeros(size-2<<20), dmgtest.Text(2, 1<<20))

@@ -84,6 +84,7 @@ func forgeIndex(t *testing.T, image string) {
 
 // TestDamage sorts what Verify returns.
 func TestDamage(t *testing.T) {
+	dmgtest.NotRaced(t)
 	chunk := dmg.Chunk{Method: dmg.Bzip2, Length: 512}
 	bad := func(err error) error { return &dmg.ChunkError{Chunk: chunk, Err: err} }
 	block := bad(dmg.ErrChecksum)

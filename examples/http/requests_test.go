@@ -118,6 +118,7 @@ func inChunks(m dmgtest.Method) dmgtest.Options {
 }
 
 func TestRequests(t *testing.T) {
+	dmgtest.NotEmulated(t)
 	size := int64(20 * mib)
 	if testing.Short() {
 		size = 3 * mib

@@ -8,6 +8,8 @@ import (
 	"runtime"
 	"testing"
 	"time"
+
+	"github.com/go-dmg/dmg/internal/dmgtest"
 )
 
 // zeros256 is what bzip2 -9 makes of 256 MiB of zeros: six blocks.
@@ -36,7 +38,7 @@ func bombTests(t *testing.T) []bombTest {
 	}
 	n := 180_000
 	switch {
-	case raceEnabled:
+	case dmgtest.Raced():
 		n = 9_000
 	case testing.Short():
 		n = 36_000
@@ -51,7 +53,7 @@ func bombTests(t *testing.T) []bombTest {
 		{name: "empty streams", z: bytes.Repeat(empty, 4*n), mid: Point{In: int64(len(empty)) * 8 * int64(2*n)}},
 		{name: "blocks without text", z: bytes.Repeat(blank, n), err: ErrCorrupt},
 	}
-	if !raceEnabled && !testing.Short() {
+	if !dmgtest.Raced() && !testing.Short() {
 		tests = append(tests, bombTest{name: "zeros by bzip2", z: zeros, size: 256 << 20})
 	}
 	return tests
@@ -120,7 +122,7 @@ func TestBombs(t *testing.T) {
 				t.Fatalf("%d bytes, %v; want %d", size, err, test.size)
 			}
 			t.Logf("%d bytes to %d in %v", len(test.z), size, took)
-			if !raceEnabled {
+			if !dmgtest.Raced() {
 				if most := ordinary(t, len(test.z)+size) * slower; took > most {
 					t.Errorf("took %v, more than %v", took, most)
 				}

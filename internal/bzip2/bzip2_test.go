@@ -11,6 +11,8 @@ import (
 	"testing/iotest"
 
 	dsnet "github.com/dsnet/compress/bzip2"
+
+	"github.com/go-dmg/dmg/internal/dmgtest"
 )
 
 // compress makes a stream with dsnet's Writer.
@@ -285,8 +287,9 @@ func checkCursors(t *testing.T, z, want []byte, marks []mark) {
 }
 
 func TestStreams(t *testing.T) {
+	dmgtest.NotRaced(t)
 	size := 1_000_000
-	if testing.Short() || raceEnabled {
+	if testing.Short() || dmgtest.Raced() {
 		size = 150_000
 	}
 	data := []struct {
@@ -306,7 +309,7 @@ func TestStreams(t *testing.T) {
 		{"bzip2", "-6"}, {"bzip2", "-7"}, {"bzip2", "-8"}, {"bzip2", "-9"},
 		{"lbzip2", "-n2"}, {"pbzip2", "-p2", "-b1"}, {"dsnet", "1"}, {"dsnet", "9"},
 	}
-	if raceEnabled {
+	if dmgtest.Raced() {
 		writers = writers[8:]
 	}
 	for _, w := range writers {
@@ -451,7 +454,7 @@ func TestScrambled(t *testing.T) {
 			}
 		})
 	}
-	if testing.Short() || raceEnabled {
+	if testing.Short() || dmgtest.Raced() {
 		return
 	}
 	want := noRuns(600_000, 20)
@@ -606,6 +609,7 @@ func TestShort(t *testing.T) {
 
 // TestDamage flips every bit: nothing may pass as undamaged and be other bytes.
 func TestDamage(t *testing.T) {
+	dmgtest.NotRaced(t)
 	want := mixed(700, 11)
 	z := compress(t, want, 1)
 	var d player
@@ -741,7 +745,7 @@ func TestPositions(t *testing.T) {
 // TestAllocs decodes a stream over and over with the same Stream, Block and
 // Text.
 func TestAllocs(t *testing.T) {
-	if raceEnabled {
+	if dmgtest.Raced() {
 		t.Skip("the race detector allocates")
 	}
 	z := compress(t, mixed(300_000, 8), 1)

@@ -7,6 +7,8 @@ import (
 	"io"
 	"math/rand/v2"
 	"testing"
+
+	"github.com/go-dmg/dmg/internal/dmgtest"
 )
 
 // spanTest is a block twice, once with ranks, and what to expect of its spans.
@@ -119,7 +121,7 @@ func (s *spanTest) checkAll(rng *rand.Rand, damaged bool) error {
 // Spans are what the block has there, in blocks of all kinds.
 func TestSpans(t *testing.T) {
 	size := 1_000_000
-	if testing.Short() || raceEnabled {
+	if testing.Short() || dmgtest.Raced() {
 		size = 120_000
 	}
 	rng := rand.New(rand.NewPCG(31, 1))

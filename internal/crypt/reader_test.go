@@ -82,8 +82,8 @@ func TestReadAt(t *testing.T) {
 	for _, bs := range []int{512, 4096, 1536, 128 << 10, maxBlock} {
 		for _, keyLen := range []int{16, 32} {
 			for _, size := range []int{1, 16, 4095, 700_001, 3_000_001} {
-				short := raceEnabled || testing.Short()
-				if short && size > 1<<20 && (bs != 512 || keyLen != 16 || dmgtest.Emulated()) {
+				short := dmgtest.Raced() || testing.Short()
+				if short && bs != 512 && (keyLen != 16 || size > 1<<20) || dmgtest.Emulated() && size > 1<<20 {
 					continue
 				}
 				t.Run(fmt.Sprintf("%d/%d/%d", bs, keyLen*8, size), func(t *testing.T) {
@@ -157,12 +157,13 @@ func roundUp(n, unit int) int { return (n + unit - 1) / unit * unit }
 // Bytes before a source's error are right, the error is the source's, and the next
 // read works.
 func TestFaults(t *testing.T) {
+	dmgtest.NotEmulated(t)
 	withCores(t)
 	const size = 3 << 20
 	fault := errors.New("fault")
 	c, plain, data := encrypted(t, 16, 512, size)
 	bads := []int{0, 1, 15, 16, 511, 512, 70_000, 300_000, 900_010, 2_000_000, size - 1}
-	if raceEnabled {
+	if dmgtest.Raced() {
 		bads = bads[6:]
 	}
 	for _, bad := range bads {
@@ -233,7 +234,8 @@ func TestConcurrent(t *testing.T) {
 }
 
 func TestAllocs(t *testing.T) {
-	if raceEnabled {
+	dmgtest.NotEmulated(t)
+	if dmgtest.Raced() {
 		t.Skip("the race detector empties pools")
 	}
 	withCores(t)

@@ -6,6 +6,8 @@ import (
 	"io"
 	"slices"
 	"testing"
+
+	"github.com/go-dmg/dmg/internal/dmgtest"
 )
 
 // saved is a checkpoint with its window.
@@ -73,7 +75,7 @@ func viaBinary(t testing.TB, c *Checkpoint) *Checkpoint {
 
 func TestResume(t *testing.T) {
 	n := 1000
-	if raced {
+	if dmgtest.Raced() {
 		n = 30
 	}
 	d, e := new(Decoder), new(Decoder)
@@ -120,6 +122,7 @@ func decodeSome(d *Decoder, n int) ([]byte, error) {
 
 // TestSparseWindow resumes with zeros for the bytes that Refs doesn't name.
 func TestSparseWindow(t *testing.T) {
+	dmgtest.NotRaced(t)
 	d, e := new(Decoder), new(Decoder)
 	for _, s := range streams(t) {
 		t.Run(s.name, func(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"testing/iotest"
 	"time"
 
+	"github.com/go-dmg/dmg/internal/dmgtest"
 	"github.com/go-dmg/dmg/internal/readat"
 )
 
@@ -31,6 +32,7 @@ func decodeAll(d *Decoder, max int) ([]byte, error) {
 }
 
 func TestDecode(t *testing.T) {
+	dmgtest.NotRaced(t)
 	d := new(Decoder)
 	for _, s := range streams(t) {
 		t.Run(s.name, func(t *testing.T) {
@@ -210,7 +212,7 @@ func TestTruncated(t *testing.T) {
 // TestNoOutput decodes empty blocks only, in time proportional to the input.
 func TestNoOutput(t *testing.T) {
 	blocks := 2 << 20
-	if raced {
+	if dmgtest.Raced() {
 		blocks = 1 << 17
 	}
 	d := new(Decoder)
@@ -236,7 +238,7 @@ func TestNoOutput(t *testing.T) {
 // TestBomb decodes 1028 bytes for each one of input.
 func TestBomb(t *testing.T) {
 	size := 256 << 20
-	if testing.Short() || raced {
+	if testing.Short() || dmgtest.Raced() {
 		size = 8 << 20
 	}
 	w := &bitWriter{}
@@ -270,7 +272,7 @@ func TestBomb(t *testing.T) {
 // TestOneBlock resumes in the middle of a single block of 64 MB.
 func TestOneBlock(t *testing.T) {
 	size := 64 << 20
-	if testing.Short() || raced {
+	if testing.Short() || dmgtest.Raced() {
 		size = 1 << 20
 	}
 	w := &bitWriter{}

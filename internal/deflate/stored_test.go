@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"testing"
+
+	"github.com/go-dmg/dmg/internal/dmgtest"
 )
 
 // lender lends from a buffer that it overwrites as soon as a Lender may.
@@ -172,6 +174,7 @@ func TestBadLender(t *testing.T) {
 // TestRuns decodes runs of every short distance, whole and in parts, and what
 // comes after them.
 func TestRuns(t *testing.T) {
+	dmgtest.NotRaced(t)
 	d := new(Decoder)
 	for dist := 1; dist <= 9; dist++ {
 		for _, first := range []byte{0, 7} {

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/go-dmg/dmg/internal/dmgtest"
 )
 
 // bitWriter writes a DEFLATE stream by its tokens and keeps the output that
@@ -453,7 +455,7 @@ func streams(t testing.TB) []stream {
 
 func makeStreams(t testing.TB) []stream {
 	size := 200_000
-	if raced {
+	if dmgtest.Raced() {
 		size = 70_000
 	}
 	all := ownStreams(size)

@@ -62,6 +62,7 @@ func testDisk() []byte {
 // The reader of these tests follows a layout's own fields through the bytes
 // of the image, so that it sees what the package wrote and not what it meant.
 func TestLayouts(t *testing.T) {
+	NotRaced(t)
 	disk := testDisk()
 	for _, row := range layouts {
 		t.Run(row.name, func(t *testing.T) {
@@ -183,6 +184,7 @@ func checkKoly(t *testing.T, img []byte, o Options) {
 // TestOthers lets 7-Zip, which shares nothing with this package, test and
 // read the images.
 func TestOthers(t *testing.T) {
+	NotRaced(t)
 	sevenZip, err := exec.LookPath("7zz")
 	if err != nil {
 		t.Skip("7-Zip is not installed")

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"testing/iotest"
 
+	"github.com/go-dmg/dmg/internal/dmgtest"
 	"github.com/go-dmg/dmg/internal/dmgtest/lzfseenc"
 	"github.com/go-dmg/dmg/internal/readat"
 )
@@ -304,7 +305,7 @@ func TestCorruptOffset(t *testing.T) {
 
 // scaled makes sizes smaller where the race detector makes work slower.
 func scaled(n int) int {
-	if raceEnabled {
+	if dmgtest.Raced() {
 		return n / 8
 	}
 	return n
@@ -354,6 +355,7 @@ func samples() map[string][]byte {
 }
 
 func TestRoundTrip(t *testing.T) {
+	dmgtest.NotRaced(t)
 	var z Reader
 	for name, plain := range samples() {
 		for _, kind := range lzfseenc.Kinds {
@@ -459,7 +461,7 @@ func TestBitFlips(t *testing.T) {
 	var z Reader
 	stream, plain := mixed(6000)
 	flips := 3
-	if testing.Short() || raceEnabled {
+	if testing.Short() || dmgtest.Raced() {
 		flips = 1
 	}
 	for i := range len(stream) * flips {

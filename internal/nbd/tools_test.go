@@ -11,6 +11,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/go-dmg/dmg/internal/dmgtest"
 )
 
 // Tests with the clients people use. Each is skipped where its client is not installed.
@@ -141,6 +143,7 @@ func wholeMap(d *disk) []extent {
 }
 
 func TestNbdcopy(t *testing.T) {
+	dmgtest.NotEmulated(t)
 	nbdcopy := tool(t, "nbdcopy")
 	checkGoroutines(t)
 	eachNetwork(t, func(t *testing.T, network string) {

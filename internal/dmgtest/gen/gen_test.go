@@ -5,12 +5,15 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/go-dmg/dmg/internal/dmgtest"
 )
 
 const dir = "../../../testdata"
 
 // The directory holds what the generator writes, and of images nothing else.
 func TestTestdata(t *testing.T) {
+	dmgtest.NotRaced(t)
 	files, err := testdata()
 	if err != nil {
 		t.Fatal(err)

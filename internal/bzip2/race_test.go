@@ -1,5 +1,0 @@
-//go:build race
-
-package bzip2
-
-const raceEnabled = true

@@ -1,5 +1,0 @@
-//go:build race
-
-package lzfse
-
-const raceEnabled = true
