@@ -26,6 +26,7 @@ type container struct {
 	name    string   // in the file system; "" if the caller gave an io.ReaderAt
 	layers  []string // what has been taken off, outermost first
 	closers []io.Closer
+	defects []error // what is wrong with it though the rest can be read
 
 	disk    io.ReaderAt             // of a format without block tables: what extents lie in
 	extents iter.Seq[sparse.Extent] // of that disk; nil if it is r itself

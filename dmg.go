@@ -147,6 +147,7 @@ type Image struct {
 	order      []int   // index of each table's partition
 	dataFork   struct{ off, length int64 }
 	koly       *koly // nil if the image is no UDIF
+	defects    []error
 }
 
 // Partition is a range of the disk with a name. In a UDIF image it is what has a
@@ -232,6 +233,9 @@ func (im *Image) open(u *crypt.Unlocker, opts *Options) error {
 	m, err := newChunkMap(chunks, size)
 	if err != nil {
 		return err
+	}
+	for _, err := range c.defects {
+		im.addDefect(err)
 	}
 	im.engine.init(c.disk, m, limit)
 	if opts.Index != nil {
@@ -434,6 +438,23 @@ func (im *Image) Close() error {
 
 // Partitions returns the partitions of the disk, in disk order.
 func (im *Image) Partitions() []Partition { return slices.Clone(im.partitions) }
+
+// maxDefects is how many errors Defects returns at most: an image may have any
+// number of damaged parts.
+const maxDefects = 100
+
+// Defects returns what was found to be wrong with the image while it was opened,
+// though the rest of it can be read: that its file is cut off, that a band is
+// missing, or that a block table is damaged. Reads of what is missing return an
+// error. There are at most 100 errors; an intact image has none.
+func (im *Image) Defects() []error { return slices.Clone(im.defects) }
+
+// addDefect keeps an error for Defects.
+func (im *Image) addDefect(err error) {
+	if len(im.defects) < maxDefects {
+		im.defects = append(im.defects, err)
+	}
+}
 
 // Chunks yields the chunks of the whole disk in order, from byte 0 to Size.
 // Holes, which no block table covers, come as Zero chunks without a partition.

@@ -114,6 +114,8 @@ func (e *engine) readChunk(i int, p []byte, off int64) (n int, err error) {
 		return len(p), nil
 	case c.Method == Raw:
 		return e.readRaw(&c, p, off)
+	case c.DataLength == 0:
+		return 0, &ChunkError{c, fmt.Errorf("%w: its data is missing from the file", ErrFormat)}
 	case !c.Method.compressed():
 		return 0, &ChunkError{c, fmt.Errorf("%w: %v compression", ErrUnsupported, c.Method)}
 	}
