@@ -319,12 +319,12 @@ func (z *bzip2Codec) findSpan() bool {
 
 // endBlock checks the block's CRC and keeps its cursors, after its last byte.
 func (z *bzip2Codec) endBlock() error {
-	if !z.whole && (len(z.cursors) > z.kept || !z.known(z.d.pos)) {
-		if err := z.sumAll(); err != nil { // lest more is made of it
+	if !z.whole {
+		if err := z.sumAll(); err != nil {
 			return err
 		}
 	}
-	if z.whole && z.sum != z.crc {
+	if z.sum != z.crc {
 		return fmt.Errorf("%w: bzip2 block at bit %d: CRC is %08x, stored is %08x", ErrChecksum, z.point.In, z.sum, z.crc)
 	}
 	if n := len(z.cursors); n > z.kept {
@@ -334,14 +334,6 @@ func (z *bzip2Codec) endBlock() error {
 		z.kept = n
 	}
 	return nil
-}
-
-// known reports whether there is a checkpoint at byte off of the chunk, or it is at
-// its end.
-func (z *bzip2Codec) known(off int64) bool {
-	z.e.mu.Lock()
-	defer z.e.mu.Unlock()
-	return off >= z.d.length || z.e.mu.points.has(z.d.chunk, off)
 }
 
 // sumAll makes z.sum the CRC of the whole block.
@@ -362,6 +354,15 @@ func (z *bzip2Codec) sumAll() error {
 			return err
 		}
 	}
+}
+
+// proven returns the start of the block at hand: those before were compared with
+// their CRCs.
+func (z *bzip2Codec) proven(d *decoder) int64 {
+	if z.begin >= 0 {
+		return z.begin
+	}
+	return d.pos
 }
 
 func (z *bzip2Codec) reach(d *decoder, off int64) int64 {
@@ -401,12 +402,16 @@ func (z *bzip2Codec) seek(d *decoder, off int64) {
 // finish checks what follows the chunk's last block: a CRC of the stream.
 func (z *bzip2Codec) finish() error {
 	if z.begin >= 0 {
-		if b, err := z.read(z.buf[:1]); len(b) > 0 {
-			return nil // the block is cut
+		b, err := z.read(z.buf[:1])
+		cut := len(b) > 0 // the chunk ends within the block
+		if cut {
+			// Only all of the block has a CRC. A damaged block is often longer
+			// than it was.
+			z.whole = false
 		} else if err != io.EOF {
 			return err
 		}
-		if err := z.endBlock(); err != nil {
+		if err := z.endBlock(); err != nil || cut {
 			return err
 		}
 	}

@@ -157,7 +157,7 @@ func (s *checkpoints) add(chunk int, p checkpoint, record []byte) {
 		if p.off == 0 || n > int64(len(s.pages))*pageSize {
 			return
 		}
-		s.thin()
+		s.shed()
 	}
 	p.log = s.size
 	i := s.find(chunk, p.off)
@@ -261,6 +261,34 @@ func (s *checkpoints) thin() {
 	s.compact()
 }
 
+// shed makes room in the log. It doubles the spacing as long as that keeps a fair
+// part of the checkpoints: in one large chunk, every second one. In many chunks that
+// are hardly longer than the spacing, it drops the checkpoints that were made first
+// instead: else all would go, and none be made again.
+func (s *checkpoints) shed() {
+	kept, all := 0, 0
+	spacing := 2 * min(s.spacing, maxSpacing/2)
+	for _, points := range s.chunks {
+		last := int64(0)
+		for i := range points {
+			if p := &points[i]; p.group == 0 {
+				all++
+				if spacing < maxSpacing && p.off/spacing > last/spacing {
+					kept++
+					last = p.off
+				}
+			}
+		}
+	}
+	if kept > 0 && kept >= all/4 {
+		s.thin()
+		return
+	}
+	half := s.size / 2
+	s.filter(func(p *checkpoint, _ int64) bool { return p.group > 0 || p.log >= half })
+	s.compact()
+}
+
 // maxSpacing is where doubling ends: nothing is kept then.
 const maxSpacing = 1 << 62
 
@@ -272,7 +300,7 @@ func (s *checkpoints) giveUpSome() {
 		s.compact()
 	}
 	for s.size == size {
-		s.thin()
+		s.shed()
 	}
 	s.spacing = spacing
 }
@@ -331,13 +359,13 @@ func (s *checkpoints) compact() {
 			s.write(buf)
 		}
 	}
-	s.giveBack()
+	for s.account.used[useCheckpoints] > s.account.checkpointShare() && s.givePage() {
+	}
 }
 
-// giveBack returns pages that the log has no use for, as far as the share is
-// exceeded.
-func (s *checkpoints) giveBack() {
-	for s.account.used[useCheckpoints] > s.account.checkpointShare() && s.givePage() {
+// trim returns the pages that the log has no use for.
+func (s *checkpoints) trim() {
+	for s.givePage() {
 	}
 }
 

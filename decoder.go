@@ -50,6 +50,9 @@ type codec interface {
 	// finish is called after the chunk's last byte. It checks what can only be
 	// checked then.
 	finish() error
+	// proven returns the offset in d's chunk up to which a checksum has confirmed
+	// what was decoded since start or seek.
+	proven(d *decoder) int64
 }
 
 // start places d in chunk c of that index, at or before off.
@@ -182,8 +185,9 @@ func (f *forward) reach(d *decoder, off int64) int64 {
 	return -1
 }
 
-func (f *forward) seek(*decoder, int64) {}
-func (f *forward) rest()                {}
+func (f *forward) seek(*decoder, int64)  {}
+func (f *forward) proven(*decoder) int64 { return 0 }
+func (f *forward) rest()                 {}
 
 func (f *forward) finish() error {
 	if f.end == nil {

@@ -205,18 +205,31 @@ func (e *engine) record(dst []byte, chunk int, off int64) (checkpoint, []byte, e
 		if u == nil {
 			continue
 		}
-		e.mu.Unlock()
-		err := u.unpack(g.data, e.chunks, g.places)
-		e.mu.Lock()
-		if err == nil {
-			dst = append(dst, u.record(g.at(chunk, p.off))...)
-			for i, at := range g.places {
-				e.mu.points.copyPacked(p.group, at, u.record(i))
-			}
-		}
-		e.restUnpacker(u)
+		dst, err := e.unpackRecord(dst, u, chunk, p, g)
 		return p, dst, err
 	}
+}
+
+// unpackRecord unpacks group g with u, which it takes back, and appends the record
+// of p to dst. It lets go of the lock while it unpacks.
+func (e *engine) unpackRecord(dst []byte, u *unpacker, chunk int, p checkpoint, g group) ([]byte, error) {
+	defer e.restUnpacker(u)
+	if err := e.unpackUnlocked(u, g); err != nil {
+		return dst, err
+	}
+	dst = append(dst, u.record(g.at(chunk, p.off))...)
+	for i, at := range g.places {
+		e.mu.points.copyPacked(p.group, at, u.record(i))
+	}
+	return dst, nil
+}
+
+// unpackUnlocked unpacks g without the lock, and has it again when that returns or
+// panics.
+func (e *engine) unpackUnlocked(u *unpacker, g group) error {
+	e.mu.Unlock()
+	defer e.mu.Lock()
+	return u.unpack(g.data, e.chunks, g.places)
 }
 
 // yield makes room where nothing else can. It reports whether there was anything
@@ -231,10 +244,9 @@ func (e *engine) yield() bool {
 	case len(s.packed.groups) > 0:
 		e.dropped(s.dropPacked())
 	default:
-		return false
+		return s.givePage()
 	}
-	for s.givePage() {
-	}
+	s.trim()
 	return true
 }
 
@@ -261,14 +273,12 @@ func (r *recordReader) next(e *engine, chunk int, off int64) (checkpoint, []byte
 		return p, r.record, nil
 	}
 	g := s.packed.groups[p.group-1]
-	e.mu.Unlock()
-	defer e.mu.Lock()
 	if r.group != p.group {
 		if r.u == nil {
 			r.u = newUnpacker()
 		}
 		r.group = 0
-		if err := r.u.unpack(g.data, e.chunks, g.places); err != nil {
+		if err := e.unpackUnlocked(r.u, g); err != nil {
 			return p, nil, err
 		}
 		r.group = p.group

@@ -119,16 +119,22 @@ func (e *engine) readChunk(i int, p []byte, off int64) (n int, err error) {
 	case !c.Method.compressed():
 		return 0, &ChunkError{c, fmt.Errorf("%w: %v compression", ErrUnsupported, c.Method)}
 	}
+	var proven int64
 	for n < len(p) && err == nil {
 		var k int
-		k, err = e.step(i, p[n:], off+int64(n), more)
+		k, proven, err = e.step(i, p[n:], off+int64(n), more)
 		n += k
 	}
-	if errors.Is(err, ErrChecksum) {
-		n = 0 // it can't be told which bytes of the chunk are right
+	if isDamage(err) {
+		// Decoders notice damage late: of what they made, only that counts
+		// which a checksum has confirmed.
+		n = int(max(0, min(int64(n), proven-off)))
 	}
 	return n, err
 }
+
+// isDamage reports whether err says that a chunk's data is not what was stored.
+func isDamage(err error) bool { return errors.Is(err, ErrFormat) || errors.Is(err, ErrChecksum) }
 
 // rawRun returns raw chunk i as one with those that go on where it ends, on the
 // disk and in the source, until it has enough bytes.
@@ -171,12 +177,14 @@ type turn struct {
 }
 
 // step reads some of what p asks for: what is cached at off, or as much as one
-// turn decodes. The reader wants more bytes beyond the chunk's end.
-func (e *engine) step(i int, p []byte, off, more int64) (int, error) {
+// turn decodes. The reader wants more bytes beyond the chunk's end. With an error,
+// proven is the offset in the chunk up to which a checksum has confirmed what was
+// decoded.
+func (e *engine) step(i int, p []byte, off, more int64) (n int, proven int64, err error) {
 	e.mu.Lock()
 	for {
 		if pg := e.mu.cache.find(i, off); pg != nil {
-			return e.copyPage(pg, p, off), nil
+			return e.copyPage(pg, p, off), 0, nil
 		}
 		t := e.inTheWay(i, off)
 		if t == nil {
@@ -188,16 +196,16 @@ func (e *engine) step(i int, p []byte, off, more int64) (int, error) {
 	}
 	t := e.beginTurn(i, off, off+int64(len(p)))
 	t.more = more
-	n, err := e.turn(t, i, p, off)
+	n, proven, err = e.turn(t, i, p, off)
 	if n == len(p) && !errors.Is(err, ErrChecksum) {
 		err = nil // it is about what lies behind: the next reader will meet it
 	}
-	return n, err
+	return n, proven, err
 }
 
 // turn is what a reader does in its turn. It is called with the lock and returns
 // without. If the source panics, others don't wait for the turn or its memory.
-func (e *engine) turn(t *turn, i int, p []byte, off int64) (n int, err error) {
+func (e *engine) turn(t *turn, i int, p []byte, off int64) (n int, proven int64, err error) {
 	panics := true
 	defer func() {
 		d := t.d
@@ -212,8 +220,10 @@ func (e *engine) turn(t *turn, i int, p []byte, off int64) (n int, err error) {
 		}
 		e.endTurn(t)
 		if d != nil {
-			if e.mu.doubts.since(t.chunk, t.doubt) {
-				d.disown() // what it began with may have been wrong
+			if d.fetch.err != nil || e.mu.doubts.since(t.chunk, t.doubt) {
+				// The codec remembers the source's error, or began with what
+				// may have been wrong.
+				d.disown()
 				d.fetch.forget()
 			}
 			e.park(d, err)
@@ -222,9 +232,10 @@ func (e *engine) turn(t *turn, i int, p []byte, off int64) (n int, err error) {
 	}()
 	if err = e.acquire(i, off, t); err == nil {
 		n, err = e.decode(t, p, off)
+		proven = t.d.codec.proven(t.d)
 	}
 	panics = false
-	return n, err
+	return n, proven, err
 }
 
 // roundUp returns the next multiple of unit, a power of two, from n on, or the
@@ -269,6 +280,7 @@ func (e *engine) beginTurn(i int, off, end int64) *turn {
 
 // endTurn removes t. Readers that wait for it look again.
 func (e *engine) endTurn(t *turn) {
+	t.d, t.page = nil, nil // a spare turn must not keep a decoder alive
 	last := len(e.mu.turns) - 1
 	e.mu.turns[slices.Index(e.mu.turns, t)] = e.mu.turns[last]
 	e.mu.turns[last] = nil

@@ -24,6 +24,7 @@ type zlibCodec struct {
 	nhead int    // bytes of head that have been read
 	sum   uint32 // Adler-32 of all bytes before last
 	last  []byte // decoded last, before the position; nil once sum has it
+	good  int64  // up to here, the sum of a saved checkpoint has confirmed the data
 
 	due     int64      // offset in the chunk of the next checkpoint
 	pending checkpoint // whose window isn't packed yet, at -1 if there is none
@@ -56,6 +57,7 @@ func (z *zlibCodec) start(d *decoder, off int64) error {
 	z.doubt = z.e.mu.doubts.next
 	z.e.mu.Unlock()
 	from, record, err := z.e.record(z.record[:0], d.chunk, off)
+	z.good = 0
 	if d.pos, z.record = from.off, record; err != nil {
 		return err
 	}
@@ -136,6 +138,9 @@ func (z *zlibCodec) decode(max int) (_ []byte, err error) {
 		}
 	}
 	z.last, err = z.z.Decode(int(min(int64(max), z.due-z.d.pos)))
+	if err == io.EOF && z.compareTrailer() == nil {
+		z.good = z.d.pos // the stream is right, though it is shorter than its chunk
+	}
 	return z.last, err
 }
 
@@ -176,7 +181,13 @@ func (z *zlibCodec) checkpoint() error {
 // checkpoint before it to the chunk's end. It is called with the lock.
 func (z *zlibCodec) compare() error {
 	p := z.e.mu.points.before(z.chunk, z.d.pos)
-	if p.off != z.d.pos || p.off == 0 || p.sum == z.sum {
+	if p.off != z.d.pos || p.off == 0 {
+		return nil
+	}
+	if p.sum == z.sum {
+		if p.group > 0 {
+			z.good = p.off
+		}
 		return nil
 	}
 	when := "a checkpoint there was made"
@@ -228,7 +239,8 @@ func (z *zlibCodec) reach(d *decoder, off int64) int64 {
 	return -1
 }
 
-func (z *zlibCodec) seek(*decoder, int64) {}
+func (z *zlibCodec) seek(*decoder, int64)  {}
+func (z *zlibCodec) proven(*decoder) int64 { return z.good }
 
 // rest sees to it that nothing refers to the fetcher's buffer while others may use
 // it.
@@ -252,10 +264,11 @@ func (z *zlibCodec) joint() error {
 // that is much longer was meant to be cut.
 const maxExcess = 64 << 10
 
-// finish compares the Adler-32 at the stream's end with the data's.
+// finish compares the Adler-32 at the stream's end with the data's. What it decodes
+// behind the chunk's end may refer to the pending checkpoint's window, too.
 func (z *zlibCodec) finish() error {
 	z.addLast()
-	z.finishPending()
+	defer z.finishPending()
 	for excess := 0; ; {
 		b, err := z.z.Decode(maxDecode)
 		if err == io.EOF {
@@ -269,6 +282,11 @@ func (z *zlibCodec) finish() error {
 			return nil
 		}
 	}
+	return z.compareTrailer()
+}
+
+// compareTrailer compares the Adler-32 behind the stream with the data's.
+func (z *zlibCodec) compareTrailer() error {
 	var trailer [deflate.ZlibTrailerLen]byte
 	if err := z.z.Trailer(trailer[:]); err != nil {
 		return err

@@ -296,8 +296,12 @@ func TestZlibLength(t *testing.T) {
 				if !errors.Is(err, tt.err) || tt.err == nil && err != nil {
 					t.Errorf("steps of %d: %v, want %v", step, err, tt.err)
 				}
-				if n < tt.right || !bytes.Equal(p[:min(n, len(disk))], disk[:min(n, len(disk))]) {
-					t.Errorf("steps of %d: %d bytes, want %d right ones", step, n, tt.right)
+				right := tt.right
+				if step > right && tt.name == "cut in the data" {
+					right = 0 // no checksum has confirmed any of them
+				}
+				if n < right || !bytes.Equal(p[:min(n, len(disk))], disk[:min(n, len(disk))]) {
+					t.Errorf("steps of %d: %d bytes, want %d right ones", step, n, right)
 				}
 			}
 		})
