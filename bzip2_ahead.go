@@ -336,7 +336,6 @@ func (e *engine) newAhead(d *decoder, at int64) *ahead {
 		if workers < least || !e.takeNow(memory) {
 			return nil
 		}
-		e.collect(memory)
 		a = newAhead(e.src, workers)
 	}
 	c := &e.chunks[d.chunk]
@@ -354,7 +353,6 @@ func (e *engine) endAhead(a *ahead) {
 		e.mu.standby = a
 	} else {
 		e.mu.account.release(useDecoders, a.memory)
-		e.dropped(a.memory)
 	}
 	e.wake()
 }
@@ -364,14 +362,4 @@ func (e *engine) endAhead(a *ahead) {
 func (e *engine) idle() int64 {
 	a := &e.mu.account
 	return a.limit - a.limit/8 - a.total() + a.used[useCache]
-}
-
-// takeNow takes memory for decoders without waiting for it.
-func (e *engine) takeNow(n int64) bool {
-	for !e.mu.account.take(useDecoders, n) {
-		if !e.makeRoom() {
-			return false
-		}
-	}
-	return true
 }

@@ -124,8 +124,8 @@ func checkAtRest(tb testing.TB, e *engine) {
 	tb.Helper()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if len(e.mu.turns) != 0 || e.mu.waiting != 0 {
-		tb.Errorf("at rest: turns in %d chunks, %d readers waiting", len(e.mu.turns), e.mu.waiting)
+	if len(e.mu.turns) != 0 || len(e.mu.queue) != 0 {
+		tb.Errorf("at rest: turns in %d chunks, %d readers waiting", len(e.mu.turns), len(e.mu.queue))
 	}
 	var want [numUses]int64
 	for _, d := range e.mu.parked {

@@ -171,8 +171,8 @@ func checkIdle(t *testing.T, im *Image, before int) {
 	if total := im.mu.account.total(); total > im.mu.account.limit {
 		t.Errorf("%d bytes are taken of %d", total, im.mu.account.limit)
 	}
-	if len(im.mu.turns) > 0 || im.mu.waiting > 0 {
-		t.Errorf("%d turns and %d waiting readers are left", len(im.mu.turns), im.mu.waiting)
+	if len(im.mu.turns) > 0 || len(im.mu.queue) > 0 {
+		t.Errorf("%d turns and %d waiting readers are left", len(im.mu.turns), len(im.mu.queue))
 	}
 	im.mu.Unlock()
 

@@ -47,11 +47,9 @@ func (e *engine) readBuffer() (buf []byte, giveBack func()) {
 	if size == 0 || !e.takeCached(size) {
 		return make([]byte, maxLaneBuffer), func() {}
 	}
-	e.collect(size)
 	return make([]byte, size), func() {
 		e.mu.Lock()
 		e.mu.account.release(useDecoders, size)
-		e.dropped(size)
 		e.wake()
 		e.mu.Unlock()
 	}
@@ -178,7 +176,6 @@ func (r *pipelineRun) vacant() *haul {
 	}
 	h := &haul{run: r, memory: r.hauls.size, pins: 1}
 	e.mu.hauls = append(e.mu.hauls, h)
-	e.collect(h.memory)
 	h.buf = make([]byte, 0, h.memory)
 	return h
 }
@@ -266,7 +263,6 @@ func (e *engine) endHaul(i int) {
 	h := e.mu.hauls[i]
 	e.mu.hauls = slices.Delete(e.mu.hauls, i, i+1)
 	e.mu.account.release(useDecoders, h.memory)
-	e.dropped(h.memory)
 	h.buf, h.memory = nil, 0
 }
 

@@ -307,24 +307,41 @@ func (e *engine) takeLane(ctx context.Context, i int, memory int64) error {
 	if i > 0 {
 		share = a.limit / laneShare
 	}
-	for {
+	// The share is waited for apart from the memory: runs that hold it may need
+	// memory to come to their end.
+	fits := func() bool {
 		taken := a.used[useBuffers]
-		fits := taken == 0 || taken+memory <= share
-		switch {
-		case fits && a.take(useBuffers, memory):
-			e.collect(memory)
-			return nil
-		case fits && e.mayFit(memory) && e.makeRoom():
-		case ctx.Err() != nil:
-			return context.Cause(ctx)
-		case i > 0:
+		return taken == 0 || taken+memory <= share
+	}
+	for {
+		if i > 0 && (!fits() || len(e.mu.queue) > 0) {
 			return tooLow
-		case fits && !e.mayFit(memory) && e.atWork() == 0:
-			if !e.yield() {
+		}
+		for !fits() {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			e.mu.lanesFree.Wait()
+		}
+		if i > 0 {
+			if !e.tryRoom(memory, func() bool { return a.take(useBuffers, memory) }) {
 				return tooLow
 			}
-		default:
-			e.wait()
+			return nil
+		}
+		taken := false
+		err := e.acquire(ctx, memory, 0, func() bool {
+			if !fits() {
+				return true // another run was first
+			}
+			taken = a.take(useBuffers, memory)
+			return taken
+		})
+		switch {
+		case err == errNoRoom:
+			return tooLow
+		case err != nil || taken:
+			return err
 		}
 	}
 }
@@ -333,7 +350,7 @@ func (e *engine) takeLane(ctx context.Context, i int, memory int64) error {
 func (e *engine) releaseLane(memory int64) {
 	e.mu.Lock()
 	e.mu.account.release(useBuffers, memory)
-	e.dropped(memory)
+	e.mu.lanesFree.Broadcast()
 	e.wake()
 	e.mu.Unlock()
 }

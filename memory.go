@@ -2,8 +2,9 @@ package dmg
 
 import (
 	"context"
-	"runtime"
-	"runtime/metrics"
+	"fmt"
+	"slices"
+	"sync"
 )
 
 // use says what bytes of the memory limit are taken for.
@@ -20,8 +21,9 @@ const (
 // account is the one count of the memory that Options.MemoryLimit bounds, over
 // the whole image. Its owner's lock guards it.
 type account struct {
-	limit int64
-	used  [numUses]int64
+	limit    int64
+	used     [numUses]int64
+	reserved int64 // bytes that only the first in the queue for memory may take
 }
 
 // total returns the bytes in use.
@@ -32,9 +34,10 @@ func (a *account) total() (n int64) {
 	return n
 }
 
-// take counts n more bytes for u, unless that would exceed the limit.
+// take counts n more bytes for u, unless that would exceed the limit or take what
+// is reserved.
 func (a *account) take(u use, n int64) bool {
-	if n > a.limit-a.total() {
+	if n > a.limit-a.total()-a.reserved {
 		return false
 	}
 	a.used[u] += n
@@ -58,18 +61,127 @@ func (a *account) move(from, to use, n int64) {
 // reads faster in proportion, since a read also decodes what was asked for.
 func (a *account) checkpointShare() int64 { return a.limit / 16 * 9 }
 
+// A waiter waits for memory. Waiters are served in the order in which they came, so
+// that one which needs much is not passed by for ever by others that need little.
+type waiter struct {
+	need int64 // bytes
+	held int64 // bytes of buffers that the waiter's own run holds meanwhile
+	cond sync.Cond
+	woke int // how often
+}
+
+// acquire has try take memory, of which it needs so many bytes, as soon as it is this
+// caller's turn. try reports whether it has succeeded; it is called with the lock,
+// which acquire lets go while it waits. held is what the caller's run holds of
+// useBuffers, and cannot give up. acquire returns errNoRoom if the need can't ever be
+// met, or the cause for which ctx is done.
+func (e *engine) acquire(ctx context.Context, need, held int64, try func() bool) error {
+	a := &e.mu.account
+	if need > a.limit-held {
+		return errNoRoom
+	}
+	if len(e.mu.queue) == 0 && e.tryRoom(need, try) {
+		return nil
+	}
+	w := &waiter{need: need, held: held}
+	w.cond.L = &e.mu
+	e.mu.queue = append(e.mu.queue, w)
+	defer e.leaveQueue(w)
+	for {
+		if e.mu.queue[0] == w {
+			// Nobody else takes what comes free from now on.
+			a.reserved = 0
+			if e.tryRoom(need, try) {
+				return nil
+			}
+			switch {
+			case w.woke > maxWoke && e.makeRoom():
+				continue
+			case need > a.limit-a.used[useCheckpoints]-a.used[useBuffers] && e.yield():
+				continue
+			case e.stuck():
+				if !e.yield() {
+					return errNoRoom
+				}
+				continue
+			}
+			a.reserved = need
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		w.cond.Wait()
+		w.woke++
+	}
+}
+
+// maxWoke is how often the first in the queue looks in vain before it gathers room
+// bit by bit. As a rule a decoder that it can use is parked sooner.
+const maxWoke = 16
+
+// errNoRoom says that the memory limit has no room for what is needed.
+var errNoRoom = fmt.Errorf("%w", ErrMemoryLimit)
+
+// tryRoom makes room until try succeeds. It gives up nothing unless that is enough.
+func (e *engine) tryRoom(need int64, try func() bool) bool {
+	for !try() {
+		if !e.mayFit(need) || !e.makeRoom() {
+			return false
+		}
+	}
+	return true
+}
+
+// stuck reports whether waiting is in vain: no decoder is at work, and all buffers
+// belong to runs that wait themselves.
+func (e *engine) stuck() bool {
+	held := int64(0)
+	for _, w := range e.mu.queue {
+		held += w.held
+	}
+	return e.atWork() <= 0 && e.mu.account.used[useBuffers] <= held
+}
+
+// leaveQueue ends a wait, and wakes the next.
+func (e *engine) leaveQueue(w *waiter) {
+	if e.mu.queue[0] == w {
+		e.mu.account.reserved = 0
+	}
+	i := slices.Index(e.mu.queue, w)
+	e.mu.queue = slices.Delete(e.mu.queue, i, i+1)
+	e.wake()
+}
+
+// wake has the first in the queue look again, since memory has come free or a decoder
+// was parked. It is called with the lock.
+func (e *engine) wake() {
+	if len(e.mu.queue) > 0 {
+		e.mu.queue[0].cond.Signal()
+	}
+}
+
+// wakeAfter wakes all who wait once ctx is done, until stop is called.
+func (e *engine) wakeAfter(ctx context.Context) (stop func() bool) {
+	return context.AfterFunc(ctx, func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		for _, w := range e.mu.queue {
+			w.cond.Signal()
+		}
+		e.mu.lanesFree.Broadcast()
+	})
+}
+
 // makeRoom gives back the memory of a cached page, of what stands by to decode
 // ahead, of what was fetched ahead, or of the decoder parked longest ago. It
 // returns false if all that is left is at work.
 func (e *engine) makeRoom() bool {
 	if e.mu.cache.shrink() {
-		e.dropped(pageSize)
 		return true
 	}
 	if a := e.mu.standby; a != nil {
 		e.mu.standby = nil
 		e.mu.account.release(useDecoders, a.memory)
-		e.dropped(a.memory)
 		return true
 	}
 	if e.dropHaul() {
@@ -80,7 +192,6 @@ func (e *engine) makeRoom() bool {
 	}
 	d := e.unpark(0)
 	e.mu.account.release(useDecoders, d.memory)
-	e.dropped(d.memory)
 	return true
 }
 
@@ -107,93 +218,33 @@ func (e *engine) atWork() int64 { return e.mu.account.used[useDecoders] - e.atRe
 // better stay.
 func (e *engine) mayFit(n int64) bool {
 	a := &e.mu.account
-	return n <= a.limit-a.total()+a.used[useCache]+e.atRest()
+	return n <= a.limit-a.total()-a.reserved+a.used[useCache]+e.atRest()
 }
 
-// takeCached takes memory for a decoder, from the cache if need be.
+// takeCached takes memory for a decoder, from the cache if need be. While others wait
+// for memory it takes none.
 func (e *engine) takeCached(n int64) bool {
-	for !e.mu.account.take(useDecoders, n) {
+	for len(e.mu.queue) == 0 {
+		if e.mu.account.take(useDecoders, n) {
+			return true
+		}
 		if !e.mu.cache.shrink() {
 			return false
 		}
-		e.dropped(pageSize)
 	}
-	return true
+	return false
 }
 
-// wait returns when memory may have become free, or wake was called.
-func (e *engine) wait() {
-	e.mu.waiting++
-	e.mu.freed.Wait()
-	e.mu.waiting--
-}
-
-// wake has those who wait for memory look again. It is called with the lock.
-func (e *engine) wake() {
-	if e.mu.waiting > 0 {
-		e.mu.freed.Broadcast()
+// takeNow takes memory for decoders without waiting for it. While others wait for
+// memory it takes none.
+func (e *engine) takeNow(n int64) bool {
+	for len(e.mu.queue) == 0 {
+		if e.mu.account.take(useDecoders, n) {
+			return true
+		}
+		if !e.makeRoom() {
+			return false
+		}
 	}
-}
-
-// wakeAfter wakes those who wait once ctx is done, until stop is called.
-func (e *engine) wakeAfter(ctx context.Context) (stop func() bool) {
-	return context.AfterFunc(ctx, func() {
-		e.mu.Lock()
-		e.wake()
-		e.mu.Unlock()
-	})
-}
-
-// What is given back to the account is left to the garbage collector, which lets
-// the heap grow to twice what is in use before it starts. So the engine counts
-// what it has dropped, and has it collected before it allocates more than
-// maxGarbage in its place: but only where the heap is small. In a large one the
-// engine's garbage doesn't show, and a collection takes long.
-const (
-	maxGarbage = 4 << 20
-	smallHeap  = 8 // times the limit
-)
-
-// garbage is what was dropped and may not have been collected yet.
-type garbage struct {
-	bytes  int64
-	cycles uint64 // of the collector, when the first of it was dropped
-	sample []metrics.Sample
-}
-
-// read returns how many cycles the collector has done, and the size of the heap's
-// objects.
-func (g *garbage) read() (cycles, heap uint64) {
-	if g.sample == nil {
-		g.sample = []metrics.Sample{{Name: "/gc/cycles/total:gc-cycles"}, {Name: "/memory/classes/heap/objects:bytes"}}
-	}
-	metrics.Read(g.sample)
-	return g.sample[0].Value.Uint64(), g.sample[1].Value.Uint64()
-}
-
-// dropped notes that n bytes have become garbage.
-func (e *engine) dropped(n int64) {
-	g := &e.mu.garbage
-	if g.bytes == 0 {
-		g.cycles, _ = g.read()
-	}
-	g.bytes += n
-}
-
-// collect sees to it that what was dropped is out of the heap before n bytes are
-// allocated. It gives up the lock if that takes time.
-func (e *engine) collect(n int64) {
-	g := &e.mu.garbage
-	if g.bytes+n <= maxGarbage || g.bytes == 0 || n < maxGarbage/8 {
-		return
-	}
-	cycles, heap := g.read()
-	g.bytes = 0
-	// A cycle that was under way may have passed it over.
-	if cycles > g.cycles+1 || heap > uint64(e.mu.account.limit)*smallHeap {
-		return
-	}
-	e.mu.Unlock()
-	runtime.GC()
-	e.mu.Lock()
+	return false
 }

@@ -156,7 +156,7 @@ func (e *engine) unpacker() *unpacker {
 		if s.packed.made < runtime.GOMAXPROCS(0) && s.takeUnpacker() {
 			return newUnpacker()
 		}
-		e.wait()
+		e.mu.unpacked.Wait()
 	}
 	return nil
 }
@@ -179,9 +179,9 @@ func (e *engine) restUnpacker(u *unpacker) {
 	} else {
 		s.packed.made--
 		s.account.release(useCheckpoints, unpackerMemory)
-		e.dropped(unpackerMemory)
+		e.wake()
 	}
-	e.wake()
+	e.mu.unpacked.Broadcast()
 }
 
 // record returns the last checkpoint of the chunk at or before off, and appends
@@ -242,7 +242,8 @@ func (e *engine) yield() bool {
 	case s.size > 0:
 		s.giveUpSome()
 	case len(s.packed.groups) > 0:
-		e.dropped(s.dropPacked())
+		s.dropPacked()
+		e.mu.unpacked.Broadcast()
 	default:
 		return s.givePage()
 	}

@@ -3,6 +3,7 @@ package dmg
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"slices"
 )
 
@@ -50,41 +51,47 @@ const maxParked = 128
 // blank returns a decoder for c that stands nowhere: a new one, or a parked one
 // whose place is given up. Decoders may fill a quarter of the limit before
 // parked ones are reused, which is enough for many sequential readers. A reader
-// that can't have one yet waits, until ctx is done.
-func (e *engine) blank(ctx context.Context, c *Chunk) (*decoder, error) {
-	e.mu.Unlock()
-	memory, err := decoderMemory(e.src, c) // may read the source
-	e.mu.Lock()
+// that can't have one yet waits, until ctx is done; its own run holds so many bytes of
+// buffers meanwhile.
+func (e *engine) blank(ctx context.Context, c *Chunk, held int64) (d *decoder, err error) {
+	memory, err := e.memoryFor(c)
 	if err != nil {
 		return nil, err
 	}
-	a := &e.mu.account
-	for {
-		old := e.reusable(c, memory)
-		few := a.used[useDecoders]+memory <= a.limit/4 && len(e.mu.parked) < maxParked
-		if old >= 0 && (!few || e.mu.parked[old].chunk < 0) {
-			d := e.unpark(old)
-			d.chunk, d.once = -1, false
-			return d, nil
-		}
-		if a.take(useDecoders, memory) {
-			e.collect(memory)
-			return e.newDecoder(c.Method, memory), nil
-		}
-		switch {
-		case e.mayFit(memory):
-			// What is in the way is being copied from: that takes no time.
-			if !e.makeRoom() {
-				e.wait()
-			}
-		case ctx.Err() != nil:
-			return nil, context.Cause(ctx)
-		case e.atWork() > 0:
-			e.wait()
-		case !e.yield():
-			return nil, &ChunkError{*c, fmt.Errorf("%w: its decoder takes %d bytes of %d", ErrMemoryLimit, memory, a.limit)}
-		}
+	err = e.acquire(ctx, memory, held, func() bool {
+		d = e.tryBlank(c, memory)
+		return d != nil
+	})
+	if err == errNoRoom {
+		// Whole-disk work has buffers besides.
+		buffers := int64(runtime.GOMAXPROCS(0)) * laneBuffers * maxLaneBuffer
+		err = &ChunkError{*c, fmt.Errorf("%w: decoding it takes %d bytes of memory, the limit is %d; a limit of %d MiB will do",
+			ErrMemoryLimit, memory, e.mu.account.limit, roundUp(memory+buffers, 1<<20)>>20)}
 	}
+	return d, err
+}
+
+// memoryFor is decoderMemory, which may read the source, without the lock.
+func (e *engine) memoryFor(c *Chunk) (int64, error) {
+	e.mu.Unlock()
+	defer e.mu.Lock()
+	return decoderMemory(e.src, c)
+}
+
+// tryBlank returns a blank decoder for c if there is one, or free memory for it.
+func (e *engine) tryBlank(c *Chunk, memory int64) *decoder {
+	a := &e.mu.account
+	old := e.reusable(c, memory)
+	few := a.used[useDecoders]+memory <= a.limit/4 && len(e.mu.parked) < maxParked
+	if old >= 0 && (!few || e.mu.parked[old].chunk < 0) {
+		d := e.unpark(old)
+		d.chunk, d.once = -1, false
+		return d
+	}
+	if !a.take(useDecoders, memory) {
+		return nil
+	}
+	return e.newDecoder(c.Method, memory)
 }
 
 // reusable returns the index of the parked decoder that c can best have, -1 if

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"runtime"
 	"sync"
+	"sync/atomic"
 )
 
 // A pipeline decodes the whole disk on several cores. Each worker takes the
@@ -85,6 +86,7 @@ func (p *pipeline) run(ctx context.Context) (int64, error) {
 			}
 			return 0, err
 		}
+		r.held.Add(laneBuffers * buffer)
 		l := &lane{run: &r, batches: make(chan batch, laneBuffers), free: make(chan []byte, laneBuffers)}
 		for range laneBuffers {
 			l.free <- make([]byte, buffer)
@@ -111,6 +113,8 @@ type pipelineRun struct {
 	*pipeline
 	ctx    context.Context
 	cancel context.CancelCauseFunc
+
+	held atomic.Int64 // bytes of all lanes' buffers
 
 	// claims is what the next piece is. The lock is held while its decoder is
 	// waited for.
@@ -191,7 +195,7 @@ func (r *pipelineRun) assign(p *piece, c *Chunk) (err error) {
 			p.end = c.Offset + at
 		}
 	}
-	if p.d, err = e.blank(r.ctx, c); err != nil {
+	if p.d, err = e.blank(r.ctx, c, r.held.Load()); err != nil {
 		return err
 	}
 	from := p.off - c.Offset

@@ -32,10 +32,11 @@ type engine struct {
 		standby *ahead     // at rest, to be used again; may be nil
 		hauls   []*haul    // of pipelines
 		points  checkpoints
-		garbage garbage
 		doubts  doubts
-		waiting int       // readers that wait for memory
-		freed   sync.Cond // a decoder was parked, or other memory came free
+		queue   []*waiter // for memory, in the order in which they came
+
+		lanesFree sync.Cond // a pipeline has given back its buffers
+		unpacked  sync.Cond // an unpacker is free, or there are none any more
 	}
 }
 
@@ -45,7 +46,8 @@ func (e *engine) init(r io.ReaderAt, m chunkMap, limit int64) {
 	e.mu.account.limit = limit
 	e.mu.cache.init(&e.mu.account)
 	e.mu.points.init(&e.mu.account, &e.mu.cache, m.length(Zlib))
-	e.mu.freed.L = &e.mu
+	e.mu.lanesFree.L = &e.mu
+	e.mu.unpacked.L = &e.mu
 }
 
 // stats returns the counters so far.
@@ -230,7 +232,7 @@ func (e *engine) turn(t *turn, i int, p []byte, off int64) (n int, proven int64,
 		}
 		e.mu.Unlock()
 	}()
-	if err = e.acquire(i, off, t); err == nil {
+	if err = e.place(i, off, t); err == nil {
 		n, err = e.decode(t, p, off)
 		proven = t.d.codec.proven(t.d)
 	}
@@ -314,10 +316,10 @@ func (e *engine) inTheWay(i int, off int64) *turn {
 	return nil
 }
 
-// acquire gives t a decoder that stands at or before off in chunk i. It may wait for
+// place gives t a decoder that stands at or before off in chunk i. It may wait for
 // memory. It is called with the lock and returns without, and so does what it calls
 // where the source panics.
-func (e *engine) acquire(i int, off int64, t *turn) error {
+func (e *engine) place(i int, off int64, t *turn) error {
 	near := e.nearestParked(i, off)
 	from := e.mu.points.nearest(i, off)
 	if near.index >= 0 && near.reach >= from {
@@ -338,7 +340,7 @@ func (e *engine) acquire(i int, off int64, t *turn) error {
 	}
 	t.pos = from
 	c := &e.chunks[i]
-	d, err := e.blank(context.Background(), c)
+	d, err := e.blank(context.Background(), c, 0)
 	if t.d = d; err == nil {
 		e.expect(d, i, t, off == 0 && d.fetch.follows(c.DataOffset))
 	}

@@ -1,0 +1,203 @@
+package dmg
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"hash/crc32"
+	"io"
+	"math/rand/v2"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/ulikunitz/xz"
+
+	"github.com/go-dmg/dmg/internal/dmgtest"
+)
+
+// largeDictionary returns an .xz stream of text whose header asks for a dictionary of
+// 4 GiB: the memory of its decoder is then the length of its chunk.
+func largeDictionary(t *testing.T, text []byte) []byte {
+	t.Helper()
+	var z bytes.Buffer
+	w, err := xz.WriterConfig{DictCap: 1 << 16, NoCheckSum: true}.NewWriter(&z)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Write(text)
+	w.Close()
+	data := z.Bytes()
+	head := data[12 : 12+(int(data[12])+1)*4] // of the block
+	i := bytes.Index(head, []byte{0x21, 1})
+	head[i+2] = 40
+	sum := crc32.ChecksumIEEE(head[:len(head)-4])
+	head[len(head)-4], head[len(head)-3], head[len(head)-2], head[len(head)-1] = byte(sum), byte(sum>>8), byte(sum>>16), byte(sum>>24)
+	return data
+}
+
+// greedyImage makes an image of text in bzip2 chunks and, behind them, LZMA chunks
+// whose decoders take about the given numbers of MiB. Each chunk begins with text. It
+// returns the offsets of both kinds.
+func greedyImage(t *testing.T, text []byte, small int, large ...int) (file []byte, smallAt, largeAt []int64) {
+	t.Helper()
+	data := largeDictionary(t, text)
+	bz, err := dmgtest.Compress(dmgtest.Bzip2, 9, text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var chunks []dmgtest.Chunk
+	at := uint64(0)
+	for range small {
+		n := uint64(len(text) / 512)
+		chunks = append(chunks, dmgtest.Chunk{Method: dmgtest.Bzip2, Sector: at, Sectors: n, Offset: uint64(len(data)), Length: uint64(len(bz))})
+		smallAt = append(smallAt, int64(at)*512)
+		at += n
+	}
+	for _, mib := range large {
+		n := uint64(mib<<20) / 512
+		chunks = append(chunks, dmgtest.Chunk{Method: dmgtest.LZMA, Sector: at, Sectors: n, Length: uint64(len(data))})
+		largeAt = append(largeAt, int64(at)*512)
+		at += n
+	}
+	l := &dmgtest.Layout{Data: append(data, bz...), Koly: dmgtest.NewKoly()}
+	l.Tables = []dmgtest.Table{dmgtest.NewTable("all", 0, int64(at), chunks...)}
+	l.Koly.Sectors = at
+	if err := l.Seal(); err != nil {
+		t.Fatal(err)
+	}
+	return l.Bytes(), smallAt, largeAt
+}
+
+// A reader that needs much memory is served beside others that need little and never
+// pause, and so is whole-disk work.
+func TestLargeDecoderIsServed(t *testing.T) {
+	text := dmgtest.Text(1, 64<<10).Bytes()
+	file, small, large := greedyImage(t, text, 40, 48)
+	im, err := NewImage(bytes.NewReader(file), int64(len(file)), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	var reads atomic.Int64
+	var wg sync.WaitGroup
+	for g := range 16 {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			rng := rand.New(rand.NewPCG(1, uint64(g)))
+			p := make([]byte, 4096)
+			for ctx.Err() == nil {
+				if n, err := im.ReadAt(p, small[rng.IntN(len(small))]); err != nil || !bytes.Equal(p, text[:4096]) {
+					t.Error(n, err)
+					return
+				}
+				reads.Add(1)
+			}
+		}()
+	}
+	for range 5 {
+		before := reads.Load()
+		start := time.Now()
+		within(t, "a read with a large decoder", func() {
+			p := make([]byte, 4096)
+			if n, err := im.ReadAt(p, large[0]); err != nil || !bytes.Equal(p, text[:4096]) {
+				t.Error(n, err)
+			}
+		})
+		if took := time.Since(start); took > 5*time.Second {
+			t.Errorf("served after %v", took)
+		}
+		im.engine.mu.Lock()
+		im.engine.mu.cache.forget(len(small), 48<<20)
+		im.engine.mu.Unlock()
+		for reads.Load() < before+200 && !t.Failed() {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	cancel()
+	wg.Wait()
+	checkAtRest(t, &im.engine)
+}
+
+// Beside a WriteTo that its receiver keeps waiting, a read waits for memory, if its
+// decoder would fit alone, and does not fail.
+func TestReadBesideWriteTo(t *testing.T) {
+	text := dmgtest.Text(1, 64<<10).Bytes()
+	file, _, large := greedyImage(t, text, 40, 55)
+	im, err := NewImage(bytes.NewReader(file), int64(len(file)), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, w := io.Pipe()
+	done := make(chan error, 1)
+	go func() {
+		_, err := im.WriteTo(w)
+		w.CloseWithError(err)
+		done <- err
+	}()
+	if _, err := io.ReadFull(r, make([]byte, 100)); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(20 * time.Millisecond) // all of WriteTo's buffers are full
+	read := make(chan error, 1)
+	go func() {
+		p := make([]byte, 4096)
+		_, err := im.ReadAt(p, large[0])
+		if err == nil && !bytes.Equal(p, text[:4096]) {
+			err = errors.New("wrong bytes")
+		}
+		read <- err
+	}()
+	time.Sleep(50 * time.Millisecond)
+	io.Copy(io.Discard, r)
+	if err := <-done; !errors.Is(err, ErrFormat) { // the large chunk's stream is short
+		t.Errorf("WriteTo: %v", err)
+	}
+	if err := <-read; err != nil {
+		t.Errorf("ReadAt: %v", err)
+	}
+	checkAtRest(t, &im.engine)
+}
+
+// What decoders had is let go when they are dropped, whatever they were used in.
+func TestHeapAtRest(t *testing.T) {
+	if dmgtest.Raced() {
+		t.Skip("the race detector allocates")
+	}
+	text := dmgtest.Text(1, 64<<10).Bytes()
+	var sizes []int
+	for i := range 64 {
+		sizes = append(sizes, 2+i*54/64)
+	}
+	file, small, large := greedyImage(t, text, 64, sizes...)
+	offs := append(small, large...)
+	im, err := NewImage(dmgtest.Slow{R: bytes.NewReader(file), Delay: time.Millisecond}, int64(len(file)), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := heapInUse()
+	var wg sync.WaitGroup
+	for g := range 128 {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			rng := rand.New(rand.NewPCG(1, uint64(g)))
+			p := make([]byte, 4096)
+			for range 10 {
+				if n, err := im.ReadAt(p, offs[rng.IntN(len(offs))]); err != nil || !bytes.Equal(p, text[:4096]) {
+					t.Error(n, err)
+				}
+			}
+		}()
+	}
+	wg.Wait()
+	if more := heapInUse() - before; more > DefaultMemoryLimit+8<<20 {
+		t.Errorf("%d MiB are in use at rest", more>>20)
+	}
+	checkAtRest(t, &im.engine)
+	runtime.KeepAlive(im)
+}
