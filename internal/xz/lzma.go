@@ -3,23 +3,44 @@ package xz
 // copySlack is what copying writes behind its end.
 const copySlack = 16
 
-// run decodes symbols into buf up to limit, and returns how far it got. It is the
-// loop that takes the time, and one piece for the sake of registers. The branches
-// that can't be foreseen are those of literals, so these have none.
-func (z *Reader) run(limit int) (o int, err error) {
+// decode decodes symbols into buf up to limit, and returns how far it got. One call
+// of run decodes the symbols that can't go on behind the chunk's data, however long
+// they are. The others are decoded one by one, and the output of one that does go on
+// there is dropped: what lies in the input behind its end is of another chunk, or of
+// another stream.
+func (z *Reader) decode(limit int) (o int, err error) {
+	o, err = z.run(z.wr, limit, max(0, z.chunk.end-maxSymbol))
+	for o < limit && err == nil {
+		from := o
+		if z.model.length == 0 {
+			o, err = z.run(from, from+1, z.chunk.end)
+		} else {
+			o += z.repeat(o, limit)
+		}
+		if z.in.rd > z.chunk.end {
+			z.in.rd = z.chunk.end
+			return from, z.endless()
+		}
+	}
+	return o, err
+}
+
+// run decodes symbols into buf from o up to limit, as long as they begin at last in
+// the input or before. It returns how far it got. It is the loop that takes the time,
+// and one piece for the sake of registers. The branches that can't be foreseen are
+// those of literals, so these have none.
+func (z *Reader) run(o, limit, last int) (_ int, err error) {
 	in, m, buf := &z.in, &z.model, z.buf
 	rng, code, pos := z.chunk.code.rng, z.chunk.code.code, uint(z.in.rd)
-	end, start, phase := uint(z.chunk.end), z.chunk.start, z.chunk.phase
+	end, start, phase := uint(last), z.chunk.start, z.chunk.phase
 	window := int(min(int64(z.window), z.block.dictionary))
 	state := m.state % numStates
-	o = z.wr
 	if m.length > 0 {
 		o += z.repeat(o, limit)
 	}
 	pbMask, lpMask, lc := 1<<m.pb-1, 1<<m.lp-1, m.lc
 	for o < limit && err == nil {
 		if pos > end {
-			err = z.endless()
 			break
 		}
 		at := (o + phase) & pbMask
@@ -142,7 +163,7 @@ func (z *Reader) run(limit int) (o int, err error) {
 	}
 	m.state = state
 	z.chunk.code = rangeCode{rng, code}
-	z.in.rd = int(min(pos, inputSize))
+	z.in.rd = int(pos)
 	return o, err
 }
 

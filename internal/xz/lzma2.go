@@ -7,7 +7,7 @@ type chunk struct {
 	start int   // of the dictionary in buf: no match reaches further back
 	phase int   // what makes an index in buf a position in the dictionary, modulo 16
 	left  int   // bytes that are still to be produced
-	end   int   // of its data in the input
+	end   int   // of its data in the input, or of the input if that ends before
 	short error // why data is missing behind that, or nil
 	code  rangeCode
 	needs byte // the least reset that the next chunk must make
@@ -120,13 +120,13 @@ func (z *Reader) beginLZMA(control byte) error {
 		return z.corrupt("LZMA2 chunk without data")
 	}
 	// All of it, so that the loop need not look where the input ends. If it does
-	// end, what there surely is comes first.
+	// end, the symbols that are whole come first.
 	if c.short = z.in.fill(stored); c.short != nil && z.in.wr-z.in.rd < rangeCodeLen {
 		return c.short
 	}
 	c.end = z.in.rd + stored
 	if c.short != nil {
-		c.end = z.in.wr - maxSymbol
+		c.end = z.in.wr
 	}
 	if z.in.buf[z.in.rd] != 0 {
 		return z.corrupt(notZero)
@@ -141,7 +141,7 @@ func (z *Reader) beginLZMA(control byte) error {
 // lzma decodes on in a chunk, and sees to it that the chunk ends as it should.
 func (z *Reader) lzma() error {
 	from, limit := z.wr, min(z.limit, z.wr+z.chunk.left)
-	to, err := z.run(limit)
+	to, err := z.decode(limit)
 	z.produced(to - from)
 	if err != nil {
 		return err

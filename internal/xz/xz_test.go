@@ -2,6 +2,7 @@ package xz
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -308,6 +309,31 @@ func TestChunks(t *testing.T) {
 			}
 			agree(t, lzma2(tt.chunks...), tt.want, !tt.err)
 		})
+	}
+}
+
+// TestShortChunk decodes chunks that say to have less data than they need. No symbol
+// is made of the bytes behind.
+func TestShortChunk(t *testing.T) {
+	want := mixed(9, 3000)
+	raw := encode(t, want, xz.WriterConfig{DictCap: 4 << 10, NoCheckSum: true})
+	at := streamHeaderLen + 4*int(raw[streamHeaderLen]) + 4 // of the first chunk's header
+	size := int(binary.BigEndian.Uint16(raw[at+3:])) + 1
+	z := newReader(4 << 10)
+	for n := rangeCodeLen; n < size; n++ {
+		bent := bytes.Clone(raw)
+		binary.BigEndian.PutUint16(bent[at+3:], uint16(n-1))
+		for i := at + 6 + n; i < len(bent); i++ {
+			bent[i] = ^bent[i]
+		}
+		for _, max := range []int{0, 1, 50} {
+			z.Reset(bytes.NewReader(bent))
+			got, err := decodeAll(z, max)
+			var corrupt *CorruptError
+			if !errors.As(err, &corrupt) || !bytes.HasPrefix(want, got) {
+				t.Fatalf("%d of %d bytes, max %d: %d bytes, %v", n, size, max, len(got), err)
+			}
+		}
 	}
 }
 
