@@ -366,6 +366,97 @@ func TestJoined(t *testing.T) {
 	}
 }
 
+// TestEndStream ends streams behind some of their blocks, whatever follows.
+func TestEndStream(t *testing.T) {
+	one := compress(t, words(250_000, 1), 1) // three blocks
+	two := compress(t, []byte("two"), 9)
+	bent := bytes.Clone(one)
+	bent[len(bent)-3] ^= 1 // the stream's CRC
+	bad := bytes.Clone(one)
+	bad[len(bad)-10] ^= 0xFF // the magic before it
+	tests := []struct {
+		name   string
+		z      []byte
+		blocks int // that are decoded before
+		any    bool
+		ended  bool
+		err    error
+	}{
+		{"behind the last block", one, 3, false, true, nil},
+		{"before the last block", one, 2, false, false, nil},
+		{"before all blocks", one, 0, false, false, nil},
+		{"no block", stream(1), 0, false, true, nil},
+		{"another stream", append(bytes.Clone(one), two...), 3, false, true, nil},
+		{"another stream's header, cut", append(bytes.Clone(one), two[:2]...), 3, false, true, nil},
+		{"another stream's magic, cut", append(bytes.Clone(one), two[:7]...), 3, false, true, nil},
+		{"another stream, damaged", append(bytes.Clone(one), "BZh9garbage"...), 3, false, true, nil},
+		{"garbage", append(bytes.Clone(one), "garbage"...), 3, false, true, nil},
+		{"within the second stream", append(bytes.Clone(two), one...), 3, false, false, nil},
+		{"behind the second stream", append(bytes.Clone(two), one...), 4, false, true, nil},
+		{"wrong CRC", bent, 3, false, false, ErrChecksum},
+		{"wrong CRC of no matter", bent, 3, true, true, nil},
+		{"wrong CRC, further on", bent, 2, false, false, nil},
+		{"neither a block nor the end", bad, 3, false, false, ErrCorrupt},
+		{"neither a block nor the end, any CRC", bad, 3, true, false, ErrCorrupt},
+		{"no stream", []byte("garbage"), 0, false, false, ErrCorrupt},
+		{"nothing", nil, 0, false, false, io.ErrUnexpectedEOF},
+		{"cut before the magic", one[:len(one)-10], 3, false, false, io.ErrUnexpectedEOF},
+		{"cut in the magic", one[:len(one)-6], 3, false, false, io.ErrUnexpectedEOF},
+		{"cut in the CRC", one[:len(one)-1], 3, false, false, io.ErrUnexpectedEOF},
+		{"cut in the CRC of no matter", one[:len(one)-1], 3, true, false, io.ErrUnexpectedEOF},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			for _, fails := range []bool{false, true} {
+				var r io.Reader = bytes.NewReader(test.z)
+				want := test.err
+				if fails { // where the data ends
+					r = io.MultiReader(r, iotest.ErrReader(errSource))
+					if want == io.ErrUnexpectedEOF {
+						want = errSource
+					}
+				}
+				var s, peeked Stream
+				var b Block
+				s.Reset(r)
+				for range test.blocks {
+					if err := s.Next(&b); err != nil {
+						t.Fatal(err)
+					}
+				}
+				at := s.Point()
+				for range 2 {
+					ended, err := s.EndStream(!test.any)
+					if ended != test.ended || (err == nil) != (want == nil) || !errors.Is(err, want) {
+						t.Fatalf("%v, %v; want %v, %v", ended, err, test.ended, want)
+					}
+				}
+				if test.err != nil {
+					if err := s.Next(&b); !errors.Is(err, want) {
+						t.Errorf("afterwards Next has %v, want %v", err, want)
+					}
+					continue
+				}
+				if test.any || fails {
+					continue
+				}
+				// Peek goes on as it would have done without.
+				p, err := s.Peek()
+				peeked.Resume(bytes.NewReader(test.z[at.In/8:]), at)
+				q, err2 := peeked.Peek()
+				if p != q || fmt.Sprint(err) != fmt.Sprint(err2) {
+					t.Errorf("Peek: %v, %v; want %v, %v", p, err, q, err2)
+				}
+				if err == io.EOF {
+					if ended, err := s.EndStream(true); !ended || err != nil {
+						t.Errorf("behind the last stream: %v, %v", ended, err)
+					}
+				}
+			}
+		})
+	}
+}
+
 // magicBlock is a block whose codes are bytes: 254 bytes occur, so there are 256
 // symbols of 8 bits each. Among them are the magics.
 func magicBlock(n int) *spec {

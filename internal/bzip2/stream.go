@@ -110,10 +110,40 @@ func (s *Stream) Peek() (Point, error) {
 		if s.point.Level == 0 {
 			s.err = s.header()
 		} else {
-			s.err = s.magic()
+			s.err = s.magic(true)
 		}
 	}
 	return s.point, s.err
+}
+
+// EndStream reads what stands behind the block last decoded, for a reader that
+// needs no block after it. Where the stream ends there, EndStream compares the
+// stream's CRC and returns true. It looks at nothing behind the stream's last byte,
+// where Peek goes on to the next stream's header; Peek and Next still may. Where
+// another block begins, EndStream returns false: the stream's CRC stands further on,
+// and Next decodes that block. A Stream that has not begun reads its header first.
+//
+// The CRC is that of all the stream's blocks, so it can be compared only if the CRC
+// of the point at which the Stream began is right. A caller who resumed at a point
+// with any CRC passes false for crc.
+//
+// The errors are those of Peek but for io.EOF, and are returned again by later calls
+// of any method.
+func (s *Stream) EndStream(crc bool) (ended bool, err error) {
+	for !s.atBlock && s.err == nil {
+		switch {
+		case s.point.Level > 0:
+			s.err = s.magic(crc)
+		case s.point.In > 0:
+			return true, nil
+		default:
+			s.err = s.header()
+		}
+	}
+	if s.err == io.EOF { // Peek has been here
+		return true, nil
+	}
+	return false, s.err
 }
 
 // Next decodes the next block into b. Errors are those of Peek; an Error of
@@ -213,8 +243,9 @@ func (s *Stream) notStream() error {
 	return s.corrupt("no bzip2 stream")
 }
 
-// magic reads what stands before a block or at a stream's end.
-func (s *Stream) magic() error {
+// magic reads what stands before a block or at a stream's end, and compares the
+// stream's CRC if that is to be.
+func (s *Stream) magic(crc bool) error {
 	magic := uint64(s.r.take(24))<<24 | uint64(s.r.take(24))
 	if s.r.over() {
 		return s.r.cause()
@@ -224,19 +255,19 @@ func (s *Stream) magic() error {
 		s.atBlock = true
 		return nil
 	case endMagic:
-		return s.endStream()
+		return s.endStream(crc)
 	}
 	return s.corrupt("neither a block nor the stream's end")
 }
 
 // endStream reads the rest of a stream and goes to the byte after it.
-func (s *Stream) endStream() error {
+func (s *Stream) endStream(compare bool) error {
 	crc := s.r.take(32)
 	s.r.align()
 	if s.r.over() {
 		return s.r.cause()
 	}
-	if crc != s.point.CRC {
+	if compare && crc != s.point.CRC {
 		return &Error{Class: ErrChecksum, In: s.point.In, Msg: "stream"}
 	}
 	s.point = Point{In: s.r.in()}
