@@ -41,7 +41,6 @@
 package dmg
 
 import (
-	"cmp"
 	"crypto"
 	"errors"
 	"fmt"
@@ -51,7 +50,6 @@ import (
 	"strings"
 
 	"github.com/go-dmg/dmg/internal/crypt"
-	"github.com/go-dmg/dmg/internal/partition"
 )
 
 // The classes of errors, to test for with errors.Is. The errors returned say
@@ -244,182 +242,6 @@ func (im *Image) open(u *crypt.Unlocker, opts *Options) error {
 		}
 	}
 	return im.findPartitions()
-}
-
-// layout returns the chunks of the disk and its size in bytes, and sets what
-// they are read from.
-func (im *Image) layout(u *crypt.Unlocker) ([]Chunk, int64, error) {
-	c := &im.plain
-	if c.disk != nil {
-		return c.chunks(), c.size, nil
-	}
-	k, err := findKoly(c.r, c.size)
-	switch {
-	case err != nil:
-		return nil, 0, err
-	case k == nil:
-		err := c.rawDisk()
-		return c.chunks(), c.size, err
-	}
-	im.koly = k
-	c.disk = c.r
-	p := tableParser{dataFork: k.data.off, dataSize: c.size}
-	im.dataFork.off = int64(min(k.data.off, uint64(c.size)))
-	im.dataFork.length = int64(min(k.data.length, uint64(c.size-im.dataFork.off)))
-	if k.segments > 1 {
-		s, err := c.joinSegments(k, u)
-		if err != nil {
-			return nil, 0, err
-		}
-		c.disk = s
-		p = tableParser{dataSize: s.Size()}
-		im.dataFork.off, im.dataFork.length = 0, s.Size()
-	}
-	return im.readTables(p)
-}
-
-// readTables reads the block tables of a UDIF image: its chunks, and the size
-// of its disk in bytes.
-func (im *Image) readTables(p tableParser) ([]Chunk, int64, error) {
-	k, c := im.koly, &im.plain
-	if k.sectors > maxSectors {
-		return nil, 0, &FormatError{Section: "koly", Offset: 0x1EC, Msg: fmt.Sprintf("%d sectors are more than a disk can have", k.sectors)}
-	}
-	resources, err := k.blockTables(c.r, c.size, p.dataSize)
-	if err != nil {
-		return nil, 0, err
-	}
-	entries := 0
-	for _, res := range resources {
-		entries += len(res.data) / entryLen
-	}
-	p.chunks = make([]Chunk, 0, entries)
-	sectors := k.sectors
-	for i, res := range resources {
-		t, err := p.parse(res, i)
-		if err != nil {
-			return nil, 0, err
-		}
-		// The tables are what is stored, and koly's count is not always theirs.
-		sectors = max(sectors, t.first+t.count)
-		im.tables = append(im.tables, t)
-	}
-	im.order = im.sortPartitions()
-	for i := range p.chunks {
-		p.chunks[i].Partition = im.order[p.chunks[i].Partition]
-	}
-	return p.chunks, int64(sectors) * sectorSize, nil
-}
-
-// sortPartitions makes the partitions of the tables, in disk order. It returns
-// each table's index among them.
-func (im *Image) sortPartitions() []int {
-	byTable := make([]int, len(im.tables))
-	for i := range byTable {
-		byTable[i] = i
-	}
-	slices.SortStableFunc(byTable, func(a, b int) int {
-		return cmp.Compare(im.tables[a].first, im.tables[b].first)
-	})
-	order := make([]int, len(im.tables))
-	for i, t := range byTable {
-		order[t] = i
-		im.partitions = append(im.partitions, Partition{
-			Name:   im.tables[t].name,
-			Type:   typeInName(im.tables[t].name),
-			Offset: int64(im.tables[t].first) * sectorSize,
-			Length: int64(im.tables[t].count) * sectorSize,
-			im:     im,
-		})
-	}
-	return order
-}
-
-// typeInName returns the type in a partition's name as hdiutil writes it: that
-// of "disk image (Apple_HFS : 4)" is Apple_HFS.
-func typeInName(name string) string {
-	i := strings.LastIndexByte(name, '(')
-	kind, _, ok := strings.Cut(name[i+1:], " : ")
-	if i < 0 || !ok {
-		return ""
-	}
-	return kind
-}
-
-// findPartitions reads the disk's partition table where block tables don't say
-// what is where. A disk that has none, or can't be read there, can be opened
-// all the same; only an error of the source fails it.
-func (im *Image) findPartitions() error {
-	nameless := func(p Partition) bool { return p.Name == "" }
-	if im.koly != nil && !slices.ContainsFunc(im.partitions, nameless) {
-		return nil
-	}
-	found, err := partition.Read(newShallow(&im.engine), im.size)
-	var damaged *ChunkError
-	if err != nil && !errors.As(err, &damaged) && err != errDeep {
-		return err
-	}
-	if im.koly == nil {
-		for _, p := range found.Partitions {
-			im.partitions = append(im.partitions, Partition{p.Name, p.Type, p.Offset, p.Length, im})
-		}
-		return nil
-	}
-	byPlace := make(map[extent]*partition.Partition)
-	for i := range found.Partitions {
-		p := &found.Partitions[i]
-		if at := (extent{uint64(p.Offset), uint64(p.Length)}); byPlace[at] == nil || byPlace[at].Name == "" {
-			byPlace[at] = p
-		}
-	}
-	for i := range im.partitions {
-		q := &im.partitions[i]
-		if p := byPlace[extent{uint64(q.Offset), uint64(q.Length)}]; p != nil && nameless(*q) {
-			q.Name, q.Type = p.Name, p.Type
-		}
-	}
-	return nil
-}
-
-// shallow reads the disk where that takes little decoding: the last sector, where
-// a backup partition table is, may be the end of a chunk that takes hours, and the
-// entries of a table may be in a thousand chunks. Three or four are usual.
-type shallow struct {
-	e      *engine
-	chunk  int   // compressed, of the last read; -1
-	chunks int   // compressed ones that may be read from yet
-	until  int64 // how far the count of the source's bytes may get
-}
-
-const (
-	shallowChunks = 32
-	shallowSource = 32 << 20
-)
-
-func newShallow(e *engine) *shallow {
-	return &shallow{e, -1, shallowChunks, e.count.sourceBytes.Load() + shallowSource}
-}
-
-var errDeep = errors.New("deep inside a compressed chunk")
-
-// ReadAt implements io.ReaderAt, for one goroutine.
-func (s *shallow) ReadAt(p []byte, off int64) (int, error) {
-	const deep = 1 << 20 // bytes of a chunk
-	end := min(off+int64(len(p)), s.e.size)
-	for i := s.e.find(off); i < len(s.e.chunks) && s.e.chunks[i].Offset < end; i++ {
-		c := &s.e.chunks[i]
-		if !c.Method.compressed() {
-			continue
-		}
-		if i != s.chunk {
-			s.chunk = i
-			s.chunks--
-		}
-		if min(end, c.end())-c.Offset > deep || s.chunks < 0 || s.e.count.sourceBytes.Load() > s.until {
-			return 0, errDeep
-		}
-	}
-	return s.e.readAt(p, off)
 }
 
 // Size returns the size of the disk in bytes.
