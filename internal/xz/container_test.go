@@ -42,6 +42,9 @@ func (w *container) blockOf(flags byte, fields, data, check []byte) {
 func produced(p []byte) (n uint64) {
 	for len(p) > 0 && p[0] != 0 {
 		size := int(p[1])<<8 + int(p[2]) + 1
+		if p[0] >= 0x80 {
+			size += int(p[0]&0x1F) << 16
+		}
 		switch {
 		case p[0] < 0x80:
 			p = p[min(len(p), 3+size):]

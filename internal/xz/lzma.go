@@ -195,13 +195,21 @@ func (z *Reader) endless() error {
 }
 
 // tooFar is the error of a match at o from before what there is: of the dictionary,
-// or of the window only.
+// or of the window only. Where the dictionary's start is no longer in buf, start is
+// 0 and says nothing.
 func (z *Reader) tooFar(o int) error {
-	far := uint64(z.model.reps[0])
-	if z.chunk.start > 0 || far >= z.block.produced+uint64(o-z.wr) || far >= uint64(z.block.dictionary) {
+	far, start := uint64(z.model.reps[0]), z.chunk.start
+	if start > 0 && far >= uint64(o-start) || far >= z.block.produced+uint64(o-z.wr) || far >= uint64(z.block.dictionary) {
 		return z.corrupt("a match from before the dictionary")
 	}
-	return ErrWindow
+	need := uint64(z.block.dictionary)
+	if z.block.has[1] {
+		need = min(need, z.block.sizes[1])
+	}
+	if far >= need { // there has been more of the block than its header says
+		return z.corrupt("sizes in a block header")
+	}
+	return &WindowError{Offset: z.block.from, Window: int64(need)}
 }
 
 // length reads the length of a match, less minMatch.

@@ -12,8 +12,9 @@
 // A match may reach back as far as the dictionary is long that a block's header
 // names: up to 4 GiB. But it can't reach back further than there is output, so a
 // [Reader] has a window as long as it is told to: as the dictionary or as all the
-// output that is of interest, whichever is less. A match from beyond it is
-// [ErrWindow].
+// output that is of interest, whichever is less. A match from beyond it is a
+// [WindowError]. [Dictionary] tells the dictionary of a file's first block. A later
+// block may ask for a longer one, and then the error says so.
 package xz
 
 import (
@@ -28,8 +29,23 @@ import (
 // MaxDecode is the most bytes one call of [Reader.Decode] returns.
 const MaxDecode = 64 << 10
 
-// ErrWindow says that a match reaches back further than the Reader's window.
+// ErrWindow is the class of every [WindowError].
 var ErrWindow = errors.New("xz: a match from beyond the window")
+
+// A WindowError says that a match reaches back further than the Reader's window.
+// The block may be good: a Reader with a window of Window bytes decodes it, and so
+// does one whose window is as long as all the output.
+type WindowError struct {
+	Offset int64 // of the block's header in the input, bytes
+	Window int64 // bytes, more than the Reader's
+}
+
+func (e *WindowError) Error() string {
+	return fmt.Sprintf("%v: the block at offset %d asks for one of %d bytes", ErrWindow, e.Offset, e.Window)
+}
+
+// Is makes every WindowError an ErrWindow.
+func (e *WindowError) Is(target error) bool { return target == ErrWindow }
 
 // ErrFilter is the class of errors about filters that are not decoded.
 var ErrFilter = errors.New("xz: unsupported filter")
@@ -111,8 +127,8 @@ func (z *Reader) Reset(r io.Reader) {
 //
 // Either the slice has bytes in it or the error is set, never both. The error is
 // io.EOF behind the stream's footer, io.ErrUnexpectedEOF if the input ends before
-// it, a [*CorruptError], one of the classes [ErrCheck], [ErrFilter], [ErrWindow],
-// or the source's own error, unchanged. All bytes before the error are returned
+// it, a [*CorruptError], a [*WindowError], one of the classes [ErrCheck] and
+// [ErrFilter], or the source's own error, unchanged. All bytes before the error are returned
 // first, and further calls repeat it.
 func (z *Reader) Decode(max int) ([]byte, error) {
 	if max <= 0 || max > MaxDecode {
