@@ -135,8 +135,9 @@ func (e *engine) newDecoder(m Method, memory int64) *decoder {
 	case LZFSE:
 		d.codec = &forward{z: new(lzfse.Reader)}
 	case LZMA:
-		z := newXZReader(memory - fetchBuffer)
-		d.codec = &forward{z: z, end: z.finish}
+		z := xz.NewStreams(memory - fetchBuffer)
+		// What stands behind the stream of the last sector is no matter.
+		d.codec = &forward{z: z, end: func() error { return z.Finish(maxExcess) }}
 	case Bzip2:
 		d.codec = newBzip2Codec(e)
 	case Zlib:

@@ -1,9 +1,7 @@
 package dmg
 
 import (
-	"errors"
 	"fmt"
-	"io"
 	"math"
 
 	"github.com/go-dmg/dmg/internal/xz"
@@ -36,72 +34,4 @@ func xzMemory(src countingSource, c *Chunk) (int64, error) {
 		return 0, &ChunkError{*c, fmt.Errorf("%w: its decoder takes %d bytes", ErrMemoryLimit, memory)}
 	}
 	return memory, nil
-}
-
-// xzReader is an xz.Reader that goes on where one stream follows another, and need
-// not go to the end of the last one it needs.
-type xzReader struct {
-	*xz.Reader
-	in xzInput
-}
-
-func newXZReader(memory int64) *xzReader { return &xzReader{Reader: xz.NewReader(memory)} }
-
-func (x *xzReader) Reset(r io.Reader) {
-	x.in = xzInput{r: r}
-	x.Reader.Reset(&x.in)
-}
-
-// Decode is that of xz.Reader, but for the ends of streams.
-func (x *xzReader) Decode(max int) ([]byte, error) {
-	for {
-		b, err := x.Reader.Decode(max)
-		if err != io.EOF {
-			return b, err
-		}
-		if err := x.Next(); err != nil {
-			return nil, err
-		}
-	}
-}
-
-// finish reads on to the stream's end, where the block's check, the index and the
-// footer are compared. Like zlib's it gives up if that takes long. What stands
-// behind that stream is no matter.
-func (x *xzReader) finish() error {
-	x.in.limited, x.in.left = true, maxExcess
-	for excess := 0; excess <= maxExcess; {
-		b, err := x.Reader.Decode(maxDecode)
-		switch {
-		case err == io.EOF, err == errExcess, err == xz.ErrWindow:
-			return nil
-		case err != nil:
-			return err
-		}
-		excess += len(b)
-	}
-	return nil
-}
-
-// errExcess is what xzInput says when it has given all it may.
-var errExcess = errors.New("too much behind the last sector")
-
-// xzInput is the input of an xz.Reader, which may be limited.
-type xzInput struct {
-	r       io.Reader
-	limited bool
-	left    int // bytes, if limited
-}
-
-// Read implements io.Reader.
-func (x *xzInput) Read(p []byte) (int, error) {
-	if !x.limited {
-		return x.r.Read(p)
-	}
-	if x.left == 0 {
-		return 0, errExcess
-	}
-	n, err := x.r.Read(p[:min(len(p), x.left)])
-	x.left -= n
-	return n, err
 }
