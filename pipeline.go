@@ -169,6 +169,8 @@ func (r *pipelineRun) claim() (*piece, error) {
 	switch {
 	case p.zero:
 		p.end = off + min(c.end()-off, max(zeroPiece, e.size/zeroPieces)) // may be all an int64 holds
+	case c.Method == Raw && off-c.Offset >= c.DataLength:
+		p.end = c.end() // no data: one error says that, whatever the length
 	case c.Method == Raw:
 		p.end = off + min(c.end()-off, rawPiece)
 		r.assignRaw(p)

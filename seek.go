@@ -100,6 +100,9 @@ func (e *engine) readAt(p []byte, off int64) (n int, err error) {
 	return n, err
 }
 
+// errMissing is the cause where a chunk's sectors have no data.
+var errMissing = fmt.Errorf("%w: its data is missing from the file", ErrFormat)
+
 // readChunk fills p with the bytes of chunk i from byte off of the chunk on, as
 // far as the chunk goes. What p has room for beyond is asked for next. Of raw
 // chunks it also reads those that go on where chunk i ends.
@@ -117,7 +120,7 @@ func (e *engine) readChunk(i int, p []byte, off int64) (n int, err error) {
 	case c.Method == Raw:
 		return e.readRaw(&c, p, off)
 	case c.DataLength == 0:
-		return 0, &ChunkError{c, fmt.Errorf("%w: its data is missing from the file", ErrFormat)}
+		return 0, &ChunkError{c, errMissing}
 	case !c.Method.compressed():
 		return 0, &ChunkError{c, fmt.Errorf("%w: %v compression", ErrUnsupported, c.Method)}
 	}
@@ -159,7 +162,7 @@ func (e *engine) readRaw(c *Chunk, p []byte, off int64) (int, error) {
 	have := max(0, min(int64(len(p)), c.DataLength-off))
 	n, err := e.src.ReadAt(p[:have], c.DataOffset+off)
 	if err == nil && n < len(p) {
-		err = &ChunkError{*c, damage(io.EOF)}
+		err = &ChunkError{*c, errMissing}
 	}
 	return n, err
 }
