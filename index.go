@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"maps"
 	"slices"
+
+	"github.com/go-dmg/dmg/internal/readat"
 )
 
 // Index is what has been learned of an image's compressed chunks: places from
@@ -40,7 +42,7 @@ func badIndex(format string, args ...any) error {
 func ReadIndex(r io.Reader) (*Index, error) {
 	var file bytes.Buffer
 	file.Grow(sizeHint(r) + bytes.MinRead)
-	if _, err := file.ReadFrom(io.LimitReader(r, maxIndexLen+1)); err != nil {
+	if _, err := file.ReadFrom(io.LimitReader(readat.Checked(r), maxIndexLen+1)); err != nil {
 		return nil, err
 	}
 	ix := &Index{file: slices.Clip(file.Bytes())}

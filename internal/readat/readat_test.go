@@ -3,6 +3,7 @@ package readat_test
 import (
 	"errors"
 	"io"
+	"math"
 	"testing"
 	"testing/iotest"
 
@@ -35,6 +36,17 @@ var fullTests = []struct {
 		}
 		return 6, nil
 	}, 6, errSource},
+	{"more than all", func(p []byte, off int64) (int, error) { return len(p) + 1, nil }, 0, readat.ErrCount},
+	{"more than all with EOF", func(p []byte, off int64) (int, error) { return math.MaxInt, io.EOF }, 0, readat.ErrCount},
+	{"less than nothing", func(p []byte, off int64) (int, error) { return -1, nil }, 0, readat.ErrCount},
+	{"less than nothing with an error", func(p []byte, off int64) (int, error) { return math.MinInt, errSource }, 0, readat.ErrCount},
+	{"more than the rest", func(p []byte, off int64) (int, error) { return 6, nil }, 6, readat.ErrCount},
+	{"less than nothing later", func(p []byte, off int64) (int, error) {
+		if off > 5 {
+			return -6, nil
+		}
+		return 6, nil
+	}, 6, readat.ErrCount},
 }
 
 func TestFull(t *testing.T) {
@@ -49,7 +61,7 @@ func TestFull(t *testing.T) {
 				want += int64(n)
 				return n, err
 			}), make([]byte, 10), 5)
-			if n != tt.n || err != tt.err {
+			if n != tt.n || !errors.Is(err, tt.err) {
 				t.Errorf("Full = %d, %v, want %d, %v", n, err, tt.n, tt.err)
 			}
 		})
@@ -92,12 +104,39 @@ func TestSome(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r := &reader{read: tt.read}
-			if n, err := readat.Some(r, make([]byte, 10)); n != tt.n || err != tt.err || r.calls != tt.calls {
+			if n, err := readat.Some(r, make([]byte, 10)); n != tt.n || !errors.Is(err, tt.err) || r.calls != tt.calls {
 				t.Errorf("Some = %d, %v after %d calls, want %d, %v after %d", n, err, r.calls, tt.n, tt.err, tt.calls)
 			}
 		})
 	}
 	if n, err := readat.Some(iotest.ErrReader(errSource), nil); n != 0 || err != errSource {
 		t.Errorf("Some of no bytes = %d, %v", n, err)
+	}
+}
+
+// io.ReadAll panics with an impossible count.
+func TestChecked(t *testing.T) {
+	for _, tt := range []struct {
+		n    int // of the second call; the first returns 3
+		want string
+		err  error
+	}{{-1, "xxx", readat.ErrCount}, {math.MaxInt, "xxx", readat.ErrCount}, {2, "xxxxx", nil}} {
+		r := &reader{read: func(k int, p []byte) (int, error) {
+			switch k {
+			case 0:
+				return copy(p, "xxx"), nil
+			case 1:
+				copy(p, "xx")
+				return tt.n, nil
+			}
+			return 0, io.EOF
+		}}
+		got, err := io.ReadAll(readat.Checked(r))
+		if string(got) != tt.want || err != tt.err {
+			t.Errorf("a count of %d: %q, %v, want %q, %v", tt.n, got, err, tt.want, tt.err)
+		}
+	}
+	if n, err := readat.Checked(iotest.ErrReader(errSource)).Read(nil); n != 0 || err != nil {
+		t.Errorf("Read of no bytes = %d, %v", n, err)
 	}
 }

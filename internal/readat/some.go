@@ -1,19 +1,13 @@
 package readat
 
-import (
-	"errors"
-	"io"
-)
+import "io"
 
 // maxEmptyReads is how often in a row a source may return nothing, as in bufio.
 const maxEmptyReads = 100
 
-// ErrCount is what a source gets that breaks io.Reader's contract by returning
-// more than it was given room for, or less than nothing.
-var ErrCount = errors.New("source returned an impossible count")
-
 // Some reads from r once, and returns at least one byte or an error, maybe both.
-// A source that returns neither is asked again, some times.
+// A source that returns neither is asked again, some times. An impossible count is
+// ErrCount.
 func Some(r io.Reader, p []byte) (int, error) {
 	for range maxEmptyReads {
 		n, err := r.Read(p)
@@ -25,4 +19,17 @@ func Some(r io.Reader, p []byte) (int, error) {
 		}
 	}
 	return 0, io.ErrNoProgress
+}
+
+// Checked returns a Reader of r's bytes that keeps to io.Reader's contract: the
+// standard library panics where a count is impossible.
+func Checked(r io.Reader) io.Reader { return checked{r} }
+
+type checked struct{ r io.Reader }
+
+func (c checked) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	return Some(c.r, p)
 }
