@@ -1,6 +1,8 @@
 package main
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -8,8 +10,12 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"syscall"
+	"time"
+	"unicode/utf8"
 
 	"github.com/go-dmg/dmg/internal/segment"
 )
@@ -23,8 +29,28 @@ type output struct {
 	mode  fs.FileMode
 	place place
 
-	f    *os.File
+	f    *outputFile
 	temp string // the temporary name; empty for devices and pipes
+	stop func() // ends the waiting for interrupts, of a stream; nil for others
+
+	// Calls of the system that tests replace, to see them or to let them fail.
+	fsync func(*os.File) error
+	link  func(oldname, newname string) error
+}
+
+// An outputFile is a file whose Write ends with the context, if it has one.
+type outputFile struct {
+	*os.File
+	ctx context.Context // nil if nothing interrupts a write
+}
+
+// Write implements io.Writer.
+func (f *outputFile) Write(p []byte) (int, error) {
+	n, err := f.File.Write(p)
+	if f.ctx != nil && errors.Is(err, os.ErrDeadlineExceeded) {
+		err = f.ctx.Err()
+	}
+	return n, err
 }
 
 // place is the kind of thing that is at the output's name.
@@ -46,7 +72,7 @@ func newOutput(name, image string, force bool) (*output, error) {
 	case belongs(name, image):
 		return nil, fmt.Errorf("%s belongs to the image: give another name", name)
 	}
-	o := &output{name: name, force: force, mode: 0o666}
+	o := &output{name: name, force: force, mode: 0o666, fsync: (*os.File).Sync, link: os.Link}
 	if _, err := os.Lstat(name); errors.Is(err, fs.ErrNotExist) {
 		return o, nil
 	} else if err != nil {
@@ -158,11 +184,16 @@ func existsError(name string) error {
 }
 
 // create makes the file, of size bytes that are all zeros, or opens the device.
-func (o *output) create(size int64) (err error) {
-	if o.place != regular {
-		if o.f, err = os.OpenFile(o.name, os.O_WRONLY, 0); err != nil {
+func (o *output) create(size int64) error {
+	switch o.place {
+	case stream:
+		return o.openStream()
+	case device:
+		f, err := os.OpenFile(o.name, os.O_WRONLY, 0)
+		if err != nil {
 			return err
 		}
+		o.f = &outputFile{File: f}
 		return o.checkDevice(size)
 	}
 	if err := o.createTemp(); err != nil {
@@ -171,17 +202,55 @@ func (o *output) create(size int64) (err error) {
 	return o.f.Truncate(size)
 }
 
+// openStream opens a pipe or a terminal. An interrupt ends the opening, and the
+// writes: a pipe makes both wait for a reader, which may never come. Without a
+// reader, opening a pipe that must not wait fails, and is tried again.
+func (o *output) openStream() error {
+	const pause = 20 * time.Millisecond
+	ctx, stop := interruptible(context.Background())
+	o.stop = stop
+	flags := os.O_WRONLY
+	info, err := os.Stat(o.name)
+	if err != nil {
+		return err
+	}
+	pipe := info.Mode()&fs.ModeNamedPipe != 0
+	if pipe {
+		flags |= syscall.O_NONBLOCK
+	}
+	for {
+		f, err := os.OpenFile(o.name, flags, 0)
+		if err == nil {
+			o.f = &outputFile{f, ctx}
+			// What has no deadlines, such as a terminal, does not wait for long.
+			context.AfterFunc(ctx, func() { _ = f.SetWriteDeadline(time.Unix(1, 0)) })
+			return nil
+		}
+		if !pipe || !errors.Is(err, syscall.ENXIO) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pause):
+		}
+	}
+}
+
 // createTemp makes a file that no other program has, with the permissions that
 // it is to have in the end: the process's umask is not asked again at a rename.
-func (o *output) createTemp() (err error) {
+func (o *output) createTemp() error {
+	var f *os.File
+	var err error
 	for range 100 {
-		o.temp = fmt.Sprintf("%s.%08x.part", o.name, rand.Uint32())
-		o.f, err = os.OpenFile(o.temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, o.mode)
+		o.temp = tempName(o.name)
+		f, err = os.OpenFile(o.temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, o.mode)
 		if !errors.Is(err, fs.ErrExist) { // else another extract's
 			break
 		}
 	}
 	if err == nil {
+		o.f = &outputFile{File: f}
 		return nil
 	}
 	o.temp = ""
@@ -191,6 +260,22 @@ func (o *output) createTemp() (err error) {
 		err = path.Err
 	}
 	return fmt.Errorf("create %s: %w", o.name, err)
+}
+
+// tempName is a name beside the file's own. File systems allow 255 bytes, some
+// only 143: a long name is cut, so that the temporary name is not too long where
+// the file's own is not.
+func tempName(name string) string {
+	const longest = 100 // bytes
+	dir, base := filepath.Split(name)
+	if len(base) > longest {
+		end := longest
+		for end > longest-utf8.UTFMax && !utf8.RuneStart(base[end]) {
+			end--
+		}
+		base = base[:end]
+	}
+	return fmt.Sprintf("%s%s.%08x.part", dir, base, rand.Uint32())
 }
 
 // checkDevice refuses a device that the disk doesn't fit on before any of it
@@ -206,23 +291,90 @@ func (o *output) checkDevice(size int64) error {
 	return err
 }
 
-// commit gives the file its name.
+// commit gives the file its name. What the file holds is on the disk before it
+// has the name, so that a power cut can't leave a file that only looks complete.
 func (o *output) commit() error {
+	if o.place != stream {
+		if err := o.sync(o.f.File); err != nil {
+			return err
+		}
+	}
 	if err := o.f.Close(); err != nil {
 		return err
 	}
 	if o.temp == "" {
 		return nil
 	}
-	// Someone may have made such a file in the meantime.
-	if _, err := os.Lstat(o.name); err == nil && !o.force {
-		return existsError(o.name)
-	}
-	if err := os.Rename(o.temp, o.name); err != nil {
+	if err := o.giveName(); err != nil {
 		return err
 	}
 	o.temp = ""
-	return nil
+	return o.syncDir()
+}
+
+// giveName moves the file from its temporary name to its own. Another program may
+// have made a file of that name in the meantime. Unless it is to be replaced, it
+// stays: a link fails where there is one, and a rename would not.
+func (o *output) giveName() error {
+	if o.force {
+		return os.Rename(o.temp, o.name)
+	}
+	err := o.link(o.temp, o.name)
+	switch {
+	case err == nil:
+		return os.Remove(o.temp)
+	case errors.Is(err, fs.ErrExist):
+		return existsError(o.name)
+	}
+	return o.renameOver() // the file system has no links
+}
+
+// renameOver takes the name with an empty file, which fails if there is one, and
+// puts the complete file in its place.
+func (o *output) renameOver() error {
+	f, err := os.OpenFile(o.name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return existsError(o.name)
+	}
+	if err != nil {
+		return err
+	}
+	empty, err := f.Stat()
+	err = cmp.Or(err, f.Close())
+	if err == nil {
+		err = os.Rename(o.temp, o.name)
+	}
+	if err != nil {
+		if here, statErr := os.Lstat(o.name); statErr == nil && empty != nil && os.SameFile(here, empty) {
+			os.Remove(o.name)
+		}
+	}
+	return err
+}
+
+// sync waits until the system has stored the file. Not every file system can tell.
+func (o *output) sync(f *os.File) error {
+	err := o.fsync(f)
+	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.EINVAL) {
+		return nil
+	}
+	return err
+}
+
+// syncDir waits until the system has stored the file's name, which is in its
+// directory. Windows opens no directories, and a directory that can't be read
+// can't be opened either.
+func (o *output) syncDir() error {
+	if runtime.GOOS == "windows" {
+		return nil
+	}
+	dir, _ := filepath.Split(o.name) // Dir would take a/.. for nothing, where a may be a link
+	f, err := os.Open(cmp.Or(dir, "."))
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	return o.sync(f)
 }
 
 // discard removes what was written, unless it was committed.
@@ -232,5 +384,8 @@ func (o *output) discard() {
 	}
 	if o.temp != "" {
 		os.Remove(o.temp)
+	}
+	if o.stop != nil {
+		o.stop()
 	}
 }

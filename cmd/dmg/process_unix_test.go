@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"net"
@@ -12,6 +13,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -316,6 +318,57 @@ func TestSpecialOutput(t *testing.T) {
 			t.Errorf("%+v", got)
 		}
 	})
+}
+
+// TestUnreadPipe has a pipe as output that nobody opens, or nobody reads from.
+// The first interrupt ends the program.
+func TestUnreadPipe(t *testing.T) {
+	dmgtest.NotEmulated(t)
+	if signal.Ignored(syscall.SIGINT) {
+		t.Skip("this process, and so the command, ignores interrupts")
+	}
+	image := longImage(t)
+	for _, args := range [][]string{
+		{"extract", "-f", image},
+		{"extract", "-f", "--keep-going", image},
+		{"extract", "-f", "-p", "0", image},
+		{"map", "-f", image, "-o"},
+	} {
+		for _, opened := range []bool{false, true} {
+			if opened && args[0] == "map" {
+				continue // the picture fits in a pipe
+			}
+			t.Run(fmt.Sprintf("%q, opened %v", args[:len(args)-1], opened), func(t *testing.T) {
+				dir := t.TempDir()
+				fifo := filepath.Join(dir, "fifo")
+				if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+					t.Skip(err)
+				}
+				if opened {
+					f, err := os.OpenFile(fifo, os.O_RDWR, 0) // a reader, which waits for no writer
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer f.Close()
+				}
+				cmd := command(t, append(slices.Clone(args), fifo)...)
+				start := time.Now()
+				errOut := startCommand(t, cmd, "time", func() bool { return time.Since(start) > time.Second })
+				if err := cmd.Process.Signal(os.Interrupt); err != nil {
+					t.Fatal(err)
+				}
+				start = time.Now()
+				wantStatus(t, cmd, statusInterrupted)
+				if d := time.Since(start); d > 5*time.Second {
+					t.Errorf("took %v to end", d)
+				}
+				if errOut.String() != "dmg: interrupted\n" {
+					t.Errorf("standard error %q", errOut.String())
+				}
+				wantFiles(t, dir, "fifo")
+			})
+		}
+	}
 }
 
 // TestNoRoom has a file system, or a limit, that the disk doesn't fit in.
