@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -38,6 +39,9 @@ func (f *passwordFlags) openWith(std *stdio, image string, open opener) (*dmg.Im
 	if goesIntoImage(std, image) {
 		return nil, fmt.Errorf("%s: standard output is a file of the image", image)
 	}
+	if err := checkSeekable(image); err != nil {
+		return nil, err
+	}
 	opts := &dmg.Options{MemoryLimit: int64(f.MemoryLimit)}
 	im, err := f.openWithPassword(std, image, opts, open)
 	if err == nil {
@@ -54,6 +58,27 @@ func (f *passwordFlags) openWith(std *stdio, image string, open opener) (*dmg.Im
 		return nil, err
 	}
 	return nil, fmt.Errorf("%s: %w", image, err)
+}
+
+// checkSeekable refuses what can't be read at any offset. To open a pipe would
+// wait for a writer, without a word. A block device may hold an image.
+func checkSeekable(image string) error {
+	info, err := os.Stat(image)
+	if err != nil {
+		return nil // opening it says why
+	}
+	what := ""
+	switch mode := info.Mode(); {
+	case mode&fs.ModeNamedPipe != 0:
+		what = "a pipe"
+	case mode&fs.ModeSocket != 0:
+		what = "a socket"
+	case mode&fs.ModeCharDevice != 0:
+		what = "a character device"
+	default:
+		return nil
+	}
+	return fmt.Errorf("%s is %s, not a regular file: an image must be in a file that can be read at any offset", image, what)
 }
 
 // warnIfCut tells of a disk that ends before its partitions do. Where no container

@@ -371,6 +371,31 @@ func TestUnreadPipe(t *testing.T) {
 	}
 }
 
+// TestSpecialInput has images that can't be read at any offset.
+func TestSpecialInput(t *testing.T) {
+	dir := socketDir(t)
+	fifo, socket := filepath.Join(dir, "fifo"), filepath.Join(dir, "s")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Skip(err)
+	}
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for name, what := range map[string]string{fifo: "a pipe", socket: "a socket", os.DevNull: "a character device"} {
+		for _, args := range [][]string{
+			{"info", name}, {"cat", name}, {"verify", name}, {"map", name}, {"index", name, "-o", "-"},
+			{"extract", name, "-"}, {"extract", name, filepath.Join(dir, "x")}, {"nbd", name, "--socket", filepath.Join(dir, "n")},
+		} {
+			want := "dmg: " + name + " is " + what + ", not a regular file: an image must be in a file that can be read at any offset\n"
+			if got := dmgRun(t, args...); got.status != statusError || got.errOut != want || got.out != "" {
+				t.Errorf("%q: %+v, want %q", args, got, want)
+			}
+		}
+	}
+}
+
 // TestNoRoom has a file system, or a limit, that the disk doesn't fit in.
 func TestNoRoom(t *testing.T) {
 	image := longImage(t)
