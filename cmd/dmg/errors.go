@@ -6,10 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/go-dmg/dmg"
 )
@@ -59,38 +56,6 @@ func hint(err error) string {
 		return "; leave it out with --no-index"
 	}
 	return ""
-}
-
-// oneLine is an error's text without the package's name, which every line on
-// standard error begins with anyway, and with joined errors on one line.
-func oneLine(err error) string {
-	lines := strings.Split(err.Error(), "\n")
-	for i, line := range lines {
-		line = strings.TrimPrefix(line, "dmg: ")
-		lines[i] = strings.ReplaceAll(line, ": dmg: ", ": ")
-	}
-	return printable(strings.Join(lines, "; "))
-}
-
-// printable is s with all escaped that is not to be printed. Names in an image
-// are untrusted: they could hold escape sequences for the terminal.
-func printable(s string) string {
-	var b strings.Builder
-	for len(s) > 0 {
-		r, n := utf8.DecodeRuneInString(s)
-		switch {
-		case r == utf8.RuneError && n == 1:
-			fmt.Fprintf(&b, `\x%02x`, s[0])
-		case unicode.IsPrint(r):
-			b.WriteRune(r)
-		case r < utf8.RuneSelf:
-			fmt.Fprintf(&b, `\x%02x`, r)
-		default:
-			fmt.Fprintf(&b, `\u%04x`, r)
-		}
-		s = s[n:]
-	}
-	return b.String()
 }
 
 // interruptible returns a context that ends when the user or the system asks

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
@@ -85,10 +84,7 @@ func (c *infoCmd) Run(std *stdio) error {
 	info.Image = c.Image
 	var b bytes.Buffer
 	if c.JSON {
-		enc := json.NewEncoder(&b)
-		enc.SetEscapeHTML(false) // names have ampersands, and this is no web page
-		enc.SetIndent("", "  ")
-		err = enc.Encode(info)
+		err = writeJSON(&b, info)
 	} else {
 		if err = info.print(&b); err == nil {
 			err = printLine(&b, im, lineStyleOf(std.out))
