@@ -18,7 +18,9 @@ import (
 	"io/fs"
 	"net/http"
 	"os"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/go-dmg/dmg"
 )
@@ -29,7 +31,7 @@ func main() {
 		os.Exit(2)
 	}
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "http:", err)
+		fmt.Fprintln(os.Stderr, "http:", printable(err.Error()))
 		os.Exit(1)
 	}
 }
@@ -49,6 +51,9 @@ func run(args []string, stdout io.Writer) error {
 	if flags.NArg() != 1 {
 		flags.Usage()
 		return flag.ErrHelp
+	}
+	if *offset < 0 || *length < 0 {
+		return fmt.Errorf("-offset %d, -length %d: neither can be negative", *offset, *length)
 	}
 	index, err := readIndex(*indexName)
 	if err != nil {
@@ -95,8 +100,20 @@ func describe(w io.Writer, im *dmg.Image) error {
 	_, err := fmt.Fprintf(w, "%s, a disk of %d bytes\n", im.Format(), im.Size())
 	for _, p := range im.Partitions() {
 		if err == nil {
-			_, err = fmt.Fprintf(w, "%12d %12d  %s\n", p.Offset, p.Length, p.Name)
+			_, err = fmt.Fprintf(w, "%12d %12d  %s\n", p.Offset, p.Length, printable(p.Name))
 		}
 	}
 	return err
+}
+
+// printable is s with a replacement character for all that is no visible text. The
+// names of partitions and the texts of a server are untrusted: they could command
+// the terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return unicode.ReplacementChar
+	}, s)
 }

@@ -2,8 +2,12 @@ package main
 
 import (
 	"bytes"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/go-dmg/dmg"
@@ -38,6 +42,7 @@ func TestRun(t *testing.T) {
 		{"no index there", []string{"-index", saved.Name() + "x", url}, info, true},
 		{"bad index", []string{"-index", "main.go", url}, "", false},
 		{"bad offset", []string{"-offset", "-1", "-length", "1", url}, "", false},
+		{"bad length", []string{"-length", "-1", url}, "", false},
 		{"no server", []string{"http://127.0.0.1:1"}, "", false},
 	}
 	for _, tt := range tests {
@@ -47,5 +52,34 @@ func TestRun(t *testing.T) {
 				t.Errorf("run(%q): %v, wrote %d bytes, want %d", tt.args, err, out.Len(), len(tt.want))
 			}
 		})
+	}
+}
+
+// TestHostileText has a name in an image, and words of a server, that command a
+// terminal.
+func TestHostileText(t *testing.T) {
+	const hostile = "c1\u009b31m del\x7f rtl\u202e zero\u200b line\u2028"
+	const shown = "c1\ufffd31m del\ufffd rtl\ufffd zero\ufffd line\ufffd"
+	file := dmgtest.Image(t, dmgtest.Text(1, 512).Bytes(), dmgtest.Options{Partitions: []dmgtest.Partition{{Name: hostile}}})
+	var out bytes.Buffer
+	if err := run([]string{serve(t, file).URL}, &out); err != nil {
+		t.Fatal(err)
+	}
+	if want := "UDZO, a disk of 512 bytes\n           0          512  " + shown + "\n"; out.String() != want {
+		t.Errorf("printed %+q, want %+q", out.String(), want)
+	}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close()
+		fmt.Fprintf(conn, "HTTP/1.1 500 %s\r\nContent-Length: 0\r\n\r\n", hostile)
+	}))
+	defer server.Close()
+	err := run([]string{server.URL}, &out)
+	if err == nil || !strings.HasSuffix(printable(err.Error()), ": 500 "+shown) {
+		t.Errorf("error %+q", err)
 	}
 }
