@@ -10,7 +10,7 @@ type catCmd struct {
 	imageArg  `embed:""`
 	Offset    byteSize  `short:"o" placeholder:"N" help:"Where to begin; at the beginning if not given."`
 	Length    *byteSize `short:"n" placeholder:"N" help:"How much to write; to the end if not given."`
-	Partition string    `short:"p" placeholder:"NAME" help:"Count from the start of this partition, and end at its end: a number or name from dmg info, or a part of a name."`
+	Partition string    `short:"p" placeholder:"NAME" help:"Count from the start of this partition, and end at its end: a number, name or type from dmg info, or a part of a name."`
 	openFlags `embed:""`
 }
 

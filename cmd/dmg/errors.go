@@ -27,6 +27,13 @@ type misuse string
 // Error implements error.
 func (m misuse) Error() string { return string(m) }
 
+// A refusal is an error of a command that was asked for what it can't do. It tells
+// what to change, so that the help of the command has nothing to add.
+type refusal string
+
+// Error implements error.
+func (r refusal) Error() string { return string(r) }
+
 // report prints the error that a command ended with, if any, and returns the
 // exit status. That nobody reads the output to its end is no news for the user.
 func report(std *stdio, err error) int {

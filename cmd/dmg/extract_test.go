@@ -4,11 +4,15 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/binary"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -178,6 +182,67 @@ func TestPartitionNames(t *testing.T) {
 			t.Errorf("%s: %+v", name, got)
 		}
 	}
+}
+
+// TestPartitionTypes has a raw disk whose partitions have types beside names.
+func TestPartitionTypes(t *testing.T) {
+	disk := gptDisk([]string{"EFI System Partition", "Data", "more data", "apple_apfs"})
+	types := []string{
+		"C12A7328-F81F-11D2-BA4B-00A0C93EC93B", "48465300-0000-11AA-AA11-00306543ECAC",
+		"48465300-0000-11AA-AA11-00306543ECAC", "7C3457EF-0000-11AA-AA11-00306543ECAC",
+	}
+	setTypes(t, disk, types)
+	image := filepath.Join(t.TempDir(), "disk.img")
+	if err := os.WriteFile(image, disk, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	info := imageInfoOf(t, image)
+	for i, want := range []string{"EFI", "Apple_HFS", "Apple_HFS", "Apple_APFS"} {
+		if got := info.Partitions[i].Type; got != want {
+			t.Errorf("partition %d: type %q, want %q", i, got, want)
+		}
+	}
+	if got := dmgRun(t, "info", image); !regexp.MustCompile(`\n +1 +\d+ +512 +512 B +Apple_HFS +Data\n`).MatchString(got.out) {
+		t.Errorf("info prints\n%s", got.out)
+	}
+	for name, want := range map[string]int{"efi": 0, "EFI": 0, "Data": 1, "more": 2, "Apple_APFS": 3, "apple_apfs": 3, "2": 2} {
+		p := info.Partitions[want]
+		if got := dmgRun(t, "cat", image, "-p", name); got != (result{out: string(disk[p.Offset : p.Offset+p.Length])}) {
+			t.Errorf("-p %s is not partition %d: %q", name, want, got.errOut)
+		}
+	}
+	for name, want := range map[string]string{
+		"apple_hfs": `"apple_hfs" fits partitions 1 2: give a number`,
+		"data":      `"data" fits partitions 1 2: give a number`,
+		"a":         `"a" fits partitions 0 1 2 3: give a number`,
+		"Apple_HF":  `no partition has the name or type "Apple_HF": there are 0 to 3; see dmg info`,
+		"-1":        `no partition -1: there are 0 to 3; see dmg info`,
+	} {
+		if got := dmgRun(t, "cat", image, "--partition="+name); got.status == statusOK || got.errOut != "dmg: "+image+": "+want+"\n" {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+}
+
+// setTypes gives the partitions of a disk from gptDisk their types.
+func setTypes(t *testing.T, disk []byte, types []string) {
+	t.Helper()
+	le := binary.LittleEndian
+	array := disk[2*sectorSize:][:128*128]
+	for i, s := range types {
+		b, err := hex.DecodeString(strings.ReplaceAll(s, "-", ""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		slices.Reverse(b[:4])
+		slices.Reverse(b[4:6])
+		slices.Reverse(b[6:8])
+		copy(array[i*128:], b)
+	}
+	h := disk[sectorSize:]
+	le.PutUint32(h[88:], crc32.ChecksumIEEE(array))
+	le.PutUint32(h[16:], 0)
+	le.PutUint32(h[16:], crc32.ChecksumIEEE(h[:92]))
 }
 
 // TestExtractRefuses has an output that is there already.

@@ -23,6 +23,8 @@ type passwordFlags struct {
 	PasswordFile string   `placeholder:"FILE" help:"Read an encrypted image's password from FILE, - for standard input; one newline at its end is not part of it."`
 	MemoryLimit  byteSize `placeholder:"SIZE" help:"Memory for decoding, such as 32M; 64M if not given."`
 	Verbose      bool     `short:"v" help:"Say on standard error what was decoded and fetched."`
+
+	listsDefects bool // the command prints them itself
 }
 
 // open opens the image, asking for a password where it takes one.
@@ -45,7 +47,9 @@ func (f *passwordFlags) openWith(std *stdio, image string, open opener) (*dmg.Im
 	opts := &dmg.Options{MemoryLimit: int64(f.MemoryLimit)}
 	im, err := f.openWithPassword(std, image, opts, open)
 	if err == nil {
-		warnIfCut(std, image, im)
+		if !f.listsDefects {
+			warnOfDefects(std, image, im)
+		}
 		return im, nil
 	}
 	// The system's errors name the file themselves.
@@ -81,17 +85,29 @@ func checkSeekable(image string) error {
 	return fmt.Errorf("%s is %s, not a regular file: an image must be in a file that can be read at any offset", image, what)
 }
 
-// warnIfCut tells of a disk that ends before its partitions do. Where no container
-// says how long the disk is, in a raw image or a UDIF of raw chunks that has lost its
-// end, nothing else tells of a copy that broke off.
-func warnIfCut(std *stdio, image string, im *dmg.Image) {
-	if !slices.Contains(im.Layers(), "raw") {
-		return
+// defectsOf returns what is wrong with the image, as far as opening it tells: to what
+// the package has found it adds a disk that ends before its partitions do. Where no
+// container says how long the disk is, in a raw image, nothing else tells of a copy
+// that broke off.
+func defectsOf(im *dmg.Image) []error {
+	defects := im.Defects()
+	if slices.Contains(im.Layers(), "raw") {
+		if table, err := partition.Read(im, im.Size()); err == nil && table.End > im.Size() {
+			defects = append(defects, fmt.Errorf("cut off: its partitions reach to byte %d, the disk only to %d", table.End, im.Size()))
+		}
 	}
-	table, err := partition.Read(im, im.Size())
-	if err == nil && table.End > im.Size() {
-		fmt.Fprintf(std.err, "dmg: warning: %s: cut short: its partitions reach to byte %d, the disk only to %d\n",
-			printable(image), table.End, im.Size())
+	return defects
+}
+
+// warnOfDefects tells of the first defects.
+func warnOfDefects(std *stdio, image string, im *dmg.Image) {
+	const most = 3
+	defects := defectsOf(im)
+	for _, err := range defects[:min(most, len(defects))] {
+		fmt.Fprintf(std.err, "dmg: warning: %s: %s\n", printable(image), oneLine(err))
+	}
+	if n := len(defects) - most; n > 0 {
+		fmt.Fprintf(std.err, "dmg: warning: %s: and %s more, which dmg info lists\n", printable(image), plural(n, "defect"))
 	}
 }
 
@@ -189,9 +205,10 @@ type diskRange struct{ off, length int64 }
 
 func (r diskRange) end() int64 { return r.off + r.length }
 
-// partitionRange is the range of the partition that a user named: by its index, or
-// by its name or a part of it that no other has. Without a name it is the whole
-// disk.
+// partitionRange is the range of the partition that a user named: by its index, its
+// name or a part of it, or its type. The whole name goes before parts of names and
+// types; of these no other partition may have the same. Without a name it is the
+// whole disk.
 func partitionRange(im *dmg.Image, name string) (diskRange, error) {
 	if name == "" {
 		return diskRange{0, im.Size()}, nil
@@ -199,30 +216,47 @@ func partitionRange(im *dmg.Image, name string) (diskRange, error) {
 	parts := im.Partitions()
 	if i, err := strconv.Atoi(name); err == nil {
 		if i < 0 || i >= len(parts) {
-			return diskRange{}, fmt.Errorf("no partition %d: %s", i, partitionCount(len(parts)))
+			return diskRange{}, refusal(fmt.Sprintf("no partition %d: %s", i, partitionCount(len(parts))))
 		}
 		return diskRange{parts[i].Offset, parts[i].Length}, nil
 	}
-	var exact, found []int // partitions of that name, and those whose names contain it
-	for i, p := range parts {
-		if p.Name == name {
-			exact = append(exact, i)
-		}
-		if strings.Contains(strings.ToLower(p.Name), strings.ToLower(name)) {
-			found = append(found, i)
-		}
-	}
-	if len(exact) > 0 {
-		found = exact
-	}
+	found := partitionsNamed(parts, name)
 	switch len(found) {
 	case 0:
-		return diskRange{}, fmt.Errorf("no partition is named %q: %s", name, partitionCount(len(parts)))
+		return diskRange{}, refusal(fmt.Sprintf("no partition has the name or type %q: %s", name, partitionCount(len(parts))))
 	case 1:
 		p := parts[found[0]]
 		return diskRange{p.Offset, p.Length}, nil
 	}
-	return diskRange{}, fmt.Errorf("%q fits partitions %s: give a number", name, strings.Trim(fmt.Sprint(found), "[]"))
+	return diskRange{}, refusal(fmt.Sprintf("%q fits partitions %s: give a number", name, numbers(found)))
+}
+
+// partitionsNamed returns the indexes of the partitions that a name, a part of one,
+// or a type fits.
+func partitionsNamed(parts []dmg.Partition, name string) []int {
+	var exact, found []int
+	for i, p := range parts {
+		if p.Name == name {
+			exact = append(exact, i)
+		}
+		if strings.EqualFold(p.Type, name) || strings.Contains(strings.ToLower(p.Name), strings.ToLower(name)) {
+			found = append(found, i)
+		}
+	}
+	if len(exact) > 0 {
+		return exact
+	}
+	return found
+}
+
+// numbers lists the first numbers, and says how many there are besides.
+func numbers(all []int) string {
+	const most = 20
+	s := strings.Trim(fmt.Sprint(all[:min(most, len(all))]), "[]")
+	if n := len(all) - most; n > 0 {
+		s += fmt.Sprintf(" and %d more", n)
+	}
+	return s
 }
 
 // partitionCount says what could have been asked for.

@@ -2,8 +2,11 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
+	"iter"
+	"maps"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -20,9 +23,18 @@ type infoCmd struct {
 
 // Help implements kong.HelpProvider.
 func (infoCmd) Help() string {
-	return `Prints the image's format as hdiutil names it, what is wrapped around the disk, the disk's size, its
-partitions, how its bytes are stored: chunks and bytes by method, and how many times larger the disk is than what is
-stored of it, and where: a map of the disk in one line, of which dmg map draws a large one.
+	return `Prints what can be said of an image without decoding it:
+
+    its format, as hdiutil names it, and what is wrapped around the disk
+    the size of the disk
+    what is wrong with the image, in lines that begin with "damaged:"
+    the partitions, with their places, types and names
+    each method of storing bytes: how many chunks use it, how many bytes
+      of the disk they hold, how many bytes are stored for these, and the
+      ratio of the two
+    a map of the disk in one line, of which dmg map draws a large one
+
+The exit status is 0 if the image can be opened, damaged or not: dmg verify checks it.
 
 Example:
 
@@ -36,7 +48,8 @@ type imageInfo struct {
 	Format     string          `json:"format"`
 	Layers     []string        `json:"layers"` // what is around the disk, outermost first
 	Encrypted  bool            `json:"encrypted"`
-	Size       int64           `json:"size"` // of the disk, bytes
+	Size       int64           `json:"size"`    // of the disk, bytes
+	Defects    []string        `json:"defects"` // what is wrong with the image, as far as opening it tells
 	Partitions []partitionInfo `json:"partitions"`
 	Methods    []methodInfo    `json:"methods"`
 	Total      methodInfo      `json:"total"` // its Method is "total"
@@ -46,6 +59,7 @@ type imageInfo struct {
 type partitionInfo struct {
 	Index  int    `json:"index"`
 	Name   string `json:"name"`
+	Type   string `json:"type"` // empty if it isn't known
 	Offset int64  `json:"offset"`
 	Length int64  `json:"length"`
 }
@@ -75,6 +89,7 @@ func (m *methodInfo) setRatio() {
 
 // Run implements the command.
 func (c *infoCmd) Run(std *stdio) error {
+	c.listsDefects = true
 	im, err := c.open(std, c.Image)
 	if err != nil {
 		return err
@@ -98,41 +113,66 @@ func (c *infoCmd) Run(std *stdio) error {
 	return err
 }
 
-// describe sums up an image. A disk may have chunks of methods that can't be
-// read, and they are counted like the others.
+// describe sums up an image.
 func describe(im *dmg.Image) *imageInfo {
 	info := &imageInfo{
 		Format:     im.Format(),
 		Layers:     append([]string{}, im.Layers()...), // never null
 		Encrypted:  im.Encrypted(),
 		Size:       im.Size(),
+		Defects:    []string{},
 		Partitions: []partitionInfo{},
-		Methods:    []methodInfo{},
-		Total:      methodInfo{Method: "total"},
+	}
+	for _, err := range defectsOf(im) {
+		info.Defects = append(info.Defects, oneLine(err))
 	}
 	for i, p := range im.Partitions() {
-		info.Partitions = append(info.Partitions, partitionInfo{i, p.Name, p.Offset, p.Length})
+		info.Partitions = append(info.Partitions, partitionInfo{i, p.Name, p.Type, p.Offset, p.Length})
 	}
+	info.Methods, info.Total = sumMethods(im.Chunks())
+	return info
+}
+
+// maxUnnamed is how many methods without a name are counted one by one. An image can
+// have a different one in every chunk.
+const maxUnnamed = 16
+
+// sumMethods sums up the chunks by method, those that can't be read like the others.
+// Methods without a name, beyond the first few, are summed up together.
+func sumMethods(chunks iter.Seq[dmg.Chunk]) (methods []methodInfo, total methodInfo) {
+	total = methodInfo{Method: "total"}
+	others := methodInfo{Method: "others"}
 	byMethod := make(map[dmg.Method]*methodInfo)
-	var methods []dmg.Method
-	for c := range im.Chunks() {
+	unnamed := 0
+	for c := range chunks {
+		total.add(c)
 		m := byMethod[c.Method]
 		if m == nil {
-			m = &methodInfo{Method: c.Method.String()}
+			name := c.Method.String()
+			if strings.HasPrefix(name, "0x") {
+				if unnamed == maxUnnamed {
+					others.add(c)
+					continue
+				}
+				unnamed++
+			}
+			m = &methodInfo{Method: name}
 			byMethod[c.Method] = m
-			methods = append(methods, c.Method)
 		}
 		m.add(c)
-		info.Total.add(c)
 	}
-	slices.Sort(methods) // by their numbers, which puts holes first
-	for _, method := range methods {
-		m := byMethod[method]
-		m.setRatio()
-		info.Methods = append(info.Methods, *m)
+	methods = []methodInfo{}                                    // never null
+	for _, method := range slices.Sorted(maps.Keys(byMethod)) { // by their numbers, which puts holes first
+		methods = append(methods, *byMethod[method])
 	}
-	info.Total.setRatio()
-	return info
+	if others.Chunks > 0 {
+		methods = append(methods, others)
+	}
+	for i := range methods {
+		methods[i].setRatio()
+	}
+	total.setRatio()
+	return methods, total
 }
 
 // print writes the text form up to the map: first the image, then two tables. Names come
@@ -140,6 +180,9 @@ func describe(im *dmg.Image) *imageInfo {
 func (info *imageInfo) print(w io.Writer) error {
 	fmt.Fprintf(w, "%s: %s (%s)\n", printable(info.Image), info.Format, strings.Join(info.Layers, ", "))
 	fmt.Fprintf(w, "disk: %d bytes, %s, %d sectors\n", info.Size, humanSize(info.Size), info.Size/sectorSize)
+	for _, defect := range info.Defects {
+		fmt.Fprintf(w, "damaged: %s\n", defect)
+	}
 	if len(info.Partitions) > 0 {
 		fmt.Fprintln(w)
 		if err := info.printPartitions(w); err != nil {
@@ -157,9 +200,10 @@ func (info *imageInfo) print(w io.Writer) error {
 // printPartitions writes a line a partition, numbered as --partition counts.
 func (info *imageInfo) printPartitions(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "partition\toffset\tlength\tsize\t  name")
+	fmt.Fprintln(t, "partition\toffset\tlength\tsize\ttype\t  name")
 	for _, p := range info.Partitions {
-		fmt.Fprintf(t, "%d\t%d\t%d\t%s\t  %s\n", p.Index, p.Offset, p.Length, humanSize(p.Length), partitionName(p.Name))
+		fmt.Fprintf(t, "%d\t%d\t%d\t%s\t%s\t  %s\n",
+			p.Index, p.Offset, p.Length, humanSize(p.Length), printable(cmp.Or(p.Type, "-")), partitionName(p.Name))
 	}
 	return t.Flush()
 }

@@ -161,7 +161,7 @@ var commandTests = []struct {
 	{name: "offset past a partition", args: "cat ../../testdata/good-zlib.dmg -p 0 -o 1M", status: 1, errOut: `dmg: .* past the end of the partition, .*\n`},
 	{name: "partition out of range", args: "cat ../../testdata/good-zlib.dmg -p 3", status: 1,
 		errOut: `dmg: ../../testdata/good-zlib.dmg: no partition 3: there are 0 to 2; see dmg info\n`},
-	{name: "unknown partition", args: "cat ../../testdata/good-zlib.dmg -p NTFS", status: 1, errOut: `dmg: .*no partition is named "NTFS": .*\n`},
+	{name: "unknown partition", args: "cat ../../testdata/good-zlib.dmg -p NTFS", status: 1, errOut: `dmg: .*no partition has the name or type "NTFS": .*\n`},
 	{name: "ambiguous partition", args: "cat ../../testdata/good-zlib.dmg -p apple", status: 1, errOut: `dmg: .*"apple" fits partitions 1 2: give a number\n`},
 	{name: "unreadable chunk", args: "extract ../../testdata/bad-stream.dmg -", status: 1, errOut: `dmg: ../../testdata/bad-stream.dmg: zlib chunk at sectors .*; --keep-going extracts the rest\n`},
 	{name: "no password file", args: "info --password-file none ../../testdata/good-zlib.dmg", status: 1, errOut: `dmg: .*password file: open none: .*\n`},
@@ -226,14 +226,23 @@ func TestCutShort(t *testing.T) {
 		if err := os.WriteFile(image, disk[:sectors*sectorSize], 0o600); err != nil {
 			t.Fatal(err)
 		}
-		want := ""
+		defect, warning := "", ""
 		if sectors < 100 {
-			want = fmt.Sprintf("dmg: warning: %s: cut short: its partitions reach to byte 51200, the disk only to %d\n", image, sectors*sectorSize)
+			defect = fmt.Sprintf("cut off: its partitions reach to byte 51200, the disk only to %d", sectors*sectorSize)
+			warning = fmt.Sprintf("dmg: warning: %s: %s\n", image, defect)
 		}
-		for _, args := range [][]string{{"info", image}, {"extract", image, "-"}, {"verify", image}} {
-			if got := dmgRun(t, args...); got.status != statusOK || got.errOut != want {
-				t.Errorf("%d sectors: %v: status %d, %q, want %q", sectors, args, got.status, got.errOut, want)
+		for _, args := range [][]string{{"extract", image, "-"}, {"cat", image}, {"map", image}} {
+			if got := dmgRun(t, args...); got.status != statusOK || got.errOut != warning {
+				t.Errorf("%d sectors: %v: status %d, %q, want %q", sectors, args, got.status, got.errOut, warning)
 			}
+		}
+		got := dmgRun(t, "info", image)
+		if got.status != statusOK || got.errOut != "" || strings.Contains(got.out, "\ndamaged: "+defect+"\n") != (defect != "") {
+			t.Errorf("%d sectors: info: status %d, %q, %q", sectors, got.status, got.errOut, got.out)
+		}
+		info := imageInfoOf(t, image)
+		if (defect != "") != (len(info.Defects) > 0) || defect != "" && info.Defects[0] != defect {
+			t.Errorf("%d sectors: defects %q, want %q", sectors, info.Defects, defect)
 		}
 	}
 }

@@ -26,7 +26,7 @@ complete -c dmg -n '__fish_seen_subcommand_from extract' -l index -r -d 'Use the
 complete -c dmg -n '__fish_seen_subcommand_from extract' -l no-index -d 'Use no index.'
 complete -c dmg -n '__fish_seen_subcommand_from cat' -l offset -s o -x -d 'Where to begin; at the beginning if not given.'
 complete -c dmg -n '__fish_seen_subcommand_from cat' -l length -s n -x -d 'How much to write; to the end if not given.'
-complete -c dmg -n '__fish_seen_subcommand_from cat' -l partition -s p -x -d 'Count from the start of this partition, and end at its end: a number or name from dmg info, or a part of a name.'
+complete -c dmg -n '__fish_seen_subcommand_from cat' -l partition -s p -x -d 'Count from the start of this partition, and end at its end: a number, name or type from dmg info, or a part of a name.'
 complete -c dmg -n '__fish_seen_subcommand_from cat' -l password-file -r -d 'Read an encrypted image'\''s password from FILE, - for standard input; one newline at its end is not part of it.'
 complete -c dmg -n '__fish_seen_subcommand_from cat' -l memory-limit -x -d 'Memory for decoding, such as 32M; 64M if not given.'
 complete -c dmg -n '__fish_seen_subcommand_from cat' -l verbose -s v -d 'Say on standard error what was decoded and fetched.'

@@ -65,8 +65,8 @@ _dmg() {
             '--offset=[Where to begin; at the beginning if not given.]:N: ' \
             '-n[How much to write; to the end if not given.]:N: ' \
             '--length=[How much to write; to the end if not given.]:N: ' \
-            '-p[Count from the start of this partition, and end at its end\: a number or name from dmg info, or a part of a name.]:NAME: ' \
-            '--partition=[Count from the start of this partition, and end at its end\: a number or name from dmg info, or a part of a name.]:NAME: ' \
+            '-p[Count from the start of this partition, and end at its end\: a number, name or type from dmg info, or a part of a name.]:NAME: ' \
+            '--partition=[Count from the start of this partition, and end at its end\: a number, name or type from dmg info, or a part of a name.]:NAME: ' \
             '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input; one newline at its end is not part of it.]:FILE:_files' \
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
