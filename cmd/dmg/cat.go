@@ -44,7 +44,7 @@ func (c *catCmd) Run(std *stdio) error {
 		if c.Partition != "" {
 			of = "partition"
 		}
-		return fmt.Errorf("%s: offset %d is past the end of the %s, which has %d bytes", c.Image, c.Offset, of, r.length)
+		return refusal(fmt.Sprintf("%s: offset %d is past the end of the %s, which has %d bytes", c.Image, c.Offset, of, r.length))
 	}
 	r.off += int64(c.Offset)
 	r.length -= int64(c.Offset)

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
+	"net"
 	"os"
 	"os/signal"
 	"syscall"
@@ -11,15 +14,29 @@ import (
 	"github.com/go-dmg/dmg"
 )
 
-// Exit statuses. The last two are what a shell reports of a program that the
-// signal ended.
+// Exit statuses, as statusHelp tells users. The last two are what a shell reports of
+// a program that the signal ended.
 const (
 	statusOK          = 0
-	statusError       = 1
+	statusDamaged     = 1
 	statusMisuse      = 2
+	statusUnsupported = 3
+	statusPassword    = 4
+	statusIO          = 5
 	statusInterrupted = 130 // 128 + SIGINT
 	statusPipe        = 141 // 128 + SIGPIPE
 )
+
+// statusHelp is in the help of the whole program.
+const statusHelp = `Exit status:
+
+    0    all went well
+    1    the image is damaged, or a check failed
+    2    the command line is wrong, or asks for what can't be done
+    3    the file is no disk image, or something in it is not supported
+    4    the password or key is missing or wrong
+    5    reading or writing a file failed
+    130  the command was interrupted`
 
 // A misuse is an error of the command line that shows only when it runs.
 type misuse string
@@ -33,6 +50,18 @@ type refusal string
 
 // Error implements error.
 func (r refusal) Error() string { return string(r) }
+
+// notAnImage says why something can't be a disk image.
+type notAnImage string
+
+// Error implements error.
+func (n notAnImage) Error() string { return string(n) }
+
+// A passwordError is an error on the way to a password.
+type passwordError struct{ error }
+
+// Unwrap returns the cause.
+func (e passwordError) Unwrap() error { return e.error }
 
 // report prints the error that a command ended with, if any, and returns the
 // exit status. That nobody reads the output to its end is no news for the user.
@@ -50,7 +79,47 @@ func report(std *stdio, err error) int {
 		return reportMisuse(std, err)
 	}
 	fmt.Fprintln(std.err, "dmg: "+oneLine(err)+hint(err))
-	return statusError
+	return statusOf(err)
+}
+
+// statusOf is the exit status for an error. What a user can mend by other flags goes
+// first, damage before what is not supported, and what only an operating system says
+// last: an image whose segment is missing is damaged.
+func statusOf(err error) int {
+	switch {
+	case isA[refusal](err), errors.Is(err, dmg.ErrMemoryLimit), errors.Is(err, dmg.ErrIndex):
+		return statusMisuse
+	case isA[passwordError](err), errors.Is(err, dmg.ErrPassword):
+		return statusPassword
+	case isA[notAnImage](err), isNoImage(err):
+		return statusUnsupported
+	case errors.Is(err, dmg.ErrChecksum), errors.Is(err, dmg.ErrFormat):
+		return statusDamaged
+	case errors.Is(err, dmg.ErrUnsupported):
+		return statusUnsupported
+	case isIO(err):
+		return statusIO
+	}
+	return statusDamaged
+}
+
+// isA reports whether an error or one of its causes has the type.
+func isA[E error](err error) bool {
+	var e E
+	return errors.As(err, &e)
+}
+
+// isNoImage reports whether an error says that a file or a directory is no disk
+// image, rather than a damaged one.
+func isNoImage(err error) bool {
+	var format *dmg.FormatError
+	return errors.As(err, &format) && (format.Section == "file" || format.Section == "directory")
+}
+
+// isIO reports whether an error is that of a file or of a connection.
+func isIO(err error) bool {
+	return isA[*fs.PathError](err) || isA[*os.LinkError](err) || isA[*os.SyscallError](err) || isA[syscall.Errno](err) ||
+		isA[net.Error](err) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.ErrShortWrite)
 }
 
 // hint is what a user can do about an error, where the error can't know it.

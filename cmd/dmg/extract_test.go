@@ -178,7 +178,7 @@ func TestPartitionNames(t *testing.T) {
 		"EFI":  `"EFI" fits partitions 2 3: give a number`,
 		"EF":   `"EF" fits partitions 2 3: give a number`,
 	} {
-		if got := dmgRun(t, "cat", image, "-p", name); got != (result{status: statusError, errOut: "dmg: " + image + ": " + want + "\n"}) {
+		if got := dmgRun(t, "cat", image, "-p", name); got != (result{status: statusMisuse, errOut: "dmg: " + image + ": " + want + "\n"}) {
 			t.Errorf("%s: %+v", name, got)
 		}
 	}
@@ -218,7 +218,7 @@ func TestPartitionTypes(t *testing.T) {
 		"Apple_HF":  `no partition has the name or type "Apple_HF": there are 0 to 3; see dmg info`,
 		"-1":        `no partition -1: there are 0 to 3; see dmg info`,
 	} {
-		if got := dmgRun(t, "cat", image, "--partition="+name); got.status == statusOK || got.errOut != "dmg: "+image+": "+want+"\n" {
+		if got := dmgRun(t, "cat", image, "--partition="+name); got != (result{status: statusMisuse, errOut: "dmg: " + image + ": " + want + "\n"}) {
 			t.Errorf("%s: %+v", name, got)
 		}
 	}
@@ -262,20 +262,21 @@ func TestExtractRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, tt := range []struct {
-		name string
-		args []string
-		want string // of standard error
+		name   string
+		args   []string
+		status int
+		want   string // of standard error
 	}{
-		{"existing file", []string{image, old}, "dmg: " + old + " exists: -f overwrites it\n"},
-		{"existing folder", []string{image, dir}, "dmg: " + dir + " is a directory: give the name of a file\n"},
-		{"missing folder", []string{image, filepath.Join(dir, "none", "x")}, "dmg: create " + filepath.Join(dir, "none", "x") + ": " + syscall.ENOENT.Error() + "\n"},
-		{"folder by force", []string{"-f", image, dir}, "dmg: " + dir + " is a directory: give the name of a file\n"},
-		{"the image itself", []string{copied, copied}, "dmg: " + copied + " belongs to the image: give another name\n"},
-		{"the image itself by force", []string{"-f", copied, copied}, "dmg: " + copied + " belongs to the image: give another name\n"},
+		{"existing file", []string{image, old}, statusMisuse, "dmg: " + old + " exists: -f overwrites it\n"},
+		{"existing folder", []string{image, dir}, statusMisuse, "dmg: " + dir + " is a directory: give the name of a file\n"},
+		{"missing folder", []string{image, filepath.Join(dir, "none", "x")}, statusIO, "dmg: create " + filepath.Join(dir, "none", "x") + ": " + syscall.ENOENT.Error() + "\n"},
+		{"folder by force", []string{"-f", image, dir}, statusMisuse, "dmg: " + dir + " is a directory: give the name of a file\n"},
+		{"the image itself", []string{copied, copied}, statusMisuse, "dmg: " + copied + " belongs to the image: give another name\n"},
+		{"the image itself by force", []string{"-f", copied, copied}, statusMisuse, "dmg: " + copied + " belongs to the image: give another name\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got := dmgRun(t, append([]string{"extract"}, tt.args...)...)
-			if want := (result{status: 1, errOut: tt.want}); got != want {
+			if want := (result{status: tt.status, errOut: tt.want}); got != want {
 				t.Errorf("got %+v, want %+v", got, want)
 			}
 		})
@@ -335,7 +336,7 @@ func TestOutputInImage(t *testing.T) {
 		{split, link("segment", segment)},
 	} {
 		for _, args := range [][]string{{"extract", "-f", tt.image, tt.out}, {"map", "-f", tt.image, "-o", tt.out}, {"index", "-f", tt.image, "-o", tt.out}} {
-			want := result{status: statusError, errOut: "dmg: " + tt.out + " belongs to the image: give another name\n"}
+			want := result{status: statusMisuse, errOut: "dmg: " + tt.out + " belongs to the image: give another name\n"}
 			if got := dmgRun(t, args...); got != want {
 				t.Errorf("%q: %+v, want %+v", args, got, want)
 			}
@@ -371,7 +372,7 @@ func TestAppendToImage(t *testing.T) {
 		}
 	}
 	image := filepath.Join(dir, "split.dmg")
-	for name, want := range map[string]int{"split.dmg": statusError, "split.003.dmgpart": statusError, "other": statusOK} {
+	for name, want := range map[string]int{"split.dmg": statusMisuse, "split.003.dmgpart": statusMisuse, "other": statusOK} {
 		for _, args := range [][]string{{"cat", image}, {"extract", image, "-"}, {"map", image, "-o", "-"}, {"info", image}} {
 			f, err := os.OpenFile(filepath.Join(dir, name), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 			if err != nil {
@@ -380,7 +381,7 @@ func TestAppendToImage(t *testing.T) {
 			var errOut bytes.Buffer
 			status := run(context.Background(), args, strings.NewReader(""), f, &errOut)
 			f.Close()
-			if said := errOut.String() == "dmg: "+image+": standard output is a file of the image\n"; status != want || said != (want == statusError) {
+			if said := errOut.String() == "dmg: "+image+": standard output is a file of the image\n"; status != want || said != (want == statusMisuse) {
 				t.Errorf("%v >> %s: status %d, %q", args, name, status, errOut.String())
 			}
 		}
@@ -414,8 +415,8 @@ func TestNoHalfFile(t *testing.T) {
 		status int
 		ctx    func() context.Context
 	}{
-		{"bad-stream.dmg", statusError, context.Background},
-		{"unsupported-1990s.dmg", statusError, context.Background},
+		{"bad-stream.dmg", statusDamaged, context.Background},
+		{"unsupported-1990s.dmg", statusUnsupported, context.Background},
 		{"good-zlib.dmg", statusInterrupted, func() context.Context {
 			ctx, cancel := context.WithCancel(context.Background())
 			cancel()
@@ -447,7 +448,7 @@ func TestKeepGoing(t *testing.T) {
 			want, out := zlibDisk(t), filepath.Join(t.TempDir(), "disk.img")
 			got := dmgRun(t, "extract", "--keep-going", images+tt.image, out)
 			lines := strings.Split(strings.TrimSpace(got.errOut), "\n")
-			if got.status != statusError || len(lines) != tt.lost+1 || !strings.HasSuffix(got.errOut, "can't be read and were written as zeros\n") {
+			if got.status != statusDamaged || len(lines) != tt.lost+1 || !strings.HasSuffix(got.errOut, "can't be read and were written as zeros\n") {
 				t.Errorf("status %d, %q", got.status, got.errOut)
 			}
 			disk, err := os.ReadFile(out)
@@ -465,7 +466,7 @@ func TestKeepGoing(t *testing.T) {
 			if n := min(len(want), len(disk)); !bytes.Equal(disk[:n], want[:n]) || n < len(want) {
 				t.Errorf("what was not named as lost is wrong")
 			}
-			if got := dmgRun(t, "extract", "--keep-going", images+tt.image, "-"); got.status != statusError || got.out != string(disk) {
+			if got := dmgRun(t, "extract", "--keep-going", images+tt.image, "-"); got.status != statusDamaged || got.out != string(disk) {
 				t.Errorf("standard output differs from the file: status %d, %d bytes", got.status, len(got.out))
 			}
 		})
@@ -500,14 +501,14 @@ func TestKeepGoingLargeChunk(t *testing.T) {
 		out := filepath.Join(t.TempDir(), "disk.img")
 		got := dmgRun(t, append([]string{"extract", "--keep-going", image, out}, tt.args...)...)
 		said := fmt.Sprintf(": %d bytes in 1 place can't be read and were written as zeros\n", chunk)
-		if got.status != statusError || !strings.HasPrefix(got.errOut, lost) || strings.Count(got.errOut, "\n") != 2 || !strings.HasSuffix(got.errOut, said) {
+		if got.status != statusDamaged || !strings.HasPrefix(got.errOut, lost) || strings.Count(got.errOut, "\n") != 2 || !strings.HasSuffix(got.errOut, said) {
 			t.Errorf("%v: status %d, %q", tt.args, got.status, got.errOut)
 		}
 		if b, err := os.ReadFile(out); err != nil || !bytes.Equal(b, tt.want) {
 			t.Errorf("%v: %d bytes differ from what is left (%v)", tt.args, len(b), err)
 		}
 		got = dmgRun(t, append([]string{"extract", "--keep-going", image, "-"}, tt.args...)...)
-		if got.status != statusError || !strings.HasPrefix(got.errOut, lost) {
+		if got.status != statusDamaged || !strings.HasPrefix(got.errOut, lost) {
 			t.Errorf("%v to standard output: status %d, %q", tt.args, got.status, got.errOut)
 		}
 		// What went out before the end of the chunk can't be taken back.
@@ -587,7 +588,7 @@ func TestBrokenOutput(t *testing.T) {
 				errOut string
 			}{
 				{&os.PathError{Op: "write", Path: "/dev/stdout", Err: syscall.EPIPE}, statusPipe, ""},
-				{&os.PathError{Op: "write", Path: "/dev/stdout", Err: syscall.ENOSPC}, statusError, "dmg: write /dev/stdout: " + syscall.ENOSPC.Error() + "\n"},
+				{&os.PathError{Op: "write", Path: "/dev/stdout", Err: syscall.ENOSPC}, statusIO, "dmg: write /dev/stdout: " + syscall.ENOSPC.Error() + "\n"},
 			} {
 				var errOut bytes.Buffer
 				status := run(context.Background(), args, strings.NewReader(""), &failingWriter{5, tt.err}, &errOut)

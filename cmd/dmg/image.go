@@ -39,7 +39,7 @@ func (f *passwordFlags) openWith(std *stdio, image string, open opener) (*dmg.Im
 		return nil, misuse("the image's name is empty")
 	}
 	if goesIntoImage(std, image) {
-		return nil, fmt.Errorf("%s: standard output is a file of the image", image)
+		return nil, refusal(image + ": standard output is a file of the image")
 	}
 	if err := checkSeekable(image); err != nil {
 		return nil, err
@@ -82,7 +82,7 @@ func checkSeekable(image string) error {
 	default:
 		return nil
 	}
-	return fmt.Errorf("%s is %s, not a regular file: an image must be in a file that can be read at any offset", image, what)
+	return notAnImage(fmt.Sprintf("%s is %s, not a regular file: an image must be in a file that can be read at any offset", image, what))
 }
 
 // defectsOf returns what is wrong with the image, as far as opening it tells: to what

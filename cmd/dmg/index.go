@@ -83,7 +83,7 @@ func (c *indexCmd) Run(ctx context.Context, std *stdio) error {
 // toStdout leaves nothing behind that a signal would have to wait for.
 func (c *indexCmd) toStdout(ctx context.Context, std *stdio) error {
 	if isTerminal(std.out) && !c.Force {
-		return errors.New("standard output is a terminal: redirect it, or insist with -f")
+		return refusal("standard output is a terminal: redirect it, or insist with -f")
 	}
 	im, err := c.open(std, c.Image)
 	if err != nil {

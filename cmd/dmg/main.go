@@ -3,9 +3,8 @@
 //
 // Every command explains itself, with examples: dmg COMMAND --help.
 //
-// The exit status is 0 if all went well, 1 after an error, 2 if the command
-// line was wrong, 130 after an interrupt, and 141 if the reader of standard
-// output went away.
+// The exit status says what went wrong: dmg --help lists them. It is 141 if the
+// reader of standard output went away.
 package main
 
 import (
@@ -104,8 +103,18 @@ func newParser(stdout, stderr io.Writer, exit func(int)) (*kong.Kong, error) {
 		kong.Exit(exit),
 		kong.KindMapper(reflect.String, kong.MapperFunc(verbatim)),
 		kong.ConfigureHelp(kong.HelpOptions{WrapUpperBound: 100}),
+		kong.Help(printHelp),
 		kong.Vars{"version": version()},
 	)
+}
+
+// printHelp adds the exit statuses to the help of the whole program.
+func printHelp(options kong.HelpOptions, ctx *kong.Context) error {
+	err := kong.DefaultHelpPrinter(options, ctx)
+	if err == nil && ctx.Selected() == nil {
+		_, err = fmt.Fprintln(ctx.Stdout, "\n"+statusHelp)
+	}
+	return err
 }
 
 // verbatim takes a string byte for byte. Kong's own mapper goes by way of JSON,

@@ -50,33 +50,27 @@ func (c *mapCmd) Run(ctx context.Context, std *stdio) error {
 		return err
 	}
 	defer c.close(std, im)
-	ctx, stop := interruptible(ctx)
-	defer stop()
+	if out != nil { // an interrupt must not leave half of it behind
+		var stop context.CancelFunc
+		ctx, stop = interruptible(ctx)
+		defer stop()
+	}
 	m := newDiskMap(im, c.Image)
 	if c.Verify {
-		if m.damage, err = c.verify(ctx, std, im); err != nil {
-			return err
-		}
-		for _, e := range m.damage.chunks {
-			mark(m.cells, m.grid.cellSize, e.Chunk)
+		if err := c.verify(ctx, std, im, m); err != nil {
+			return fmt.Errorf("%s: %w", c.Image, err)
 		}
 	}
 	if err := writeMap(std, out, m.svg()); err != nil {
 		return err
 	}
-	return m.damage.err(c.Image)
+	return m.found.err(c.Image)
 }
 
-// verify finds what is damaged.
-func (c *mapCmd) verify(ctx context.Context, std *stdio, im *dmg.Image) (*damage, error) {
-	progress, stopProgress := startProgress(std, "verify", im.Size(), c.Quiet)
-	err := im.Verify(ctx, progress)
-	stopProgress()
-	d := new(damage)
-	if err := d.add(err); err != nil {
-		return nil, fmt.Errorf("%s: %w", c.Image, err)
-	}
-	return d, nil
+// verify finds what is wrong, and marks it on the map.
+func (c *mapCmd) verify(ctx context.Context, std *stdio, im *dmg.Image, m *diskMap) (err error) {
+	m.found, err = verify(ctx, std, im, c.Quiet, func(c dmg.Chunk) { mark(m.cells, m.grid.cellSize, c) })
+	return err
 }
 
 // writeMap writes the picture, all at once.
@@ -104,9 +98,8 @@ type diskMap struct {
 	total      methodInfo
 	methods    []string // that can't be read
 	partitions []mapPartition
-	omitted    int     // partitions that there is no room for
-	damage     *damage // nil if it wasn't looked for
-	checked    bool    // there are checksums to find it by
+	omitted    int       // partitions that there is no room for
+	found      *findings // nil if nobody has looked
 }
 
 // A mapPartition is a partition, as far as it is on the disk.
@@ -124,7 +117,6 @@ func newDiskMap(im *dmg.Image, name string) *diskMap {
 		grid:   newGrid(im.Size()),
 	}
 	m.cells = layOut(im.Chunks(), im.Size(), m.grid.cellSize)
-	m.checked = len(im.Checksums()) > 0
 	for c := range im.Chunks() {
 		l := lookOf(c)
 		m.totals[l].add(c)

@@ -118,7 +118,7 @@ func (m *diskMap) svg() []byte {
 	m.drawCells(&body)
 	labels := m.drawPartitions(&body)
 	bottom := max(m.drawLegend(&body, gridTop+m.grid.height()+legendTop), gridTop+labels)
-	if m.damage != nil && m.damage.count() > 0 {
+	if m.found != nil && m.found.count() > 0 {
 		bottom = m.drawDamage(&body, bottom+legendLine)
 	}
 	var d drawing
@@ -135,15 +135,14 @@ func (m *diskMap) drawTitle(d *drawing) {
 	s := fmt.Sprintf("%s · a disk of %s, stored in %s (%s) · %s", shortened(m.format, 60), humanSize(m.grid.size), humanSize(m.total.Stored),
 		percent(m.total.Stored, m.total.Bytes), plural(int(m.total.Chunks), "chunk"))
 	d.text(gridLeft, 64, "s", s)
-	switch {
-	case m.damage == nil:
-	case m.damage.count() == 0 && m.checked:
-		d.text(pageWidth-24, 64, "s e g", "verified: no damage")
-	case m.damage.count() == 0:
-		d.text(pageWidth-24, 64, "s e g", "readable; no checksum is stored")
-	default:
-		d.text(pageWidth-24, 64, "s e r b", "damaged: "+m.damage.String())
+	if m.found == nil {
+		return
 	}
+	class := "s e g"
+	if m.found.isDamaged() {
+		class = "s e r b"
+	}
+	d.text(pageWidth-24, 64, class, shortened(m.found.verdict(), 72))
 }
 
 // percent is a as a share of b, a dash if there is no b.
@@ -367,7 +366,7 @@ func (m *diskMap) drawLabel(d *drawing, p mapPartition, y int, twoLines bool) {
 		d.text(pageWidth-20, y+10, "m e", place)
 		badge = y + 3
 	}
-	if m.damage != nil && m.damage.result("", p.index) != "good" {
+	if m.found != nil && m.found.isBad(p.index) {
 		d.badge(left-11, badge, 7)
 	}
 }
@@ -438,10 +437,10 @@ func (m *diskMap) drawKey(d *drawing, y int) int {
 	x += 190
 	d.add(`<path d="M%d %dh12v-8h12" fill="none" stroke="#111" stroke-width="1.4"/>`+"\n", x, y)
 	d.text(x+32, y, "m", "a partition begins or ends")
-	if m.damage != nil && m.damage.count() > 0 {
+	if m.found != nil && m.found.count() > 0 {
 		x += 220
 		d.badge(x, y-9, side)
-		d.text(x+20, y, "m", "damaged")
+		d.text(x+20, y, "m", map[bool]string{true: "damaged", false: "not checked"}[m.found.isDamaged()])
 	}
 	return y
 }
@@ -450,21 +449,25 @@ func (m *diskMap) drawKey(d *drawing, y int) int {
 func (m *diskMap) drawDamage(d *drawing, y int) int {
 	const maxLines, maxLetters = 24, 140
 	var lines []string
-	for _, e := range m.damage.sums[:min(len(m.damage.sums), maxLines)] {
-		lines = append(lines, oneLine(e))
+	for i := range m.found.parts {
+		if e := m.found.parts[i].wrong; e != nil {
+			lines = append(lines, oneLine(e))
+		}
 	}
-	for _, e := range m.damage.chunks[:min(len(m.damage.chunks), maxLines)] {
-		lines = append(lines, oneLine(e))
+	lines = append(lines, m.found.lines()...)
+	class, title := "b r", "Damage"
+	if !m.found.isDamaged() {
+		class, title = "b", "Not checked"
 	}
-	d.text(gridLeft, y+10, "b r", "Damage")
+	d.text(gridLeft, y+10, class, title)
 	y += 10
 	for _, s := range lines[:min(len(lines), maxLines)] {
 		y += 17
 		d.text(gridLeft, y, "l", shortened(s, maxLetters))
 	}
-	if n := m.damage.count() - maxLines; n > 0 {
+	if n := len(lines) - maxLines; n > 0 {
 		y += 17
-		d.text(gridLeft, y, "m", fmt.Sprintf("and %d more, which dmg verify lists", n))
+		d.text(gridLeft, y, "m", fmt.Sprintf("and %d more lines, which dmg verify prints", n))
 	}
 	return y
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/xml"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -369,7 +370,7 @@ func elements(t testing.TB, svg []byte) (n int, text string) {
 // every label there can be is long.
 func worstMap() *diskMap {
 	const size = maxCells * 4096
-	m := &diskMap{name: strings.Repeat("<", 300), format: "UDZO", grid: newGrid(size), damage: new(damage), omitted: 1000}
+	m := &diskMap{name: strings.Repeat("<", 300), format: "UDZO", grid: newGrid(size), found: newFindingsOf(make([]dmg.Partition, 5000), nil, size, true), omitted: 1000}
 	for i := range maxCells {
 		c := cell{data: stretch{raw + look(i%7), i}, fill: 1 + i%3, shade: i / 7 % 4, empty: stretch{ignore + look(i%2), i}, bad: i%2 == 0}
 		m.cells = append(m.cells, c)
@@ -382,8 +383,14 @@ func worstMap() *diskMap {
 		m.partitions = append(m.partitions, mapPartition{i, strings.Repeat("]]>\x00&\xff\u202e", 100), diskRange{int64(i) * 5 * 4096, 5 * 4096}})
 	}
 	for i := range 5000 {
-		m.damage.chunks = append(m.damage.chunks, &dmg.ChunkError{Chunk: dmg.Chunk{Partition: i}, Err: fmt.Errorf("%s", strings.Repeat("<\x1b", 500))})
-		m.damage.sums = append(m.damage.sums, &dmg.ChecksumError{Part: strings.Repeat("\n", 1000)})
+		chunk := &dmg.ChunkError{
+			Chunk: dmg.Chunk{Partition: i, Offset: int64(i) * 2 * sectorSize, Length: sectorSize},
+			Err:   fmt.Errorf("%s", strings.Repeat("<\x1b", 500)),
+		}
+		sum := &dmg.ChecksumError{Part: strings.Repeat("\n", 1000), Partition: i, Got: []byte{0}}
+		if err := m.found.add(errors.Join(chunk, sum)); err != nil {
+			panic(err)
+		}
 	}
 	return m
 }
@@ -395,7 +402,7 @@ func TestMapBounded(t *testing.T) {
 	if n > 600 || len(svg) > 300<<10 {
 		t.Errorf("%d elements, %d bytes", n, len(svg))
 	}
-	for _, want := range []string{"and 1000 smaller ones", "and 9976 more", "0xffffffff, 0xfffffffe, 0xfffffffd, …", `]]>\x00&\xff\u202e`} {
+	for _, want := range []string{"and 1000 smaller ones", "and 5977 more", "0xffffffff, 0xfffffffe, 0xfffffffd, …", `]]>\x00&\xff\u202e`} {
 		if !strings.Contains(text, want) {
 			t.Errorf("it doesn't say %q", want)
 		}
@@ -448,6 +455,7 @@ func TestMapVerdict(t *testing.T) {
 		"bad-table-sum.dmg":            "damaged: 1 wrong checksum, 0 unreadable chunks",
 		"bad-stream.dmg":               "damaged: 1 wrong checksum, 1 unreadable chunk",
 		"containers/nodes.sparseimage": "readable; no checksum is stored",
+		"unsupported-1990s.dmg":        "4 chunks not checked: compression not supported (kencode, rle, lzh, …)",
 	} {
 		_, text := elements(t, []byte(dmgRun(t, "map", "--verify", images+image).out))
 		if !strings.Contains(text, "\n"+want+"\n") {
@@ -469,7 +477,7 @@ func TestMapToFile(t *testing.T) {
 	}
 	wantFile(t, name, want)
 
-	if got := dmgRun(t, "map", bad, "-o", name); got.status != 1 || !strings.Contains(got.errOut, "exists: -f overwrites it") {
+	if got := dmgRun(t, "map", bad, "-o", name); got.status != statusMisuse || !strings.Contains(got.errOut, "exists: -f overwrites it") {
 		t.Errorf("over a file: %+v", got)
 	}
 	wantFile(t, name, want)
@@ -481,7 +489,7 @@ func TestMapToFile(t *testing.T) {
 	}
 	wantFile(t, name, dmgRun(t, "map", bad, "--verify", "-o", "-").out)
 
-	if got := dmgRun(t, "map", images+"none.dmg", "-o", filepath.Join(dir, "no.svg")); got.status != 1 {
+	if got := dmgRun(t, "map", images+"none.dmg", "-o", filepath.Join(dir, "no.svg")); got.status != statusIO {
 		t.Errorf("of nothing: %+v", got)
 	}
 	if left, _ := filepath.Glob(filepath.Join(dir, "*")); len(left) != 1 {

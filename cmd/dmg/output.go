@@ -70,7 +70,7 @@ func newOutput(name, image string, force bool) (*output, error) {
 	case name == "":
 		return nil, misuse("the output's name is empty")
 	case belongs(name, image):
-		return nil, fmt.Errorf("%s belongs to the image: give another name", name)
+		return nil, refusal(name + " belongs to the image: give another name")
 	}
 	o := &output{name: name, force: force, mode: 0o666, fsync: (*os.File).Sync, link: os.Link}
 	if _, err := os.Lstat(name); errors.Is(err, fs.ErrNotExist) {
@@ -81,7 +81,7 @@ func newOutput(name, image string, force bool) (*output, error) {
 	info, err := os.Stat(name)
 	switch {
 	case err == nil && info.IsDir():
-		return nil, fmt.Errorf("%s is a directory: give the name of a file", name)
+		return nil, refusal(name + " is a directory: give the name of a file")
 	case !force:
 		return nil, existsError(name)
 	case errors.Is(err, fs.ErrNotExist): // a symbolic link to nowhere
@@ -180,7 +180,7 @@ func namesSegment(name, first string) bool {
 // existsError says how to overwrite the file. That it has to be said is the
 // point.
 func existsError(name string) error {
-	return fmt.Errorf("%s exists: -f overwrites it", name)
+	return refusal(name + " exists: -f overwrites it")
 }
 
 // create makes the file, of size bytes that are all zeros, or opens the device.
@@ -286,7 +286,7 @@ func (o *output) checkDevice(size int64) error {
 	}
 	room, err := o.f.Seek(0, io.SeekEnd)
 	if err == nil && room < size {
-		err = fmt.Errorf("%s has %s, too little for the %s to be written", o.name, humanSize(room), humanSize(size))
+		err = refusal(fmt.Sprintf("%s has %s, too little for the %s to be written", o.name, humanSize(room), humanSize(size)))
 	}
 	return err
 }

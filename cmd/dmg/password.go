@@ -29,7 +29,7 @@ const tries = 3
 func (f *passwordFlags) openWithPassword(std *stdio, image string, opts *dmg.Options, open opener) (*dmg.Image, error) {
 	from, err := f.givenPassword(std, opts)
 	if err != nil {
-		return nil, err
+		return nil, passwordError{fmt.Errorf("password file: %w", err)}
 	}
 	im, err := open(image, opts)
 	if !errors.Is(err, dmg.ErrPassword) {
@@ -40,19 +40,19 @@ func (f *passwordFlags) openWithPassword(std *stdio, image string, opts *dmg.Opt
 	}
 	tty, err := openTerminal(std)
 	if err != nil {
-		return nil, fmt.Errorf("encrypted, and no terminal to ask for the password: give --password-file FILE or set %s", passwordVar)
+		return nil, passwordError{errors.New("encrypted, and no terminal to ask for the password: give --password-file FILE or set " + passwordVar)}
 	}
 	defer tty.close()
 	for range tries {
 		if opts.Password, err = tty.ask("Password for " + printable(image) + ": "); err != nil {
-			return nil, err
+			return nil, passwordError{err}
 		}
 		if im, err = open(image, opts); !errors.Is(err, dmg.ErrPassword) {
 			return im, err
 		}
 		fmt.Fprintln(tty.out, "Wrong password.")
 	}
-	return nil, errors.New("wrong password")
+	return nil, passwordError{errors.New("wrong password")}
 }
 
 // givenPassword puts the password that was given into opts and says where it
@@ -71,7 +71,7 @@ func (f *passwordFlags) givenPassword(std *stdio, opts *dmg.Options) (from strin
 	}
 	file, err := os.Open(f.PasswordFile)
 	if err != nil {
-		return "", fmt.Errorf("password file: %w", err)
+		return "", err
 	}
 	defer file.Close()
 	opts.Password, err = readPassword(file)
@@ -84,16 +84,16 @@ func readPassword(r io.Reader) (string, error) {
 	b, err := io.ReadAll(io.LimitReader(r, maxPassword+1))
 	switch {
 	case err != nil:
-		return "", fmt.Errorf("password file: %w", err)
+		return "", err
 	case len(b) > maxPassword:
-		return "", fmt.Errorf("password file: longer than %d bytes, so not a password", maxPassword)
+		return "", fmt.Errorf("longer than %d bytes, so not a password", maxPassword)
 	}
 	s := strings.TrimSuffix(string(b), "\n")
 	if len(s) < len(b) {
 		s = strings.TrimSuffix(s, "\r") // as Windows ends lines
 	}
 	if s == "" {
-		return "", errors.New("password file: empty")
+		return "", errors.New("empty")
 	}
 	return s, nil
 }

@@ -62,7 +62,7 @@ func TestPassword(t *testing.T) {
 				}
 				return
 			}
-			if got.status != statusError || !strings.HasPrefix(got.errOut, "dmg: ") || !strings.HasSuffix(got.errOut, tt.errOut) {
+			if got.status != statusPassword || !strings.HasPrefix(got.errOut, "dmg: ") || !strings.HasSuffix(got.errOut, tt.errOut) {
 				t.Errorf("status %d, %q, want %q", got.status, got.errOut, tt.errOut)
 			}
 			if strings.Contains(got.errOut, password) {

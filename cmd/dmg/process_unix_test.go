@@ -193,7 +193,7 @@ func TestStatus(t *testing.T) {
 		{[]string{"--help"}, statusOK},
 		{[]string{"--version"}, statusOK},
 		{[]string{"info", images + "good-zlib.dmg"}, statusOK},
-		{[]string{"info", images + "bad-overlap.dmg"}, statusError},
+		{[]string{"info", images + "bad-overlap.dmg"}, statusDamaged},
 		{[]string{"info"}, statusMisuse},
 		{nil, statusMisuse},
 	} {
@@ -314,7 +314,7 @@ func TestSpecialOutput(t *testing.T) {
 		if _, err := os.Stat("/dev/full"); err != nil {
 			t.Skip(err)
 		}
-		if got := dmgRun(t, "extract", "-f", image, "/dev/full"); got.status != statusError || !strings.Contains(got.errOut, syscall.ENOSPC.Error()) {
+		if got := dmgRun(t, "extract", "-f", image, "/dev/full"); got.status != statusIO || !strings.Contains(got.errOut, syscall.ENOSPC.Error()) {
 			t.Errorf("%+v", got)
 		}
 	})
@@ -389,7 +389,7 @@ func TestSpecialInput(t *testing.T) {
 			{"extract", name, "-"}, {"extract", name, filepath.Join(dir, "x")}, {"nbd", name, "--socket", filepath.Join(dir, "n")},
 		} {
 			want := "dmg: " + name + " is " + what + ", not a regular file: an image must be in a file that can be read at any offset\n"
-			if got := dmgRun(t, args...); got.status != statusError || got.errOut != want || got.out != "" {
+			if got := dmgRun(t, args...); got.status != statusUnsupported || got.errOut != want || got.out != "" {
 				t.Errorf("%q: %+v, want %q", args, got, want)
 			}
 		}
@@ -415,7 +415,7 @@ func TestNoRoom(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	wantStatus(t, cmd, statusError)
+	wantStatus(t, cmd, statusIO)
 	if !strings.Contains(errOut.String(), syscall.EFBIG.Error()) {
 		t.Errorf("standard error %q", errOut.String())
 	}
