@@ -43,7 +43,7 @@ func bashCompletion(app *kong.Application) string {
 	b.WriteString("# bash completion for dmg\n_dmg() {\n")
 	b.WriteString("    local cur=${COMP_WORDS[COMP_CWORD]} flags= words=\n")
 	b.WriteString("    case $COMP_CWORD:${COMP_WORDS[1]} in\n")
-	fmt.Fprintf(&b, "    1:*) flags='%s' words='%s' ;;\n", flagWords(app.Flags), commandWords(app))
+	fmt.Fprintf(&b, "    1:*) flags='%s' words='%s' ;;\n", flagWords(app.Flags), strings.Join(commandNames(app), " "))
 	for _, cmd := range app.Children {
 		fmt.Fprintf(&b, "    *:%s) flags='%s' words='%s' ;;\n", cmd.Name, flagWords(slices.Concat(app.Flags, cmd.Flags)), argWords(cmd))
 	}
@@ -52,15 +52,6 @@ func bashCompletion(app *kong.Application) string {
 	b.WriteString("    COMPREPLY=($(compgen -W \"$words\" -- \"$cur\"))\n}\n")
 	b.WriteString("complete -o default -F _dmg dmg\n")
 	return b.String()
-}
-
-// commandWords are the commands' names.
-func commandWords(app *kong.Application) string {
-	var words []string
-	for _, cmd := range app.Children {
-		words = append(words, cmd.Name)
-	}
-	return strings.Join(words, " ")
 }
 
 // flagWords are the flags' long names.

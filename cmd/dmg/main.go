@@ -16,7 +16,9 @@ import (
 	"os"
 	"os/signal"
 	"reflect"
+	"regexp"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -33,8 +35,10 @@ type cli struct {
 	Index      indexCmd      `cmd:"" help:"Save an index of an image, with which reads at any offset are fast."`
 	NBD        nbdCmd        `cmd:"" name:"nbd" help:"Serve an image's disk, read-only, to QEMU and other clients of the NBD protocol."`
 	Completion completionCmd `cmd:"" help:"Print a completion script for a shell."`
+	Help       helpCmd       `cmd:"" help:"Print help on a command, or on all of dmg."`
+	Version    versionCmd    `cmd:"" help:"Print the version."`
 
-	Version kong.VersionFlag `help:"Print the version and exit."`
+	VersionFlag kong.VersionFlag `name:"version" help:"Print the version and exit."`
 }
 
 // stdio are the standard streams of a command.
@@ -74,6 +78,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	case err != nil:
 		return reportMisuse(std, err)
 	}
+	command.Bind(parser)
 	command.BindTo(ctx, (*context.Context)(nil))
 	command.Bind(parser.Model)
 	return report(std, command.Run(std))
@@ -117,6 +122,54 @@ func printHelp(options kong.HelpOptions, ctx *kong.Context) error {
 	return err
 }
 
+// helpCmd is dmg help.
+type helpCmd struct {
+	Command string `arg:"" optional:"" help:"The command to explain; all of dmg if not given."`
+}
+
+// Run implements the command: dmg help COMMAND is dmg COMMAND --help.
+func (c *helpCmd) Run(parser *kong.Kong) error {
+	var args []string
+	if c.Command != "" {
+		if !slices.Contains(commandNames(parser.Model), c.Command) {
+			return unknownCommand(parser.Model, c.Command, "")
+		}
+		args = append(args, c.Command)
+	}
+	ctx, err := kong.Trace(parser, args)
+	if err != nil {
+		return err
+	}
+	return ctx.PrintUsage(false)
+}
+
+// versionCmd is dmg version, as the flag is.
+type versionCmd struct{}
+
+// Run implements the command.
+func (versionCmd) Run(std *stdio) error {
+	_, err := fmt.Fprintln(std.out, version())
+	return err
+}
+
+// commandNames are the names of all commands.
+func commandNames(app *kong.Application) []string {
+	var names []string
+	for _, cmd := range app.Children {
+		names = append(names, cmd.Name)
+	}
+	return names
+}
+
+// unknownCommand says which commands there are, and kong's guess, if it has one.
+func unknownCommand(app *kong.Application, name, guess string) misuse {
+	end := "."
+	if guess != "" {
+		end = ", did you mean " + guess
+	}
+	return misuse(`no command is named "` + name + `"` + end + " The commands are " + strings.Join(commandNames(app), ", "))
+}
+
 // verbatim takes a string byte for byte. Kong's own mapper goes by way of JSON,
 // which puts U+FFFD into file names that aren't UTF-8. A flag's empty string would
 // stand for one that isn't given: the whole disk for a partition, a TCP port for a
@@ -144,19 +197,35 @@ func version() string {
 
 // reportMisuse prints what is wrong with the command line and where help is.
 func reportMisuse(std *stdio, err error) int {
-	command := "dmg"
+	command, text := "dmg", misuseText(oneLine(err))
 	var parse *kong.ParseError
 	if errors.As(err, &parse) && parse.Context != nil {
 		if node := parse.Context.Selected(); node != nil {
 			command += " " + node.Name
+		} else if name, ok := strings.CutPrefix(text, "unexpected argument "); ok {
+			name, guess, _ := strings.Cut(name, ", did you mean ")
+			text = unknownCommand(parse.Context.Model, name, guess).Error()
 		}
 	}
-	fmt.Fprintf(std.err, "dmg: %s\nTry \"%s --help\".\n", misuseText(oneLine(err)), command)
+	fmt.Fprintf(std.err, "dmg: %s\nTry \"%s --help\".\n", text, command)
 	return statusMisuse
 }
 
+// valueLikeFlag is what kong says of a value that begins with a minus, where it is no
+// part of the flag's own word.
+var valueLikeFlag = regexp.MustCompile(`^(--[a-z-]+): expected (\S+) value but got "(.*)" \((?:short|long) flag\)`)
+
 // misuseText puts kong's words for what is missing into plainer ones.
 func misuseText(text string) string {
+	if m := valueLikeFlag.FindStringSubmatch(text); m != nil {
+		var n byteSize
+		if m[2] == "value" { // a number: strings have "string"
+			if err := n.UnmarshalText([]byte(m[3])); err != nil {
+				return m[1] + ": " + err.Error()
+			}
+		}
+		return fmt.Sprintf("%s needs a value: if that is %q, give %[1]s=%[2]s", m[1], m[3])
+	}
 	if flag, _, ok := strings.Cut(text, ": expected "); ok && strings.HasSuffix(text, `but got "EOL" (<EOL>)`) {
 		return flag + " needs a value"
 	}

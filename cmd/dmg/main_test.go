@@ -111,7 +111,11 @@ var commandTests = []struct {
 	{name: "help of index", args: "index --help", golden: "help-index.txt"},
 	{name: "help of nbd", args: "nbd --help", golden: "help-nbd.txt"},
 	{name: "help of completion", args: "completion --help", golden: "help-completion.txt"},
-	{name: "unknown command", args: "inf", status: 2, errOut: `dmg: unexpected argument inf, did you mean "info"\?\nTry "dmg --help".\n`},
+	{name: "unknown command", args: "inf", status: 2, errOut: `dmg: no command is named "inf", did you mean "info"\? The commands are info, extract, .*, version\nTry "dmg --help".\n`},
+	{name: "command forgotten", args: "x.dmg", status: 2, errOut: `dmg: no command is named "x.dmg". The commands are info, extract, .*, version\nTry "dmg --help".\n`},
+	{name: "help command", args: "help", golden: "help.txt"},
+	{name: "help command of extract", args: "help extract", golden: "help-extract.txt"},
+	{name: "help command of nothing", args: "help x.dmg", status: 2, errOut: `dmg: no command is named "x.dmg". The commands are info, .*\nTry "dmg --help".\n`},
 	{name: "unknown flag", args: "info --colour x", status: 2, errOut: `dmg: unknown flag --colour\nTry "dmg info --help".\n`},
 	{name: "missing argument", args: "extract x.dmg", status: 2, errOut: `dmg: missing argument "<out>"\nTry "dmg extract --help".\n`},
 	{name: "missing arguments", args: "extract", status: 2, errOut: `dmg: missing argument "<image> <out>"\nTry "dmg extract --help".\n`},
@@ -119,7 +123,11 @@ var commandTests = []struct {
 	{name: "missing text", args: "cat x.dmg -p", status: 2, errOut: `dmg: --partition needs a value\nTry "dmg cat --help".\n`},
 	{name: "too many arguments", args: "cat x.dmg y.dmg", status: 2, errOut: `dmg: unexpected argument y.dmg\nTry "dmg cat --help".\n`},
 	{name: "bad size", args: "cat x.dmg --length 1q", status: 2, errOut: `dmg: --length: "1q" is no size: .*\nTry "dmg cat --help".\n`},
-	{name: "negative size", args: "cat x.dmg --offset=-1", status: 2, errOut: `dmg: --offset: "-1" is no size: .*\nTry "dmg cat --help".\n`},
+	{name: "negative size", args: "cat x.dmg --offset=-1", status: 2, errOut: `dmg: --offset: "-1" is negative: give a number of bytes from 0 on\nTry "dmg cat --help".\n`},
+	{name: "negative size, a word of its own", args: "cat x.dmg --offset -1", status: 2, errOut: `dmg: --offset: "-1" is negative: give a number of bytes from 0 on\nTry "dmg cat --help".\n`},
+	{name: "negative size, short", args: "cat x.dmg -n-0x10", status: 2, errOut: `dmg: --length: "-0x10" is negative: give a number of bytes from 0 on\nTry "dmg cat --help".\n`},
+	{name: "a flag for a number", args: "cat x.dmg --length --offset", status: 2, errOut: `dmg: --length: "--offset" is no size: .*\nTry "dmg cat --help".\n`},
+	{name: "a flag for a name", args: "cat x.dmg -p -v", status: 2, errOut: `dmg: --partition needs a value: if that is "-v", give --partition=-v\nTry "dmg cat --help".\n`},
 	{name: "two addresses", args: "nbd x.dmg --socket s --listen l", status: 2, errOut: `dmg: --socket and --listen can't be used together\nTry "dmg nbd --help".\n`},
 	{name: "index and none", args: "cat x.dmg --index i --no-index", status: 2, errOut: `dmg: --index and --no-index can't be used together\nTry "dmg cat --help".\n`},
 	{name: "unknown shell", args: "completion tcsh", status: 2, errOut: `dmg: <shell> must be one of "bash","zsh","fish" but got "tcsh"\nTry "dmg completion --help".\n`},
@@ -185,6 +193,14 @@ func TestCommands(t *testing.T) {
 				golden(t, tt.golden, got.out)
 			}
 		})
+	}
+}
+
+func TestVersion(t *testing.T) {
+	for _, arg := range []string{"version", "--version"} {
+		if got := dmgRun(t, arg); got != (result{out: version() + "\n"}) {
+			t.Errorf("%s: %+v", arg, got)
+		}
 	}
 }
 

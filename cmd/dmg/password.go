@@ -1,13 +1,17 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"runtime"
 	"strings"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	"golang.org/x/term"
 
@@ -88,14 +92,54 @@ func readPassword(r io.Reader) (string, error) {
 	case len(b) > maxPassword:
 		return "", fmt.Errorf("longer than %d bytes, so not a password", maxPassword)
 	}
-	s := strings.TrimSuffix(string(b), "\n")
-	if len(s) < len(b) {
+	text, err := fromWindows(b)
+	if err != nil {
+		return "", err
+	}
+	s := strings.TrimSuffix(text, "\n")
+	if len(s) < len(text) {
 		s = strings.TrimSuffix(s, "\r") // as Windows ends lines
 	}
 	if s == "" {
 		return "", errors.New("empty")
 	}
 	return s, nil
+}
+
+// fromWindows returns the text of a file as UTF-8 without a byte order mark. Editors of
+// Windows write one, and PowerShell writes UTF-16. Without a mark the bytes are the
+// text: no mark is part of any password.
+func fromWindows(b []byte) (string, error) {
+	var order binary.ByteOrder
+	switch {
+	case bytes.HasPrefix(b, []byte("\xEF\xBB\xBF")):
+		return string(b[3:]), nil
+	case bytes.HasPrefix(b, []byte("\xFF\xFE")):
+		order = binary.LittleEndian
+	case bytes.HasPrefix(b, []byte("\xFE\xFF")):
+		order = binary.BigEndian
+	default:
+		return string(b), nil
+	}
+	var text strings.Builder
+	broken := errors.New("its mark says UTF-16, but it is not: write it as UTF-8")
+	for b = b[2:]; len(b) > 0; b = b[2:] {
+		if len(b) < 2 {
+			return "", broken
+		}
+		r := rune(order.Uint16(b))
+		if utf16.IsSurrogate(r) {
+			if len(b) < 4 {
+				return "", broken
+			}
+			b = b[2:]
+			if r = utf16.DecodeRune(r, rune(order.Uint16(b))); r == utf8.RuneError {
+				return "", broken
+			}
+		}
+		text.WriteRune(r)
+	}
+	return text.String(), nil
 }
 
 // A terminal is where the user can be asked, whatever the standard streams are

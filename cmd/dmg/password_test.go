@@ -1,10 +1,12 @@
 package main
 
 import (
+	"encoding/binary"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode/utf16"
 
 	"github.com/go-dmg/dmg/internal/dmgtest"
 )
@@ -23,8 +25,17 @@ func encryptedImage(t *testing.T, password string) string {
 	return name
 }
 
+// utf16Bytes is s in UTF-16 without a mark.
+func utf16Bytes(order binary.AppendByteOrder, s string) string {
+	var b []byte
+	for _, u := range utf16.Encode([]rune(s)) {
+		b = order.AppendUint16(b, u)
+	}
+	return string(b)
+}
+
 func TestPassword(t *testing.T) {
-	const password = " pass wörd"
+	const password = " pass wörd 🔑\ufffd"
 	image, want := encryptedImage(t, password), string(zlibDisk(t))
 	file := func(content string) string {
 		name := filepath.Join(t.TempDir(), "password")
@@ -46,6 +57,14 @@ func TestPassword(t *testing.T) {
 		{name: "file with CRLF", args: "--password-file " + file(password+"\r\n")},
 		{name: "file before environment", args: "--password-file " + file(password), env: "x"},
 		{name: "standard input", args: "--password-file -", stdin: password + "\n"},
+		{name: "UTF-8 with a mark", args: "--password-file " + file("\xEF\xBB\xBF"+password+"\r\n")},
+		{name: "UTF-16, little-endian", args: "--password-file " + file("\xFF\xFE"+utf16Bytes(binary.LittleEndian, password+"\r\n"))},
+		{name: "UTF-16, big-endian", args: "--password-file " + file("\xFE\xFF"+utf16Bytes(binary.BigEndian, password))},
+		{name: "UTF-16 on standard input", args: "--password-file -", stdin: "\xFF\xFE" + utf16Bytes(binary.LittleEndian, password+"\n")},
+		{name: "mark alone", args: "--password-file " + file("\xEF\xBB\xBF\r\n"), errOut: "password file: empty\n"},
+		{name: "odd UTF-16", args: "--password-file " + file("\xFF\xFEa"), errOut: "password file: its mark says UTF-16, but it is not: write it as UTF-8\n"},
+		{name: "half a pair", args: "--password-file " + file("\xFF\xFE\x00\xD8"), errOut: "password file: its mark says UTF-16, but it is not: write it as UTF-8\n"},
+		{name: "two first halves", args: "--password-file " + file("\xFF\xFE\x00\xD8\x00\xD8"), errOut: "password file: its mark says UTF-16, but it is not: write it as UTF-8\n"},
 		{name: "none", errOut: "secret.dmg: encrypted, and no terminal to ask for the password: give --password-file FILE or set DMG_PASSWORD\n"},
 		{name: "wrong environment", env: "x", errOut: " (password from DMG_PASSWORD)\n"},
 		{name: "wrong file", args: "--password-file " + file("x"), env: password, errOut: "/password)\n"},

@@ -43,6 +43,9 @@ func (n *byteSize) UnmarshalText(text []byte) error {
 		digits, base = s, 16
 	}
 	v, err := strconv.ParseUint(digits, base, 63)
+	if s, ok := strings.CutPrefix(string(text), "-"); ok && s != "" && '0' <= s[0] && s[0] <= '9' {
+		return fmt.Errorf("%q is negative: give a number of bytes from 0 on", text)
+	}
 	if err != nil || int64(v) > math.MaxInt64/unit {
 		return fmt.Errorf("%q is no size: give bytes like 4096 or 0x1000, or use a suffix: 8s (sectors), 4k, 1M, 2G", text)
 	}

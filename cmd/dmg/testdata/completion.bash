@@ -2,7 +2,7 @@
 _dmg() {
     local cur=${COMP_WORDS[COMP_CWORD]} flags= words=
     case $COMP_CWORD:${COMP_WORDS[1]} in
-    1:*) flags='--help --version' words='info extract cat verify map index nbd completion' ;;
+    1:*) flags='--help --version' words='info extract cat verify map index nbd completion help version' ;;
     *:info) flags='--help --version --json --password-file --memory-limit --verbose --index --no-index' words='' ;;
     *:extract) flags='--help --version --partition --force --keep-going --quiet --password-file --memory-limit --verbose --index --no-index' words='' ;;
     *:cat) flags='--help --version --offset --length --partition --password-file --memory-limit --verbose --index --no-index' words='' ;;
@@ -11,6 +11,8 @@ _dmg() {
     *:index) flags='--help --version --out --force --quiet --password-file --memory-limit --verbose' words='' ;;
     *:nbd) flags='--help --version --partition --socket --listen --password-file --memory-limit --verbose --index --no-index' words='' ;;
     *:completion) flags='--help --version' words='bash zsh fish' ;;
+    *:help) flags='--help --version' words='' ;;
+    *:version) flags='--help --version' words='' ;;
     esac
     [[ $cur == -* ]] && words=$flags
     COMPREPLY=($(compgen -W "$words" -- "$cur"))

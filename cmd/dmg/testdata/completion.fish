@@ -9,6 +9,8 @@ complete -c dmg -n __fish_use_subcommand -f -a map -d 'Draw how an image'\''s di
 complete -c dmg -n __fish_use_subcommand -f -a index -d 'Save an index of an image, with which reads at any offset are fast.'
 complete -c dmg -n __fish_use_subcommand -f -a nbd -d 'Serve an image'\''s disk, read-only, to QEMU and other clients of the NBD protocol.'
 complete -c dmg -n __fish_use_subcommand -f -a completion -d 'Print a completion script for a shell.'
+complete -c dmg -n __fish_use_subcommand -f -a help -d 'Print help on a command, or on all of dmg.'
+complete -c dmg -n __fish_use_subcommand -f -a version -d 'Print the version.'
 complete -c dmg -n '__fish_seen_subcommand_from info' -l json -d 'Print JSON, whose fields stay as they are in later versions.'
 complete -c dmg -n '__fish_seen_subcommand_from info' -l password-file -r -d 'Read an encrypted image'\''s password from FILE, - for standard input; one newline at its end is not part of it.'
 complete -c dmg -n '__fish_seen_subcommand_from info' -l memory-limit -x -d 'Memory for decoding, such as 32M; 64M if not given.'

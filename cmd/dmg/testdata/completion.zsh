@@ -9,6 +9,8 @@ _dmg() {
         'index:Save an index of an image, with which reads at any offset are fast.'
         'nbd:Serve an image'\''s disk, read-only, to QEMU and other clients of the NBD protocol.'
         'completion:Print a completion script for a shell.'
+        'help:Print help on a command, or on all of dmg.'
+        'version:Print the version.'
     )
     if ((CURRENT == 2)); then
         _describe command commands -- && return
@@ -150,6 +152,19 @@ _dmg() {
             '--help[Show context-sensitive help.]' \
             '--version[Print the version and exit.]' \
             ':shell:(bash zsh fish)'
+        ;;
+    help)
+        _arguments \
+            '-h[Show context-sensitive help.]' \
+            '--help[Show context-sensitive help.]' \
+            '--version[Print the version and exit.]' \
+            ':command:_files'
+        ;;
+    version)
+        _arguments \
+            '-h[Show context-sensitive help.]' \
+            '--help[Show context-sensitive help.]' \
+            '--version[Print the version and exit.]'
         ;;
     esac
 }
