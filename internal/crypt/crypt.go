@@ -141,14 +141,15 @@ func (u *Unlocker) Open(r io.ReaderAt, size int64) (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := h.checkData(size); err != nil {
+	have, err := h.checkData(size)
+	if err != nil {
 		return nil, err
 	}
 	c, err := h.unlock(u)
 	if err != nil {
 		return nil, err
 	}
-	return &Reader{c: c, src: r, base: h.dataOffset, size: h.dataSize}, nil
+	return &Reader{c: c, src: r, base: h.dataOffset, size: have, missing: h.dataSize - have}, nil
 }
 
 // Unlock is the function Unlock for one header of the image.

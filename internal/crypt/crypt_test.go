@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -165,7 +166,7 @@ var hostileTests = []struct {
 	{"block size 1", "v2-aes128-512.img", 0x34, 4, 1, nil, "block size 1"},
 	{"block size 513", "v2-aes128-512.img", 0x34, 4, 513, nil, "block size 513"},
 	{"block size 2^31", "v2-aes128-512.img", 0x34, 4, 1 << 31, nil, "block size 2147483648"},
-	{"data past the end", "v2-aes128-512.img", 0x38, 8, 5121, nil, "5121 bytes of data"},
+	{"more data than blocks have numbers", "v2-aes128-512.img", 0x38, 8, 512 << 32, nil, "2199023255552 bytes of data"},
 	{"data of 2^63-1", "v2-aes128-512.img", 0x38, 8, 1<<63 - 1, nil, "don't fit"},
 	{"data of 2^64-1", "v2-aes128-512.img", 0x38, 8, 1<<64 - 1, nil, "negative"},
 	{"data offset past the end", "v2-aes128-512.img", 0x40, 8, 6145, nil, "at 6145 don't fit"},
@@ -216,7 +217,7 @@ var hostileTests = []struct {
 	{"v1 blob", "v1-aes128-512.img", 0x88 - trailerLen, 4, 257, nil, "wrapped key of 257"},
 	{"v1 blob of 0", "v1-aes128-512.img", 0x88 - trailerLen, 4, 0, nil, "wrapped key of 0"},
 	{"v1 blob cut", "v1-aes128-512.img", 0x88 - trailerLen, 4, 8, ErrWrongPassword, ""},
-	{"v1 size", "v1-aes128-512.img", 0x4E8 - trailerLen, 8, 5121, nil, "don't fit"},
+	{"v1 data of 2^63-1", "v1-aes128-512.img", 0x4E8 - trailerLen, 8, 1<<63 - 1, nil, "don't fit"},
 	{"v1 negative size", "v1-aes128-512.img", 0x4E8 - trailerLen, 8, 1 << 63, nil, "negative"},
 }
 
@@ -247,6 +248,43 @@ func TestHostile(t *testing.T) {
 				t.Errorf("without keys: %v", err)
 			}
 		})
+	}
+}
+
+// TestCutData opens files that lack the end of their data: what is there decrypts.
+func TestCutData(t *testing.T) {
+	for _, file := range []string{"v2-aes128-512.img", "v2-wrap-aes256.img", "v1-aes128-512.img"} {
+		whole := testFile(t, file)
+		r, err := open(whole, Keys{Password: "secret"})
+		if err != nil || r.Missing() != 0 {
+			t.Fatal(err, r.Missing())
+		}
+		plain := make([]byte, r.Size())
+		if _, err := r.ReadAt(plain, 0); err != nil {
+			t.Fatal(err)
+		}
+		stored := (r.Size() + aesBlock - 1) &^ (aesBlock - 1)
+		for lack := int64(1); lack < stored; lack += 499 {
+			end := r.base + stored - lack
+			data := slices.Concat(whole[:end], whole[r.base+stored:]) // version 1 has its trailer there
+			if strings.HasPrefix(file, "v2") {
+				data = whole[:end]
+			}
+			cut, err := open(data, Keys{Password: "secret"})
+			if have := (stored - lack) &^ (aesBlock - 1); have == 0 {
+				var format *FormatError
+				if !errors.As(err, &format) || !strings.Contains(err.Error(), "cut off") {
+					t.Errorf("%s without its data: %v", file, err)
+				}
+				continue
+			} else if err != nil || cut.Size() != have || cut.Missing() != r.Size()-have {
+				t.Fatalf("%s, %d bytes cut off: %v; has %d, lacks %d, want %d", file, lack, err, cut.Size(), cut.Missing(), have)
+			}
+			got := make([]byte, len(plain))
+			if n, err := cut.ReadAt(got, 0); int64(n) != cut.Size() || err != io.EOF || !bytes.Equal(got[:n], plain[:n]) {
+				t.Fatalf("%s, %d bytes cut off: ReadAt = %d, %v", file, lack, n, err)
+			}
+		}
 	}
 }
 

@@ -230,22 +230,29 @@ func parseV1(r io.ReaderAt, size int64) (*header, error) {
 	return h, nil
 }
 
-// checkData compares the place of the data with the file. The data ends with a
-// whole AES block, in writers known with a whole block of the image.
-func (h *header) checkData(size int64) error {
+// checkData compares the place of the data with the file, and returns how many bytes
+// of it that has. The data ends with a whole AES block, in writers known with a
+// whole block of the image. Where the file was cut off that is less than
+// h.dataSize, and as many whole AES blocks as there are.
+func (h *header) checkData(size int64) (have int64, err error) {
 	end := h.dataEnd
 	if end < 0 {
 		end = size
 	}
-	// Widened: the size rounded up may not fit.
-	if h.dataOffset > end || (uint64(h.dataSize)+aesBlock-1)&^(aesBlock-1) > uint64(end-h.dataOffset) {
-		return &FormatError{end, fmt.Sprintf("%d bytes of data at %d don't fit the file", h.dataSize, h.dataOffset)}
+	if h.dataOffset <= end {
+		have = (end - h.dataOffset) &^ (aesBlock - 1)
 	}
 	// Block numbers have 32 bits; what a writer does beyond isn't known.
-	if h.dataSize>>32 >= h.blockSize {
-		return fmt.Errorf("%w: %d bytes in blocks of %d", ErrUnsupported, h.dataSize, h.blockSize)
+	many := h.dataSize>>32 >= h.blockSize
+	switch {
+	case have >= h.dataSize && many:
+		return 0, fmt.Errorf("%w: %d bytes in blocks of %d", ErrUnsupported, h.dataSize, h.blockSize)
+	case have >= h.dataSize && h.dataOffset <= end:
+		return h.dataSize, nil
+	case have == 0 || many:
+		return 0, &FormatError{end, fmt.Sprintf("%d bytes of data at %d don't fit the file: it is damaged or cut off", h.dataSize, h.dataOffset)}
 	}
-	return nil
+	return have, nil
 }
 
 func be32(b []byte) uint32 { return binary.BigEndian.Uint32(b) }

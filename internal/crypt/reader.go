@@ -76,11 +76,17 @@ type Reader struct {
 	c    *Cipher
 	src  io.ReaderAt
 	base int64 // of block 0 in src
-	size int64 // of the data
+	size int64 // of the data that src has
+
+	missing int64 // bytes of data that src lacks
 }
 
-// Size returns the bytes of data.
+// Size returns the bytes of data that there are.
 func (r *Reader) Size() int64 { return r.size }
+
+// Missing returns how many more bytes of data the header says there are, which were
+// cut off.
+func (r *Reader) Missing() int64 { return r.missing }
 
 // BlockSize returns the bytes that are encrypted as one.
 func (r *Reader) BlockSize() int64 { return r.c.blockSize }
