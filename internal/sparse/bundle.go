@@ -55,7 +55,9 @@ type Bundle struct {
 	bandSize int64
 	decrypt  Decrypter // nil: not encrypted
 	stored   []int64   // the numbers of the bands there are, ascending
+	bad      []int64   // those of them that can't be read, ascending
 	files    handles
+	defects  defects
 }
 
 // OpenBundle opens the sparse bundle that is the root of fsys. unlock is called
@@ -191,6 +193,7 @@ func (b *Bundle) list() error {
 		}
 	}
 	slices.Sort(b.stored)
+	slices.Sort(b.bad)
 	b.stored = slices.Clip(b.stored)
 	return nil
 }
@@ -204,7 +207,8 @@ func (b *Bundle) note(e fs.DirEntry) error {
 		return nil
 	}
 	if !e.Type().IsRegular() {
-		return &FormatError{bandName(n), 0, "not a regular file"}
+		b.bad = append(b.bad, n)
+		b.defects.add(bandName(n), 0, "not a regular file: it can't be read")
 	}
 	b.stored = append(b.stored, n)
 	return nil
@@ -241,6 +245,10 @@ func (b *Bundle) BandSize() int64 { return b.bandSize }
 // Encrypted reports whether there was something to unlock.
 func (b *Bundle) Encrypted() bool { return b.decrypt != nil }
 
+// Defects returns what is wrong with the bundle, though the rest of it can be read:
+// 100 errors at most.
+func (b *Bundle) Defects() []error { return b.defects }
+
 // Close closes the files that are open. Reads fail from then on; those under way
 // may finish.
 func (b *Bundle) Close() error { return b.files.close() }
@@ -269,6 +277,9 @@ func (b *Bundle) readBand(p []byte, n, off int64) (int, error) {
 		clear(p)
 		return len(p), nil
 	}
+	if _, bad := slices.BinarySearch(b.bad, n); bad {
+		return 0, &FormatError{bandName(n), 0, "not a regular file"}
+	}
 	h, err := b.files.acquire(n)
 	if err != nil {
 		return 0, err
@@ -285,17 +296,24 @@ func (b *Bundle) readBand(p []byte, n, off int64) (int, error) {
 }
 
 // ExtentAt returns the extent from off, which is on the disk, to where bands begin
-// or cease to be stored. A band counts as stored in full.
+// or cease to be stored, or to be readable. A band counts as stored in full.
 func (b *Bundle) ExtentAt(off int64) Extent {
 	n := off / b.bandSize
 	i, stored := slices.BinarySearch(b.stored, n)
+	j, bad := slices.BinarySearch(b.bad, n)
 	// next is the number of the first band that is no longer so.
 	next := int64(math.MaxInt64)
-	if stored {
+	switch {
+	case bad:
+		next = n + 1
+	case stored:
 		for i++; i < len(b.stored) && b.stored[i] == b.stored[i-1]+1; i++ {
 		}
 		next = b.stored[i-1] + 1
-	} else if i < len(b.stored) {
+		if j < len(b.bad) {
+			next = min(next, b.bad[j])
+		}
+	case i < len(b.stored):
 		next = b.stored[i]
 	}
 	// Compared by division: next times the band size may not fit.
@@ -303,7 +321,11 @@ func (b *Bundle) ExtentAt(off int64) Extent {
 	if next <= (b.size-1)/b.bandSize {
 		end = next * b.bandSize
 	}
-	return Extent{Offset: off, Length: end - off, Hole: !stored}
+	e := Extent{Offset: off, Length: end - off, Hole: !stored}
+	if stored && !bad {
+		e.Stored = e.Length
+	}
+	return e
 }
 
 // Extents returns the whole disk in order. Neighbours that could be one are one.

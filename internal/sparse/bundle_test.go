@@ -7,8 +7,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -103,10 +103,46 @@ func TestBundleDir(t *testing.T) {
 	if _, err := b.ReadAt(make([]byte, 1), 20<<10); !errors.Is(err, fs.ErrClosed) {
 		t.Errorf("read after Close: %v", err)
 	}
-	if err := os.Symlink("1", filepath.Join(dir, "bands", "0")); err == nil {
-		var format *FormatError
-		if _, err := OpenBundle(os.DirFS(dir), noUnlock); !errors.As(err, &format) || format.File != "bands/0" {
-			t.Errorf("a link as band: %v", err)
+}
+
+// A band that is no regular file spoils itself alone.
+func TestBadBands(t *testing.T) {
+	disk := dmgtest.Random(5, 100<<10).Bytes()
+	const bandSize = 4096
+	for _, mode := range []fs.FileMode{fs.ModeDevice, fs.ModeNamedPipe, fs.ModeDir, fs.ModeSymlink} {
+		fsys := writeBundle(disk, bandSize)
+		bad := []int{3, 4, 20}
+		for _, n := range bad {
+			fsys[fmt.Sprintf("bands/%x", n)] = &fstest.MapFile{Mode: mode, Data: []byte("1")}
+		}
+		b, err := OpenBundle(fsys, noUnlock)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := b.Defects(); len(d) != len(bad) || !strings.Contains(fmt.Sprint(d), "bands/14") {
+			t.Errorf("%v: defects %v", mode, d)
+		}
+		p := make([]byte, bandSize)
+		for n := range len(disk) / bandSize {
+			got, err := b.ReadAt(p, int64(n*bandSize))
+			var format *FormatError
+			if slices.Contains(bad, n) {
+				if got != 0 || !errors.As(err, &format) || format.File != fmt.Sprintf("bands/%x", n) {
+					t.Errorf("%v: band %d: %d, %v", mode, n, got, err)
+				}
+			} else if err != nil || !bytes.Equal(p, disk[n*bandSize:][:bandSize]) {
+				t.Errorf("%v: band %d: %v", mode, n, err)
+			}
+		}
+		at := int64(0)
+		for e := range b.Extents() {
+			if e.Offset != at || e.Length <= 0 || e.Hole || (e.Stored == 0) != slices.Contains(bad, int(at/bandSize)) || e.Stored > 0 && e.Stored != e.Length || e.Stored == 0 && e.Length != bandSize {
+				t.Errorf("%v: extent %+v after %d", mode, e, at)
+			}
+			at += e.Length
+		}
+		if at != int64(len(disk)) {
+			t.Errorf("%v: extents end at %d", mode, at)
 		}
 	}
 }
@@ -185,7 +221,6 @@ var hostileBundles = []struct {
 	{name: "long", info: strings.Repeat(" ", maxInfo+1), msg: "64 KiB"},
 	{name: "Info.plist is a pipe", file: "Info.plist", mode: fs.ModeNamedPipe, msg: "not a regular file"},
 	{name: "token is a directory", file: "token", mode: fs.ModeDir, msg: "not a regular file"},
-	{name: "band is a device", file: "bands/3", mode: fs.ModeDevice, msg: "bands/3"},
 	{name: "bands is a file", file: "bands", mode: 0, msg: "not a directory"},
 }
 

@@ -40,19 +40,30 @@ const (
 // other readers document them.
 type Image struct {
 	src      io.ReaderAt
+	fileSize int64
 	size     int64 // of the disk
 	bandSize int64
 	bands    []band // by their place on the disk
+	unlisted bool   // an index node is missing: any band may have been in it
+	defects  defects
 }
 
 // band is where one band of the disk is in the file. Nothing more is kept for it.
 type band struct {
 	n   uint32
-	off int64
+	off int64 // or one of these two
 }
+
+const (
+	cutOff = math.MaxInt64 // the file ends before it
+	twice  = -1            // it is stored more than once: it can't be told which is right
+)
 
 // OpenImage reads the index of the sparse image r of size bytes: 4 KiB for about a
 // thousand bands. It keeps 16 bytes for each band stored.
+//
+// An image that was cut off opens, and so does one with damage in its index, as
+// long as any of its bands can be read: see Defects.
 func OpenImage(r io.ReaderAt, size int64) (*Image, error) {
 	var node [nodeLen]byte
 	if size < nodeLen {
@@ -61,31 +72,46 @@ func OpenImage(r io.ReaderAt, size int64) (*Image, error) {
 	if _, err := readat.Full(r, node[:], 0); err != nil {
 		return nil, err
 	}
-	m := &Image{src: r}
+	m := &Image{src: r, fileSize: size}
 	if err := m.parseHeader(node[:]); err != nil {
 		return nil, err
 	}
-	at, next := int64(0), be64(node[0x14:])
-	used, err := m.addBands(node[headerBands:], nodeLen, size)
-	for err == nil && next != 0 {
+	next := be64(node[0x14:])
+	used := m.addBands(node[headerBands:], nodeLen)
+	for next != 0 {
 		// A node comes after the bands of the one before it, so nodes can't
-		// loop, nor claim more bands than the file has room for.
+		// loop, nor list more bands than the file has room for.
 		if next < used || next > size-nodeLen {
-			return nil, &FormatError{"", at, fmt.Sprintf("next index node at %d", next)}
+			m.loseNode(next, used)
+			break
 		}
 		if _, err := readat.Full(r, node[:], next); err != nil {
 			return nil, err
 		}
 		if string(node[:4]) != imageMark {
-			return nil, &FormatError{"", next, "no index node"}
+			m.loseNode(next, used)
+			break
 		}
-		at, next = next, be64(node[0x0C:])
-		used, err = m.addBands(node[nodeBands:], at+nodeLen, size)
+		used = m.addBands(node[nodeBands:], next+nodeLen)
+		next = be64(node[0x0C:])
 	}
-	if err != nil {
-		return nil, err
+	m.sort()
+	m.noteCut()
+	if len(m.defects) > 0 && !slices.ContainsFunc(m.bands, func(b band) bool { return m.stored(b) > 0 }) {
+		return nil, m.defects[0]
 	}
-	return m, m.sort()
+	return m, nil
+}
+
+// loseNode notes that there is no index node where the one before, whose bands end
+// at used, says. Where the file ends there as well, that node's word is all that is
+// wrong.
+func (m *Image) loseNode(next, used int64) {
+	if m.unlisted = next > m.fileSize-nodeLen || used < m.fileSize; m.unlisted {
+		m.defects.add("", next, "no index node at %d: bands that the nodes before it don't list can't be read", next)
+	} else {
+		m.defects.add("", next, "no index node at %d", next)
+	}
 }
 
 // parseHeader reads the sizes.
@@ -115,30 +141,30 @@ func (m *Image) parseHeader(b []byte) error {
 // addBands takes the numbers of the bands stored one after the other from base on,
 // and returns where their room ends. Number n>0 is band n-1 of the disk; a room
 // may be free.
-func (m *Image) addBands(numbers []byte, base, fileSize int64) (end int64, err error) {
+func (m *Image) addBands(numbers []byte, base int64) (end int64) {
 	end = base
 	for i := 0; i < len(numbers); i += 4 {
 		n := binary.BigEndian.Uint32(numbers[i:])
 		if n == 0 {
 			continue
 		}
+		b := band{n - 1, cutOff}
 		// Compared by division: the product of slot and band size may not fit.
 		slot := int64(i / 4)
-		if slot > (fileSize-base)/m.bandSize {
-			return 0, &FormatError{"", base, fmt.Sprintf("band %d past the end of the file", n-1)}
+		if slot <= (m.fileSize-base)/m.bandSize {
+			b.off = base + slot*m.bandSize
 		}
-		b := band{n - 1, base + slot*m.bandSize}
-		start, length := m.place(b.n)
-		if start >= m.size {
-			return 0, &FormatError{"", base, fmt.Sprintf("band %d past the end of the disk", b.n)}
+		end = m.fileSize
+		if b.off <= m.fileSize-m.bandSize {
+			end = b.off + m.bandSize
 		}
-		if length > fileSize-b.off {
-			return 0, &FormatError{"", base, fmt.Sprintf("band %d past the end of the file", b.n)}
+		if start, _ := m.place(b.n); start >= m.size {
+			m.defects.add("", base, "band %d past the end of the disk: it is left out, and another may lack", b.n)
+			continue
 		}
 		m.bands = append(m.bands, b)
-		end = b.off + m.bandSize
 	}
-	return end, nil
+	return end
 }
 
 // place returns where band n begins on the disk and how much of it the disk has,
@@ -152,18 +178,54 @@ func (m *Image) place(n uint32) (start, length int64) {
 	return start, min(m.bandSize, m.size-start)
 }
 
+// stored returns how many bytes of a band the file has.
+func (m *Image) stored(b band) int64 {
+	if b.off == twice {
+		return 0
+	}
+	_, length := m.place(b.n)
+	return max(0, min(length, m.fileSize-b.off))
+}
+
 // sort brings the bands into the disk's order, in which they are looked up, and
 // finds those that are stored more than once.
-func (m *Image) sort() error {
+func (m *Image) sort() {
 	slices.SortFunc(m.bands, func(a, b band) int { return cmp.Compare(a.n, b.n) })
-	for i := 1; i < len(m.bands); i++ {
-		if m.bands[i].n == m.bands[i-1].n {
-			return &FormatError{"", m.bands[i].off, fmt.Sprintf("band %d stored twice", m.bands[i].n)}
+	kept := m.bands[:0]
+	for _, b := range m.bands {
+		last := len(kept) - 1
+		if last < 0 || kept[last].n != b.n {
+			kept = append(kept, b)
+			continue
+		}
+		if at := kept[last].off; at != twice {
+			m.defects.add("", at, "band %d stored twice: it can't be read", b.n)
+			kept[last].off = twice
 		}
 	}
-	m.bands = slices.Clip(m.bands)
-	return nil
+	m.bands = slices.Clip(kept)
 }
+
+// noteCut notes what the file's end lacks.
+func (m *Image) noteCut() {
+	missing, bands := int64(0), 0
+	for _, b := range m.bands {
+		_, length := m.place(b.n)
+		if n := length - m.stored(b); n > 0 && b.off != twice {
+			missing += min(n, math.MaxInt64-missing)
+			bands++
+		}
+	}
+	if bands > 0 {
+		// The first of them: what else is wrong may follow from it.
+		m.defects = slices.Insert(m.defects, 0, error(&FormatError{"", m.fileSize,
+			fmt.Sprintf("the file is cut off: %d bytes in %d of its bands are missing", missing, bands)}))
+	}
+}
+
+// Defects returns what is wrong with the image, though the rest of it can be read:
+// 101 errors at most.
+func (m *Image) Defects() []error { return m.defects }
 
 // Size returns the bytes of the disk.
 func (m *Image) Size() int64 { return m.size }
@@ -184,10 +246,13 @@ func (m *Image) ReadAt(p []byte, off int64) (int, error) {
 			done += len(part)
 			continue
 		}
-		n, err := readat.Full(m.src, part, e.DataOffset)
+		n, err := readat.Full(m.src, part[:min(int64(len(part)), e.Stored)], e.DataOffset)
 		done += n
 		if err != nil {
 			return done, err
+		}
+		if n < len(part) {
+			return done, &FormatError{"", e.DataOffset + e.Stored, "the band is damaged or cut off"}
 		}
 	}
 	return done, eof
@@ -200,21 +265,31 @@ func (m *Image) ExtentAt(off int64) Extent { return m.extent(off, math.MaxInt64)
 // extent is ExtentAt, but looks no further than it takes to find limit bytes.
 func (m *Image) extent(off, limit int64) Extent {
 	n := off / m.bandSize
-	i, stored := slices.BinarySearchFunc(m.bands, n, func(b band, n int64) int { return cmp.Compare(int64(b.n), n) })
-	if !stored {
+	i, listed := slices.BinarySearchFunc(m.bands, n, func(b band, n int64) int { return cmp.Compare(int64(b.n), n) })
+	if !listed {
 		end := m.size
 		if i < len(m.bands) {
 			end, _ = m.place(m.bands[i].n)
 		}
-		return Extent{Offset: off, Length: end - off, Hole: true}
+		return Extent{Offset: off, Length: end - off, Hole: !m.unlisted}
 	}
-	from := m.bands[i]
-	start, length := m.place(from.n)
-	e := Extent{Offset: off, Length: start + length - off, DataOffset: from.off + off - start}
+	b := m.bands[i]
+	start, length := m.place(b.n)
+	e := Extent{Offset: off, Length: start + length - off}
+	if e.Stored = max(0, m.stored(b)-(off-start)); e.Stored > 0 {
+		e.DataOffset = b.off + off - start
+	}
 	// A read of a few bytes must not walk over all bands of a large disk.
-	for ; e.Length < limit && i+1 < len(m.bands) && m.bands[i+1] == (band{m.bands[i].n + 1, m.bands[i].off + m.bandSize}); i++ {
-		_, length = m.place(m.bands[i+1].n)
+	for e.Length < limit && e.Stored == e.Length && i+1 < len(m.bands) {
+		next := m.bands[i+1]
+		_, length = m.place(next.n)
+		if next != (band{b.n + 1, b.off + m.bandSize}) || m.stored(next) < length {
+			break
+		}
 		e.Length += length
+		e.Stored = e.Length
+		b = next
+		i++
 	}
 	return e
 }

@@ -189,6 +189,7 @@ func put(b []byte, at, size int, v uint64) {
 	copy(b[at:], n[8-size:])
 }
 
+// hostileImages are bent copies of fullImage.
 var hostileImages = []struct {
 	name     string
 	at, size int
@@ -199,18 +200,35 @@ var hostileImages = []struct {
 	{"mark", 0, 4, 0, nil, "not a sparse image"},
 	{"version", 4, 4, 2, ErrUnsupported, "version 2"},
 	{"no band size", 8, 4, 0, nil, "0 sectors"},
-	{"huge bands", 8, 4, 1<<32 - 1, nil, "past the end"},
 	{"2^63 sectors", 0x1C, 8, 1 << 63, nil, "9223372036854775808 sectors"},
 	{"2^55 sectors", 0x1C, 8, 1 << 55, nil, "sectors"},
-	{"band past the disk", headerBands, 4, 3073, nil, "band 3072 past the end of the disk"},
-	{"band 2^32-1", headerBands, 4, 1<<32 - 1, nil, "band 4294967294 past the end of the disk"},
-	{"node at -1", 0x14, 8, 1<<64 - 1, nil, "node at -1"},
-	{"node is the header", 0x14, 8, 1, nil, "node at 1"},
-	{"node in the bands", 0x14, 8, 8192, nil, "node at 8192"},
-	{"node past the end", 0x14, 8, 1 << 40, nil, "node at"},
-	{"node that isn't", 0x14, 8, 0x1000 + 1008*1024 + 512, nil, "no index node"},
-	{"node loop", 0x1000 + 1008*1024 + 0x0C, 8, 0x1000 + 1008*1024, nil, "node at"},
-	{"node back to the header", 0x1000 + 1008*1024 + 0x0C, 8, 4096, nil, "node at 4096"},
+}
+
+// node2 is where the second node of fullImage is.
+const node2 = nodeLen + headerCount*1024
+
+const headerCount = (nodeLen - headerBands) / 4
+
+// damagedImages are bent copies of fullImage that open.
+var damagedImages = []struct {
+	name     string
+	at, size int
+	value    uint64
+	msg      string // of the first defect
+	from, to int    // the bands that can't be read; to 0: all from there on
+}{
+	{"band past the disk", headerBands, 4, 3073, "band 3072 past the end of the disk", -1, -1},
+	{"band 2^32-1", headerBands, 4, 1<<32 - 1, "band 4294967294 past the end of the disk", -1, -1},
+	{"band twice", headerBands, 4, 7, "band 6 stored twice", 6, 7},
+	{"node at -1", 0x14, 8, 1<<64 - 1, "no index node at -1", headerCount, 0},
+	{"node is the header", 0x14, 8, 1, "no index node at 1", headerCount, 0},
+	{"node in the bands", 0x14, 8, 8192, "no index node at 8192", headerCount, 0},
+	{"node past the end", 0x14, 8, 1 << 40, "no index node at", headerCount, 0},
+	{"node that isn't", 0x14, 8, node2 + 512, "no index node at", headerCount, 0},
+	{"node without its mark", node2, 4, 0, "no index node at", headerCount, 0},
+	{"node loop", node2 + 0x0C, 8, node2, "no index node at", headerCount + 1010, 0},
+	{"node back to the header", node2 + 0x0C, 8, 4096, "no index node at 4096", headerCount + 1010, 0},
+	{"no next node", node2 + 0x0C, 8, 0, "", -1, -1},
 }
 
 // fullImage has no free rooms and three nodes.
@@ -264,17 +282,115 @@ func TestHostileImages(t *testing.T) {
 			check(t, data, tt.err, tt.msg)
 		})
 	}
-	t.Run("band twice", func(t *testing.T) {
-		data := bytes.Clone(good)
-		put(data, headerBands, 4, 7)
-		check(t, data, nil, "band 6 stored twice")
-	})
-	t.Run("cut", func(t *testing.T) {
-		for n := 0; n < len(good); n += 509 {
+	t.Run("short", func(t *testing.T) {
+		for n := 0; n <= nodeLen; n += 512 {
 			check(t, good[:n], nil, "")
 		}
-		check(t, good[:len(good)-1], nil, "band 3071 past the end of the file")
 	})
+	t.Run("one band a thousand times", func(t *testing.T) {
+		data := bytes.Clone(good[:node2])
+		put(data, 0x14, 8, 0)
+		for i := range headerCount {
+			put(data, headerBands+4*i, 4, 1)
+		}
+		check(t, data, nil, "band 0 stored twice")
+	})
+}
+
+// TestDamagedImages tests that damage of an index is no larger than it is.
+func TestDamagedImages(t *testing.T) {
+	for _, tt := range damagedImages {
+		t.Run(tt.name, func(t *testing.T) {
+			data := fullImage()
+			put(data, tt.at, tt.size, tt.value)
+			m, err := openImage(data)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d := m.Defects(); tt.msg == "" && len(d) > 0 || tt.msg != "" && (len(d) != 1 || !strings.Contains(d[0].Error(), tt.msg)) {
+				t.Errorf("defects %v, want %q", d, tt.msg)
+			}
+			if tt.to == 0 {
+				tt.to = 3 << 10
+			}
+			p := make([]byte, 1024)
+			for n := range 3 << 10 {
+				got, err := m.ReadAt(p, int64(n)*1024)
+				if n >= tt.from && n < tt.to {
+					var format *FormatError
+					if got != 0 || !errors.As(err, &format) {
+						t.Fatalf("band %d: %d, %v, want an error", n, got, err)
+					}
+				} else if err != nil {
+					t.Fatalf("band %d: %v", n, err)
+				}
+			}
+			checkExtents(t, m)
+		})
+	}
+}
+
+// checkExtents tests that extents cover the disk, and read as they say.
+func checkExtents(t *testing.T, m *Image) {
+	t.Helper()
+	at := int64(0)
+	for e := range m.Extents() {
+		if e.Offset != at || e.Length <= 0 || e.Length > m.Size()-at || e.Stored < 0 || e.Stored > e.Length || e.Hole && e.Stored > 0 {
+			t.Fatalf("extent %+v after %d", e, at)
+		}
+		p := make([]byte, min(e.Length, 1<<20))
+		want := int64(len(p))
+		if !e.Hole {
+			want = min(want, e.Stored)
+		}
+		if n, err := m.ReadAt(p, at); int64(n) != want || (err != nil) != (want < int64(len(p))) {
+			t.Fatalf("extent %+v: ReadAt of %d = %d, %v", e, len(p), n, err)
+		}
+		at += e.Length
+	}
+	if at != m.Size() {
+		t.Fatalf("extents end at %d of %d", at, m.Size())
+	}
+}
+
+// TestCutImages cuts an image anywhere: what is there can be read, and what isn't
+// can't.
+func TestCutImages(t *testing.T) {
+	disk := dmgtest.Random(4, 16*4096).Bytes()
+	data := dmgtest.SparseImage(disk, dmgtest.SparseOptions{BandSectors: 8, NodeIDs: 6})
+	whole, err := openImage(data)
+	if err != nil || len(whole.Defects()) > 0 {
+		t.Fatal(err, whole.Defects())
+	}
+	for n := nodeLen + 1; n < len(data); n += 511 {
+		m, err := openImage(data[:n])
+		if err != nil {
+			t.Fatalf("cut at %d: %v", n, err)
+		}
+		// Bands stand in order, three nodes of six, six and four. What a node's cut
+		// takes with it is what that node and those behind it list.
+		const room = 6*4096 + nodeLen
+		have := n/room*6*4096 + min(6*4096, max(0, n%room-nodeLen))
+		got := make([]byte, len(disk))
+		var format *FormatError
+		if k, err := m.ReadAt(got, 0); k != have || have < len(disk) && !errors.As(err, &format) || !bytes.Equal(got[:k], disk[:k]) {
+			t.Fatalf("cut at %d: ReadAt = %d, %v, want %d", n, k, err, have)
+		}
+		for off := 0; off < len(disk); off += 1000 {
+			p := make([]byte, 100)
+			k, err := m.ReadAt(p, int64(off))
+			if !bytes.Equal(p[:k], disk[off:][:k]) || (err == nil) != (k == min(100, len(disk)-off)) {
+				t.Fatalf("cut at %d: ReadAt at %d = %d, %v", n, off, k, err)
+			}
+			if want := max(0, min(100, have-off)); k != want {
+				t.Fatalf("cut at %d: ReadAt at %d = %d, want %d", n, off, k, want)
+			}
+		}
+		if d := m.Defects(); len(d) == 0 || !strings.Contains(d[0].Error(), "cut off") && !strings.Contains(d[0].Error(), "no index node") {
+			t.Fatalf("cut at %d: defects %v", n, d)
+		}
+		checkExtents(t, m)
+	}
 }
 
 // The last band may end where the disk does.
@@ -350,13 +466,15 @@ func FuzzImage(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if len(m.bands) > len(data)/sector {
+		if len(m.bands) > len(data)/4 {
 			t.Fatalf("%d bands in %d bytes", len(m.bands), len(data))
 		}
 		p := make([]byte, n)
 		off &= 1<<62 - 1
 		got, err := m.ReadAt(p, off)
-		if want := max(min(m.Size()-off, int64(n)), 0); int64(got) != want || err != nil && err != io.EOF {
+		want := max(min(m.Size()-off, int64(n)), 0)
+		var format *FormatError
+		if damaged := errors.As(err, &format); damaged != (int64(got) < want) || damaged && len(m.Defects()) == 0 || !damaged && err != nil && err != io.EOF {
 			t.Fatalf("ReadAt of %d at %d = %d, %v, want %d", n, off, got, err, want)
 		}
 		at := int64(0)
@@ -365,6 +483,9 @@ func FuzzImage(f *testing.F) {
 				t.Fatalf("extent %+v after %d", e, at)
 			}
 			at += e.Length
+			if e.Stored < e.Length && !e.Hole && len(m.Defects()) == 0 {
+				t.Fatalf("extent %+v without a defect", e)
+			}
 			from, to := max(e.Offset, off), min(at, off+int64(got))
 			if from >= to {
 				continue

@@ -39,6 +39,22 @@ type Extent struct {
 	// DataOffset is where a sparse image keeps the range. It is 0 for holes and
 	// in a sparse bundle, whose bands are files of their own.
 	DataOffset int64
+
+	// Stored is how many bytes from Offset on there are, 0 for holes. Where it is
+	// less than Length, the rest is damaged or was cut off, and can't be read.
+	Stored int64
+}
+
+// maxDefects is how many defects are kept of a disk: one may have a million.
+const maxDefects = 100
+
+// defects are what is wrong with a disk of which the rest can be read.
+type defects []error
+
+func (d *defects) add(file string, offset int64, format string, args ...any) {
+	if len(*d) < maxDefects {
+		*d = append(*d, &FormatError{file, offset, fmt.Sprintf(format, args...)})
+	}
 }
 
 // extents walks a disk of size bytes. at returns the extent that begins at an
