@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sort"
 	"sync"
 	"sync/atomic"
 
@@ -27,6 +28,7 @@ type container struct {
 	layers  []string // what has been taken off, outermost first
 	closers []io.Closer
 	defects []error // what is wrong with it though the rest can be read
+	lost    int64   // bytes that were cut off the end of an encrypted file
 
 	disk    io.ReaderAt             // of a format without block tables: what extents lie in
 	extents iter.Seq[sparse.Extent] // of that disk; nil if it is r itself
@@ -81,6 +83,7 @@ func openBundle(name string, u *crypt.Unlocker) (container, error) {
 		return container{}, wrapError(err)
 	}
 	c := container{size: b.Size(), name: name, closers: []io.Closer{root, b}}
+	c.note(b.Defects())
 	if b.Encrypted() {
 		c.layers = append(c.layers, "encrypted")
 	}
@@ -111,8 +114,16 @@ func (c *container) unwrap(u *crypt.Unlocker) error {
 	}
 	c.layers = append(c.layers, "sparse image")
 	c.disk, c.extents, c.format = c.r, s.Extents(), "UDSP"
-	c.size = s.Size()
+	c.size, c.lost = s.Size(), 0
+	c.note(s.Defects())
 	return nil
+}
+
+// note keeps the defects that a container package found, in its words.
+func (c *container) note(defects []error) {
+	for _, err := range defects {
+		c.defects = append(c.defects, wrapError(err))
+	}
 }
 
 // decrypt takes encryption off, if there is any. Its error is package crypt's.
@@ -125,18 +136,51 @@ func (c *container) decrypt(u *crypt.Unlocker) error {
 	if err != nil {
 		return err
 	}
+	if c.lost = r.Missing(); c.lost > 0 {
+		c.defects = append(c.defects, &FormatError{Section: "encrypted file", Offset: c.size, Msg: fmt.Sprintf("the file is cut off: %d bytes are missing", c.lost)})
+	}
 	c.r, c.size = r, r.Size()
 	c.layers = append(c.layers, "encrypted")
 	return nil
 }
 
-// joinSegments opens the other files of an image that was split, of which c is
-// the first, and returns the joined data fork.
-func (c *container) joinSegments(k *koly, u *crypt.Unlocker) (*segment.Reader, error) {
-	if c.name == "" {
-		return nil, fmt.Errorf("%w: the image is split into %d files: open the first one by its name with Open", ErrUnsupported, k.segments)
+// joinSegments opens the other files of an image that was split, of which c is one,
+// and returns the joined data fork and the first file's trailer. What c is read from
+// is then that file, which has the tables.
+func (c *container) joinSegments(k *koly, u *crypt.Unlocker) (*segment.Reader, *koly, error) {
+	s, err := c.openSegments(k, u)
+	if err != nil {
+		return nil, nil, err
 	}
-	unwrap := func(r io.ReaderAt, size int64) (io.ReaderAt, int64, error) {
+	c.note(s.Defects())
+	first := s.First()
+	c.r, c.size = first.R, first.Size
+	k, err = findKoly(c.r, c.size)
+	if err == nil && k == nil {
+		err = &FormatError{Section: first.Name, Msg: "no trailer that this package reads"}
+	}
+	return s, k, err
+}
+
+// openSegments finds the files: behind each other in c itself, or beside it.
+func (c *container) openSegments(k *koly, u *crypt.Unlocker) (*segment.Reader, error) {
+	if k.segment == k.segments {
+		parts, err := segment.Concatenated(filepath.Base(c.name), c.r, c.size)
+		if err != nil {
+			return nil, err
+		}
+		if parts != nil {
+			s, err := segment.Join(parts)
+			if err == nil {
+				c.layers = append(c.layers, "segments")
+			}
+			return s, wrapError(err)
+		}
+	}
+	if c.name == "" {
+		return nil, fmt.Errorf("%w: the image is split into %d files: open one of them by its name with Open", ErrUnsupported, k.segments)
+	}
+	unwrap := func(name string, r io.ReaderAt, size int64) (io.ReaderAt, int64, error) {
 		part := container{r: r, size: size}
 		err := part.decrypt(u)
 		return part.r, part.size, err
@@ -151,6 +195,46 @@ func (c *container) joinSegments(k *koly, u *crypt.Unlocker) (*segment.Reader, e
 	c.layers = append(c.layers, "segments")
 	c.closers = append(c.closers, s)
 	return s, nil
+}
+
+// maxSplits bounds how many chunks withoutData makes more than there were.
+const maxSplits = 1 << 16
+
+// withoutData takes off chunks what is missing of the data they are stored in, in
+// order, so that reading it is an error of those chunks. A raw chunk goes on behind
+// it, from the next sector on.
+func withoutData(chunks []Chunk, missing []segment.Range) []Chunk {
+	if len(missing) == 0 {
+		return chunks
+	}
+	most := len(chunks) + maxSplits
+	for i := 0; i < len(chunks); i++ { // those that are added as well
+		c := &chunks[i]
+		j := sort.Search(len(missing), func(j int) bool { return missing[j].Off+missing[j].Len > c.DataOffset })
+		if j == len(missing) || c.DataLength == 0 || missing[j].Off >= c.DataOffset+c.DataLength {
+			continue
+		}
+		m, rest := missing[j], *c
+		c.DataLength = max(0, m.Off-c.DataOffset)
+		n := roundUp(m.Off+m.Len-c.DataOffset, sectorSize)
+		if c.Method != Raw || n >= min(rest.Length, rest.DataLength) || len(chunks) == most {
+			continue
+		}
+		c.Length = n
+		rest.Offset, rest.Length = rest.Offset+n, rest.Length-n
+		rest.DataOffset, rest.DataLength = rest.DataOffset+n, rest.DataLength-n
+		chunks = append(chunks, rest)
+	}
+	return chunks
+}
+
+// noteCutDisk notes that a disk ends before its partitions do. Where no container
+// says how long the disk is, in a raw image or a UDIF of raw chunks that has lost its
+// end, nothing else tells of a copy that broke off.
+func (im *Image) noteCutDisk(end int64) {
+	if end > im.size && im.koly == nil && im.plain.extents == nil && im.plain.format != "UDTO" {
+		im.addDefect(&FormatError{Section: "disk", Offset: im.size, Msg: fmt.Sprintf("cut short: its partitions reach to byte %d, the disk only to %d", end, im.size)})
+	}
 }
 
 // dirFS is like os.DirFS, which has only files whose names are UTF-8.
@@ -193,6 +277,7 @@ func (c *container) rawDisk() error {
 		}
 		if string(b) == mark.magic {
 			c.disk, c.format = c.r, mark.format
+			c.size += c.lost
 			return nil
 		}
 	}
@@ -202,7 +287,7 @@ func (c *container) rawDisk() error {
 // chunks returns the stored ranges of a disk without block tables as raw chunks.
 func (c *container) chunks() []Chunk {
 	if c.extents == nil {
-		return []Chunk{{Method: Raw, Length: c.size, DataLength: c.size, Partition: -1}}
+		return []Chunk{{Method: Raw, Length: c.size, DataLength: c.size - c.lost, Partition: -1}}
 	}
 	var chunks []Chunk
 	_, bundle := c.disk.(*sparse.Bundle)
@@ -211,10 +296,10 @@ func (c *container) chunks() []Chunk {
 			continue
 		}
 		at := x.DataOffset
-		if bundle {
+		if bundle && x.Stored > 0 {
 			at = x.Offset // its bands are files of their own
 		}
-		chunks = append(chunks, Chunk{Method: Raw, Offset: x.Offset, Length: x.Length, DataOffset: at, DataLength: x.Length, Partition: -1})
+		chunks = append(chunks, Chunk{Method: Raw, Offset: x.Offset, Length: x.Length, DataOffset: at, DataLength: x.Stored, Partition: -1})
 	}
 	return chunks
 }
@@ -250,7 +335,7 @@ func wrapError(err error) error {
 
 // segmentErrors are what can be wrong with a segment itself. Other errors in a
 // segment.PartError are those of the file system, or of what is around it.
-var segmentErrors = []error{segment.ErrMissing, segment.ErrForeign, segment.ErrOrder, segment.ErrNotFirst, segment.ErrFormat}
+var segmentErrors = []error{segment.ErrMissing, segment.ErrForeign, segment.ErrOrder, segment.ErrFormat}
 
 // classError is an error whose own words say enough, with a class.
 type classError struct{ class, err error }

@@ -167,8 +167,9 @@ func (p Partition) Open() *io.SectionReader {
 }
 
 // Open opens the disk image of that name in the file system: a file, the
-// directory that is a sparse bundle, or the first file of an image that was
-// split. Close the Image when it is no longer needed.
+// directory that is a sparse bundle, or any file of an image that was split, whose
+// other files are in the same directory. Close the Image when it is no longer
+// needed.
 func Open(name string, opts *Options) (*Image, error) {
 	u := opts.unlocker()
 	c, err := openFile(name, u)

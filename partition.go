@@ -31,16 +31,17 @@ func (im *Image) layout(u *crypt.Unlocker) ([]Chunk, int64, error) {
 	p := tableParser{dataFork: k.data.off, dataSize: c.size}
 	im.dataFork.off = int64(min(k.data.off, uint64(c.size)))
 	im.dataFork.length = int64(min(k.data.length, uint64(c.size-im.dataFork.off)))
-	if k.segments > 1 {
-		s, err := c.joinSegments(k, u)
-		if err != nil {
-			return nil, 0, err
-		}
-		c.disk = s
-		p = tableParser{dataSize: s.Size()}
-		im.dataFork.off, im.dataFork.length = 0, s.Size()
+	if k.segments <= 1 {
+		return im.readTables(p)
 	}
-	return im.readTables(p)
+	s, first, err := c.joinSegments(k, u)
+	if err != nil {
+		return nil, 0, err
+	}
+	im.koly, c.disk = first, s
+	im.dataFork.off, im.dataFork.length = 0, s.Size()
+	chunks, size, err := im.readTables(tableParser{dataSize: s.Size()})
+	return withoutData(chunks, s.Missing()), size, err
 }
 
 // readTables reads the block tables of a UDIF image: its chunks, and the size
@@ -125,6 +126,7 @@ func (im *Image) findPartitions() error {
 		return err
 	}
 	if im.koly == nil {
+		im.noteCutDisk(found.End)
 		for _, p := range found.Partitions {
 			im.partitions = append(im.partitions, Partition{p.Name, p.Type, p.Offset, p.Length, im})
 		}

@@ -9,6 +9,8 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"os"
+	"path"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -154,7 +156,7 @@ func TestRefuse(t *testing.T) {
 		{"last missing", func() [][]byte { return good()[:2] }, "x.003.dmgpart", ErrMissing, "number 3 of 3"},
 		{"middle missing", func() [][]byte { f := good(); return [][]byte{f[0], f[2]} }, "x.002.dmgpart", ErrOrder, "it is 3, not 2 of 3"},
 		{"swapped", func() [][]byte { f := good(); return [][]byte{f[0], f[2], f[1]} }, "x.002.dmgpart", ErrOrder, "it is 3"},
-		{"second alone", func() [][]byte { return good()[1:2] }, "x.dmg", ErrNotFirst, "2 of 3"},
+		{"second alone", func() [][]byte { return good()[1:2] }, "x.dmg", ErrOrder, "it is 2, not 1 of 3"},
 		{"one too many", func() [][]byte { f := good(); return append(f, f[2]) }, "x.004.dmgpart", ErrOrder, "not 4 of 3"},
 		{"other set", func() [][]byte {
 			f := good()
@@ -169,11 +171,14 @@ func TestRefuse(t *testing.T) {
 		{"other disk", func() [][]byte { f := good(); put64(f[2], 0x1EC, 999); return f }, "x.003.dmgpart", ErrForeign, "999 sectors"},
 		{"gap", func() [][]byte { f := good(); put64(f[1], 0x10, 30_001); return f }, "x.002.dmgpart", ErrOrder, "belongs at 30001"},
 		{"first part of later data", func() [][]byte { f := good(); put64(f[0], 0x10, 1); return f }, "x.dmg", ErrOrder, "belongs at 1"},
-		{"no trailer", func() [][]byte { f := good(); f[1] = f[1][:len(f[1])-1]; return f }, "x.002.dmgpart", ErrFormat, "no trailer"},
-		{"empty", func() [][]byte { f := good(); f[1] = nil; return f }, "x.002.dmgpart", ErrFormat, "shorter"},
-		{"data past the end", func() [][]byte { f := good(); put64(f[1], 0x20, 1<<40); return f }, "x.002.dmgpart", ErrFormat, "1099511627776 bytes"},
-		{"data at 2^63-1", func() [][]byte { f := good(); put64(f[1], 0x18, 1<<63-1); return f }, "x.002.dmgpart", ErrFormat, ""},
-		{"negative data", func() [][]byte { f := good(); put64(f[1], 0x20, 1<<63); return f }, "x.002.dmgpart", ErrFormat, ""},
+		{"first without trailer", func() [][]byte { f := good(); f[0] = f[0][:len(f[0])-1]; return f }, "x.dmg", ErrCut, ""},
+		{"first empty", func() [][]byte { f := good(); f[0] = nil; return f }, "x.dmg", ErrCut, ""},
+		{"first's data past the end", func() [][]byte { f := good(); put64(f[0], 0x20, 1<<40); return f }, "x.dmg", ErrCut, ""},
+		{"first's data at 2^63-1", func() [][]byte { f := good(); put64(f[0], 0x18, 1<<63-1); return f }, "x.dmg", ErrCut, ""},
+		{"first of negative data", func() [][]byte { f := good(); put64(f[0], 0x20, 1<<63); return f }, "x.dmg", ErrCut, ""},
+		{"behind one without trailer, too early", func() [][]byte { f := good(); f[1] = nil; put64(f[2], 0x10, 29_999); return f }, "x.003.dmgpart", ErrOrder, "belongs at 29999"},
+		{"behind one without trailer, at 2^62", func() [][]byte { f := good(); f[1] = nil; put64(f[2], 0x10, 1<<62); return f }, "x.003.dmgpart", ErrFormat, ""},
+		{"one too many without trailer", func() [][]byte { return append(good(), nil) }, "x.004.dmgpart", ErrCut, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := Join(parts(tt.files()))
@@ -286,16 +291,14 @@ func TestOpenRefuse(t *testing.T) {
 		}
 	}
 	fsys := files(all, name)
-	for _, tt := range []struct{ first, second, say string }{
-		{"x.dmg", "x.002.dmgpart", "but 2 of 3: open x.dmg"},
-		{"x.img", "x.img.002.dmgpart", "but 2 of 3: open x.img"},
-		{"X.DMG", "X.002.DMGPART", "but 2 of 3: open X.DMG"},
-		{"d/x.dmg", "d/x.002.dmgpart", "but 2 of 3: open d/x.dmg"},
-		{"y.dmg", "x.002.dmgpart", "but 2 of 3: open the first, whose name would be x.dmg"},
-		{"x.dmg", "second.dmg", "but 2 of 3: open the first"},
-		{"x.dmg", "x.2.dmgpart", "but 2 of 3: open the first"},
+	for _, tt := range []struct{ second, part, say string }{
+		{"x.002.dmgpart", "x.dmg", "number 1 of 3"},
+		{"x.img.002.dmgpart", "x.img.dmg", "number 1 of 3"},
+		{"X.002.DMGPART", "X.DMG", "number 1 of 3"},
+		{"d/x.002.dmgpart", "d/x.dmg", "number 1 of 3"},
+		{"second.dmg", "second.dmg", "number 1 of 3"},
 	} {
-		check(files(all[:2], func(n int) string { return []string{tt.first, tt.second}[n-1] }), tt.second, tt.second, ErrNotFirst, tt.say)
+		check(files(all[1:], func(n int) string { return []string{tt.second, "third"}[n-1] }), tt.second, tt.part, ErrMissing, tt.say)
 	}
 	check(fsys, "y.dmg", "y.dmg", fs.ErrNotExist, "")
 	delete(fsys, "x.003.dmgpart")
@@ -307,7 +310,7 @@ func TestOpenRefuse(t *testing.T) {
 
 	fault := errors.New("fault")
 	calls := 0
-	_, err := Open(files(all, name), "x.dmg", func(r io.ReaderAt, size int64) (io.ReaderAt, int64, error) {
+	_, err := Open(files(all, name), "x.dmg", func(_ string, r io.ReaderAt, size int64) (io.ReaderAt, int64, error) {
 		if calls++; calls == 2 {
 			return nil, 0, fault
 		}
@@ -358,6 +361,12 @@ func FuzzJoin(f *testing.F) {
 		if err != nil {
 			return
 		}
+		if len(r.Defects()) > 0 {
+			if n, err := r.ReadAt(make([]byte, n), off&(1<<62-1)); n < 0 || err != nil && err != io.EOF && !errors.Is(err, ErrCut) {
+				t.Fatalf("ReadAt = %d, %v", n, err)
+			}
+			return
+		}
 		var whole []byte
 		for _, p := range all {
 			tr, err := ParseTrailer(p.R, p.Size)
@@ -381,4 +390,182 @@ func FuzzJoin(f *testing.F) {
 			t.Fatalf("ReadAt of %d at %d = %d, %v, want %d", n, off, got, err, len(want))
 		}
 	})
+}
+
+// TestAnyNames opens images by any of their parts, and under any names.
+func TestAnyNames(t *testing.T) {
+	all := split(testData, 30_000, 60_000)
+	for _, names := range [][]string{
+		{"x.dmg", "x.002.dmgpart", "x.003.dmgpart"},
+		{"x", "x.002.dmgpart", "x.003.dmgpart"},
+		{"X.DMG", "X.002.DMGPART", "X.003.DMGPART"},
+		{"x.img", "x.img.002.dmgpart", "x.img.003.dmgpart"},
+		{"disk.001.dmg", "disk.002.dmg", "disk.003.dmg"},
+		{"d/c.dmg", "d/b.dmg", "d/a.dmg"},
+		{"renamed.dmg", "x.002.dmgpart", "x.003.dmgpart"},
+		{"x.dmg", "x.003.dmgpart", "x.002.dmgpart"}, // swapped
+		{"x.002.dmgpart", "x.dmg", "x.003.dmgpart"},
+	} {
+		fsys := files(all, func(n int) string { return names[n-1] })
+		dir := path.Dir(names[0])
+		fsys[path.Join(dir, "AAA.dmg")] = &fstest.MapFile{Data: part(2, 3, 8, 30_000, testData[30_000:60_000])} // of another set
+		fsys[path.Join(dir, "AAB.dmg")] = &fstest.MapFile{Data: part(2, 4, 9, 30_000, testData[30_000:60_000])}
+		fsys[path.Join(dir, "AAC")] = &fstest.MapFile{Data: []byte("short")}
+		fsys[path.Join(dir, "AAD")] = &fstest.MapFile{Mode: fs.ModeNamedPipe}
+		fsys[path.Join(dir, "z.dmg")] = &fstest.MapFile{Data: all[1]} // a copy
+		for _, name := range names {
+			r, err := Open(fsys, name, nil)
+			if err != nil {
+				t.Errorf("%v, by %s: %v", names, name, err)
+				continue
+			}
+			if got, err := io.ReadAll(io.NewSectionReader(r, 0, 1<<62)); err != nil || !bytes.Equal(got, testData) {
+				t.Errorf("%v, by %s: %d bytes that differ, %v", names, name, len(got), err)
+			}
+			if f := r.First(); f.Name != names[0] || len(r.Defects()) > 0 {
+				t.Errorf("%v, by %s: the first is %s; defects %v", names, name, f.Name, r.Defects())
+			}
+		}
+	}
+	// So many files are looked at.
+	fsys := files(all, func(n int) string { return []string{"c", "b", "a"}[n-1] })
+	r, err := Open(&endless{fsys}, "c", nil)
+	if !errors.Is(err, ErrMissing) {
+		t.Errorf("in a directory without end: %v, %v", r, err)
+	}
+}
+
+// endless is a file system whose directories have no end.
+type endless struct{ fs.FS }
+
+func (e *endless) Open(name string) (fs.File, error) {
+	if name == "." {
+		return endlessDir{}, nil
+	}
+	return e.FS.Open(name)
+}
+
+type endlessDir struct{ fs.File }
+
+func (endlessDir) Close() error { return nil }
+
+func (endlessDir) ReadDir(n int) ([]fs.DirEntry, error) {
+	if n <= 0 || n > 100_000 {
+		return nil, errors.New("all of it")
+	}
+	info, _ := fs.Stat(fstest.MapFS{"none": {}}, "none")
+	return slices.Repeat([]fs.DirEntry{fs.FileInfoToDirEntry(info)}, n), nil
+}
+
+// TestCutParts cuts parts: all that is there can be read.
+func TestCutParts(t *testing.T) {
+	// One after the other, without junk before the data.
+	make3 := func() [][]byte {
+		f := split(testData, 40_000, 80_000)
+		for i := range f {
+			f[i] = f[i][3*(i+1):]
+			put64(f[i], 0x18, 0)
+		}
+		return f
+	}
+	cut := func(f [][]byte, i, n int) [][]byte { f[i] = f[i][:n]; return f }
+	front := func(i, lack int) [][]byte {
+		f := make3()
+		koly := bytes.Clone(f[i][len(f[i])-trailerLen:])
+		binary.BigEndian.PutUint64(koly[0x18:], trailerLen)
+		f[i] = append(koly, f[i][:len(f[i])-trailerLen-len("<plist/>")]...)
+		return cut(f, i, len(f[i])-lack)
+	}
+	size := int64(len(testData))
+	for _, tt := range []struct {
+		name    string
+		files   [][]byte
+		missing []Range
+	}{
+		{"second", cut(make3(), 1, 1000), []Range{{41_000, 39_000}}},
+		{"second, in its trailer", cut(make3(), 1, 40_000+100), nil},
+		{"second, empty", cut(make3(), 1, 0), []Range{{40_000, 40_000}}},
+		{"third", cut(make3(), 2, 15_000), []Range{{95_000, 25_000}}}, // taken to be as long as others
+		{"third, empty", cut(make3(), 2, 0), []Range{{80_000, 40_000}}},
+		{"both", cut(cut(make3(), 1, 1000), 2, 1000), []Range{{41_000, 79_000}}},
+		{"second, trailer in front", front(1, 10), []Range{{79_990, 10}}},
+		{"third, trailer in front", front(2, 10), []Range{{99_990, 10}}},
+		{"second, in front", func() [][]byte { f := make3(); f[1] = f[1][1000:]; return f }(), []Range{{40_000, 40_000}}},
+		{"second, data past the end", func() [][]byte { f := make3(); put64(f[1], 0x20, 1<<40); return f }(), []Range{{40_000, 40_000}}},
+		{"second of negative data", func() [][]byte { f := make3(); put64(f[1], 0x20, 1<<63); return f }(), []Range{{40_000, 40_000}}},
+		{"none", make3(), nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r, err := Join(parts(tt.files))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !slices.Equal(r.Missing(), tt.missing) {
+				t.Errorf("missing %v, want %v", r.Missing(), tt.missing)
+			}
+			if n := len(r.Defects()); (n == 0) != (tt.name == "none") {
+				t.Errorf("defects %v", r.Defects())
+			}
+			lost := func(off int64) bool {
+				return off >= size || slices.ContainsFunc(tt.missing, func(m Range) bool { return m.Off <= off && off < m.Off+m.Len })
+			}
+			p := make([]byte, 50)
+			for off := int64(0); off < size; off += 25 {
+				want := int64(0)
+				for want < 50 && !lost(off+want) {
+					want++
+				}
+				n, err := r.ReadAt(p, off)
+				if off+want < size && (int64(n) != want || (err == nil) != (n == len(p))) || !bytes.Equal(p[:min(int64(n), want)], testData[off:][:min(int64(n), want)]) {
+					t.Fatalf("ReadAt at %d = %d, %v, want %d", off, n, err, want)
+				}
+				if off+want < min(size, r.Size()) && n < len(p) && !errors.Is(err, ErrCut) {
+					t.Fatalf("ReadAt at %d: %v, want ErrCut", off, err)
+				}
+			}
+		})
+	}
+}
+
+// TestConcatenated finds parts that stand one behind the other.
+func TestConcatenated(t *testing.T) {
+	// The trailer's place tells where a part begins, and junk there is none before it.
+	f := split(testData, 30_000, 60_000)
+	for i := range f {
+		put64(f[i], 0xD8, uint64(len(f[i])-trailerLen-len("<plist/>")))
+		put64(f[i], 0xE0, uint64(len("<plist/>")))
+	}
+	joined := bytes.Join(f, nil)
+	open := func(b []byte) []Part {
+		t.Helper()
+		parts, err := Concatenated("x", bytes.NewReader(b), int64(len(b)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return parts
+	}
+	for name, b := range map[string][]byte{"": joined, "padded": bytes.Join([][]byte{f[0], make([]byte, 400), f[1], make([]byte, 511), f[2]}, nil)} {
+		r, err := Join(open(b))
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		check(t, r)
+	}
+	for name, b := range map[string][]byte{
+		"none": nil, "one": f[0], "the last": f[2], "two": joined[:len(f[0])+len(f[1])], "without the first": joined[len(f[0]):],
+		"in another order": bytes.Join([][]byte{f[1], f[0], f[2]}, nil), "something before": append([]byte("x"), joined...),
+		"one is cut": append(bytes.Clone(f[0][10:]), joined[len(f[0]):]...), "never split": part(0, 0, 0, 0, testData),
+		"one twice": append(bytes.Clone(f[0]), joined...),
+	} {
+		if parts := open(b); parts != nil {
+			t.Errorf("%s: %d parts", name, len(parts))
+		}
+	}
+	fault := errors.New("fault")
+	for call := int64(1); call <= 3; call++ {
+		src := &dmgtest.FailAt{R: bytes.NewReader(joined), Call: call, Err: fault}
+		if _, err := Concatenated("x", src, int64(len(joined))); !errors.Is(err, fault) {
+			t.Errorf("a source that fails at call %d: %v", call, err)
+		}
+	}
 }
