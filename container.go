@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sort"
+	"strconv"
 	"sync"
 	"sync/atomic"
 
@@ -41,6 +42,10 @@ func openFile(name string, u *crypt.Unlocker) (container, error) {
 	if err != nil {
 		return container{}, err
 	}
+	if bundle := bundleAround(name); bundle != "" {
+		f.Close()
+		return container{}, &FormatError{Section: "file", Msg: fmt.Sprintf("a part of a sparse bundle: open the bundle's directory instead, %s", bundle)}
+	}
 	info, err := f.Stat()
 	if err == nil && info.IsDir() {
 		f.Close()
@@ -58,6 +63,35 @@ func openFile(name string, u *crypt.Unlocker) (container, error) {
 		return container{}, err
 	}
 	return c, nil
+}
+
+// bundleAround returns the directory of the sparse bundle that a file or directory is
+// a part of, "" if it is none. A band looks like a raw disk that was cut off, and a
+// token like an encrypted image.
+func bundleAround(name string) string {
+	path, err := filepath.Abs(name)
+	if err != nil {
+		return ""
+	}
+	up := ".."
+	switch parent := filepath.Base(filepath.Dir(path)); filepath.Base(path) {
+	case "bands", "mapped", "token", "lock", "Info.plist", "Info.bckup":
+	default:
+		if _, err := strconv.ParseUint(filepath.Base(path), 16, 64); err != nil || parent != "bands" && parent != "mapped" {
+			return ""
+		}
+		up = filepath.Join("..", "..")
+	}
+	bundle := filepath.Join(path, up)
+	if st, err := os.Stat(filepath.Join(bundle, "bands")); err != nil || !st.IsDir() {
+		return ""
+	}
+	for _, info := range []string{"Info.plist", "Info.bckup"} {
+		if st, err := os.Stat(filepath.Join(bundle, info)); err == nil && st.Mode().IsRegular() {
+			return filepath.Join(name, up)
+		}
+	}
+	return ""
 }
 
 // openBundle opens the sparse bundle in a directory. Links must not lead out of

@@ -6,9 +6,11 @@ import (
 	"io"
 	"io/fs"
 	"iter"
+	"maps"
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 
 	"howett.net/plist"
@@ -31,6 +33,17 @@ const (
 
 	// listing is how many names of bands are read at once.
 	listing = 1024
+
+	// mapUnit is what a bit of a band's map is about, in bytes.
+	mapUnit = 4096
+
+	// maxMap is the size of the map of a band of 8 GiB. Up to maxOpen of them are
+	// kept.
+	maxMap = 256 << 10
+
+	// maxMaps is how many maps are looked at when a bundle is opened. All are when
+	// their bands are read.
+	maxMaps = 10_000
 )
 
 // Sized is an io.ReaderAt that knows its end.
@@ -48,14 +61,26 @@ type Decrypter func(r io.ReaderAt, size int64) Sized
 type Unlocker func(r io.ReaderAt, size int64) (Decrypter, error)
 
 // Bundle is a sparse bundle: Info.plist says how large disk and bands are, and
-// bands/, in lower-case hexadecimal, holds those that were written.
+// bands/ holds those that were written, their numbers in lower-case hexadecimal as
+// names. Names in upper case, which some file systems make of them, serve where
+// there is none in lower case.
+//
+// Version 2 differs in a directory mapped/, with a map of each band: a bit for each
+// 4096 bytes, low bit first, which is clear where nothing was written or it was
+// discarded. That reads as zeros, whatever the band's file has there, which in an
+// encrypted bundle would decrypt to noise. A band without a map, or with one of
+// another length, counts in full. The version's number itself says nothing: Apple's
+// reader doesn't look at it either.
 type Bundle struct {
 	fsys     fs.FS
 	size     int64
 	bandSize int64
-	decrypt  Decrypter // nil: not encrypted
-	stored   []int64   // the numbers of the bands there are, ascending
-	bad      []int64   // those of them that can't be read, ascending
+	decrypt  Decrypter        // nil: not encrypted
+	stored   []int64          // the numbers of the bands there are, ascending
+	bad      []int64          // those of them that can't be read, ascending
+	odd      map[int64]string // names of bands that are not in lower case
+	mapped   bool             // there are maps of bands
+	badMaps  []int64          // of these bands they can't be read
 	files    handles
 	defects  defects
 }
@@ -77,6 +102,9 @@ func OpenBundle(fsys fs.FS, unlock Unlocker) (*Bundle, error) {
 	if err := b.list(); err != nil {
 		return nil, err
 	}
+	if err := b.lookAtMaps(); err != nil {
+		return nil, err
+	}
 	if err := b.readToken(unlock); err != nil {
 		return nil, err
 	}
@@ -86,18 +114,25 @@ func OpenBundle(fsys fs.FS, unlock Unlocker) (*Bundle, error) {
 // info is what is used of Info.plist.
 type info struct {
 	Type     string `plist:"diskimage-bundle-type"`
-	Version  int64  `plist:"bundle-backingstore-version"`
 	BandSize int64  `plist:"band-size"`
 	Size     int64  `plist:"size"`
 }
 
-// readInfo reads Info.plist, or the copy that is kept beside it where that fails.
+// readInfo reads Info.plist, or the copy that is kept beside it where that is missing
+// or damaged. What is no sparse bundle by Info.plist is none, whatever the copy says.
 func (b *Bundle) readInfo() error {
-	err := b.readInfoFile("Info.plist")
-	if err != nil && b.readInfoFile("Info.bckup") == nil {
-		return nil
+	const name, backup = "Info.plist", "Info.bckup"
+	err := b.readInfoFile(name)
+	var damaged *FormatError
+	if !errors.As(err, &damaged) && !errors.Is(err, fs.ErrNotExist) || b.readInfoFile(backup) != nil {
+		return err
 	}
-	return err
+	if damaged != nil {
+		b.defects.add(name, damaged.Offset, "%s; %s was read instead", damaged.Msg, backup)
+	} else {
+		b.defects.add(name, 0, "missing; %s was read instead", backup)
+	}
+	return nil
 }
 
 func (b *Bundle) readInfoFile(name string) error {
@@ -112,12 +147,8 @@ func (b *Bundle) readInfoFile(name string) error {
 		return &FormatError{name, 0, err.Error()}
 	}
 	switch {
-	case v.Type == "":
-		return &FormatError{name, 0, "no diskimage-bundle-type"}
-	case v.Type != bundleType:
+	case v.Type != bundleType && v.Type != "":
 		return fmt.Errorf("%w: bundle of type %.64q", ErrUnsupported, v.Type)
-	case v.Version > 1:
-		return fmt.Errorf("%w: sparse bundle of version %d", ErrUnsupported, v.Version)
 	case v.BandSize <= 0 || v.BandSize > maxBand || v.BandSize%sector != 0:
 		return &FormatError{name, 0, fmt.Sprintf("band-size %d", v.BandSize)}
 	case v.Size < 0:
@@ -178,43 +209,196 @@ func (b *Bundle) list() error {
 	if !ok {
 		return &FormatError{"bands", 0, "not a directory"}
 	}
-	for {
-		entries, err := dir.ReadDir(listing)
-		for _, e := range entries {
-			if err := b.note(e); err != nil {
-				return err
-			}
-		}
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return err
-		}
+	odd := make(map[int64]fs.DirEntry)
+	if err := readNames(dir, func(e fs.DirEntry) { b.note(e, odd) }); err != nil {
+		return err
 	}
 	slices.Sort(b.stored)
+	b.addOdd(odd)
 	slices.Sort(b.bad)
 	b.stored = slices.Clip(b.stored)
 	return nil
 }
 
-// note takes a band's number from its name. Names that aren't a number as the
-// writer spells it are other files; numbers past the disk's end are left over
-// from when it was larger.
-func (b *Bundle) note(e fs.DirEntry) error {
-	n, err := strconv.ParseInt(e.Name(), 16, 64)
-	if err != nil || n < 0 || bandName(n) != "bands/"+e.Name() || b.size == 0 || n > (b.size-1)/b.bandSize {
-		return nil
+// note takes a band's number from its name, and keeps in odd those that aren't
+// spelled as writers do.
+func (b *Bundle) note(e fs.DirEntry, odd map[int64]fs.DirEntry) {
+	n, ok := b.number(e.Name())
+	switch {
+	case !ok:
+	case b.bandName(n) == "bands/"+e.Name():
+		b.add(n, e)
+	case odd[n] == nil || e.Name() < odd[n].Name():
+		odd[n] = e
 	}
-	if !e.Type().IsRegular() {
-		b.bad = append(b.bad, n)
-		b.defects.add(bandName(n), 0, "not a regular file: it can't be read")
-	}
-	b.stored = append(b.stored, n)
-	return nil
 }
 
-func bandName(n int64) string { return "bands/" + strconv.FormatInt(n, 16) }
+// number returns which band a file of that name is. Names that aren't a number
+// without leading zeros are other files; numbers past the disk's end are left over
+// from when it was larger.
+func (b *Bundle) number(name string) (n int64, ok bool) {
+	n, err := strconv.ParseInt(name, 16, 64)
+	ok = err == nil && n >= 0 && strconv.FormatInt(n, 16) == strings.ToLower(name) && b.size > 0 && n <= (b.size-1)/b.bandSize
+	return n, ok
+}
+
+// add takes a file for band n.
+func (b *Bundle) add(n int64, e fs.DirEntry) {
+	if !e.Type().IsRegular() {
+		b.bad = append(b.bad, n)
+		b.defects.add("bands/"+e.Name(), 0, "not a regular file: it can't be read")
+	}
+	b.stored = append(b.stored, n)
+}
+
+// addOdd takes the files whose names are not in lower case, where there is no other
+// for the band.
+func (b *Bundle) addOdd(odd map[int64]fs.DirEntry) {
+	usual := b.stored
+	for _, n := range slices.Sorted(maps.Keys(odd)) {
+		e := odd[n]
+		if _, there := slices.BinarySearch(usual, n); there {
+			b.defects.add("bands/"+e.Name(), 0, "%s is there as well, and is read instead", b.bandName(n))
+			continue
+		}
+		if b.odd == nil {
+			b.odd = make(map[int64]string)
+		}
+		b.odd[n] = e.Name()
+		b.add(n, e)
+	}
+	slices.Sort(b.stored)
+}
+
+// bandName returns the name of band n's file.
+func (b *Bundle) bandName(n int64) string { return "bands/" + b.baseName(n) }
+
+func (b *Bundle) baseName(n int64) string {
+	if name := b.odd[n]; name != "" {
+		return name
+	}
+	return strconv.FormatInt(n, 16)
+}
+
+// lookAtMaps finds out whether the bundle has maps of its bands, and which of them
+// can't be right.
+func (b *Bundle) lookAtMaps() error {
+	f, err := b.fsys.Open("mapped")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	dir, ok := f.(fs.ReadDirFile)
+	if !ok {
+		return nil
+	}
+	looked := 0
+	return readNames(dir, func(e fs.DirEntry) {
+		b.mapped = true
+		n, ok := b.number(e.Name())
+		if !ok {
+			return
+		}
+		file := "mapped/" + e.Name()
+		if !e.Type().IsRegular() {
+			b.badMaps = append(b.badMaps, n)
+			b.defects.add(file, 0, "not a regular file: the band counts in full")
+			return
+		}
+		if looked++; looked > maxMaps {
+			return
+		}
+		if info, err := e.Info(); err == nil && info.Size() != b.mapLen() {
+			b.defects.add(file, 0, "%d bytes instead of %d: the band counts in full", info.Size(), b.mapLen())
+		}
+	})
+}
+
+// readNames calls note for each entry of a directory.
+func readNames(dir fs.ReadDirFile, note func(fs.DirEntry)) error {
+	for {
+		entries, err := dir.ReadDir(listing)
+		for _, e := range entries {
+			note(e)
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// mapLen returns the bytes of a band's map.
+func (b *Bundle) mapLen() int64 {
+	units := (b.bandSize + mapUnit - 1) / mapUnit
+	return (units + 7) / 8
+}
+
+// bandMap returns the map of band n, nil if there is none, or none that can be right.
+func (b *Bundle) bandMap(n int64) ([]byte, error) {
+	name := "mapped/" + b.baseName(n)
+	if !b.mapped || slices.Contains(b.badMaps, n) {
+		return nil, nil
+	}
+	st, err := fs.Stat(b.fsys, name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	case !st.Mode().IsRegular() || st.Size() != b.mapLen():
+		return nil, nil
+	case st.Size() > maxMap:
+		return nil, fmt.Errorf("%w: maps of %d bytes (limit %d)", ErrUnsupported, st.Size(), maxMap)
+	}
+	f, _, err := openFile(b.fsys, name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	bits := make([]byte, b.mapLen())
+	if _, err := readat.Full(f, bits, 0); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return bits, nil
+}
+
+// mappedBand is a band with its map.
+type mappedBand struct {
+	Sized
+	bits []byte
+}
+
+// ReadAt implements io.ReaderAt.
+func (m *mappedBand) ReadAt(p []byte, off int64) (int, error) {
+	for done := 0; done < len(p); {
+		at := off + int64(done)
+		end := at
+		used := m.used(at)
+		for end < off+int64(len(p)) && m.used(end) == used {
+			end += mapUnit - end%mapUnit
+		}
+		part := p[done:min(int64(len(p)), end-off)]
+		if !used {
+			clear(part)
+		} else if n, err := readat.Full(m.Sized, part, at); err != nil {
+			return done + n, err
+		}
+		done += len(part)
+	}
+	return len(p), nil
+}
+
+// used reports whether the band has anything at byte off.
+func (m *mappedBand) used(off int64) bool {
+	unit := off / mapUnit
+	return m.bits[unit/8]>>(unit%8)&1 != 0
+}
 
 // readToken looks whether the bands are encrypted. A bundle that isn't has an
 // empty token, or none.
@@ -278,7 +462,7 @@ func (b *Bundle) readBand(p []byte, n, off int64) (int, error) {
 		return len(p), nil
 	}
 	if _, bad := slices.BinarySearch(b.bad, n); bad {
-		return 0, &FormatError{bandName(n), 0, "not a regular file"}
+		return 0, &FormatError{b.bandName(n), 0, "not a regular file"}
 	}
 	h, err := b.files.acquire(n)
 	if err != nil {
@@ -289,7 +473,7 @@ func (b *Bundle) readBand(p []byte, n, off int64) (int, error) {
 	have := max(min(h.data.Size()-off, int64(len(p))), 0)
 	m, err := readat.Full(h.data, p[:have], off)
 	if err != nil {
-		return m, fmt.Errorf("%s: %w", bandName(n), err)
+		return m, fmt.Errorf("%s: %w", b.bandName(n), err)
 	}
 	clear(p[have:])
 	return len(p), nil
@@ -333,16 +517,25 @@ func (b *Bundle) Extents() iter.Seq[Extent] { return extents(b.size, b.ExtentAt)
 
 // open opens the file of band n.
 func (b *Bundle) open(n int64) (Sized, io.Closer, error) {
-	f, size, err := openFile(b.fsys, bandName(n))
+	f, size, err := openFile(b.fsys, b.bandName(n))
 	if err != nil {
 		return nil, nil, err
 	}
 	// What a file has beyond its band is no part of the disk.
 	size = min(size, b.bandSize)
+	var data Sized = io.NewSectionReader(f, 0, size)
 	if b.decrypt != nil {
-		return b.decrypt(f, size), f, nil
+		data = b.decrypt(f, size)
 	}
-	return io.NewSectionReader(f, 0, size), f, nil
+	bits, err := b.bandMap(n)
+	if err != nil {
+		f.Close()
+		return nil, nil, err
+	}
+	if bits != nil {
+		data = &mappedBand{data, bits}
+	}
+	return data, f, nil
 }
 
 // file is a regular file that can be read anywhere.

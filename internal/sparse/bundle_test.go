@@ -39,7 +39,7 @@ func writeBundle(disk []byte, bandSize int) fstest.MapFS {
 		"token":                   {},
 		"bands/.DS_Store":         {Data: []byte("x")},
 		"bands/00":                {Data: []byte("other zeros")},
-		"bands/A":                 {Data: []byte("upper case")},
+		"bands/0A":                {Data: []byte("upper case")},
 		"bands/-1":                {Data: []byte("negative")},
 		"bands/7fffffff":          {Data: []byte("past the end")},
 		"bands/fffffffffffffffff": {Data: []byte("2^68")},
@@ -211,7 +211,6 @@ var hostileBundles = []struct {
 	{name: "band-size 2^64-512", info: string(infoPlist("band-size", "18446744073709551104", "size", 1)), msg: "Info.plist"},
 	{name: "negative size", info: string(infoPlist("band-size", 512, "size", -1)), msg: "size -1"},
 	{name: "size 2^80", info: string(infoPlist("band-size", 512, "size", "1208925819614629174706176")), msg: "Info.plist"},
-	{name: "version", info: string(infoPlist("bundle-backingstore-version", 2)), err: ErrUnsupported, msg: "version 2"},
 	{name: "type", info: strings.Replace(string(infoPlist()), bundleType, "x.y", 1), err: ErrUnsupported, msg: `"x.y"`},
 	{name: "type of another type", info: strings.Replace(string(infoPlist()), "<string>"+bundleType+"</string>", "<array/>", 1), msg: "Info.plist"},
 	{name: "not a list", info: "<plist/>", msg: "Info.plist"},
@@ -275,10 +274,182 @@ func TestInfoBackup(t *testing.T) {
 		t.Fatal(err)
 	}
 	checkDisk(t, b, b.Extents(), disk)
+	if d := b.Defects(); len(d) != 1 || !strings.Contains(d[0].Error(), "Info.bckup was read instead") {
+		t.Errorf("defects %v", d)
+	}
+	delete(fsys, "Info.plist")
+	if b, err = OpenBundle(fsys, noUnlock); err != nil || len(b.Defects()) != 1 {
+		t.Errorf("without Info.plist: %v", err)
+	}
+	fsys["Info.plist"] = &fstest.MapFile{}
 	fsys["Info.bckup"] = &fstest.MapFile{Data: []byte("<a/>")}
 	var format *FormatError
 	if _, err := OpenBundle(fsys, noUnlock); !errors.As(err, &format) || format.File != "Info.plist" {
 		t.Errorf("with both damaged: %v", err)
+	}
+}
+
+// Info.bckup says nothing of what Info.plist says is another bundle, or what can't be
+// read.
+func TestInfoBackupUnused(t *testing.T) {
+	fsys := writeBundle(sparseDisk(64<<10), 4096)
+	fsys["Info.bckup"] = &fstest.MapFile{Data: fsys["Info.plist"].Data}
+	fsys["Info.plist"] = &fstest.MapFile{Data: []byte(strings.Replace(string(infoPlist()), bundleType, "x.y", 1))}
+	if _, err := OpenBundle(fsys, noUnlock); !errors.Is(err, ErrUnsupported) {
+		t.Errorf("a bundle of another type: %v", err)
+	}
+	fault := errors.New("fault")
+	if _, err := OpenBundle(failing{fsys, "Info.plist", fault}, noUnlock); !errors.Is(err, fault) {
+		t.Errorf("a list that can't be read: %v", err)
+	}
+}
+
+// failing is a file system in which one file can't be opened.
+type failing struct {
+	fstest.MapFS
+	name string
+	err  error
+}
+
+func (f failing) Open(name string) (fs.File, error) {
+	if name == f.name {
+		return nil, f.err
+	}
+	return f.MapFS.Open(name)
+}
+
+// Any version opens, with a type or without.
+func TestVersions(t *testing.T) {
+	disk := sparseDisk(64 << 10)
+	for _, version := range []string{"0", "2", "3", "9223372036854775807", "18446744073709551615"} {
+		fsys := writeBundle(disk, 4096)
+		info := strings.Replace(string(fsys["Info.plist"].Data), "<integer>1<", "<integer>"+version+"<", 1)
+		for _, info := range []string{info, strings.Replace(info, "<key>diskimage-bundle-type</key><string>com.apple.diskimage.sparsebundle</string>", "", 1)} {
+			fsys["Info.plist"] = &fstest.MapFile{Data: []byte(info)}
+			b, err := OpenBundle(fsys, noUnlock)
+			if err != nil {
+				t.Fatalf("version %s: %v", version, err)
+			}
+			checkDisk(t, b, b.Extents(), disk)
+		}
+	}
+}
+
+// Names in upper case serve where there is none in lower case.
+func TestBandNames(t *testing.T) {
+	disk := dmgtest.Random(6, 0xB0*512).Bytes()
+	fsys := writeBundle(disk, 512)
+	rename := func(from, to string) {
+		fsys["bands/"+to] = fsys["bands/"+from]
+		delete(fsys, "bands/"+from)
+	}
+	rename("a", "A")
+	rename("1f", "1F")
+	rename("ab", "aB")
+	rename("aa", "AA")
+	fsys["bands/aA"] = &fstest.MapFile{Data: []byte("one letter is")}
+	fsys["bands/B"] = &fstest.MapFile{Data: []byte("b is there")}
+	fsys["bands/00C"] = &fstest.MapFile{Data: []byte("leading zeros")}
+	b, err := OpenBundle(fsys, noUnlock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkDisk(t, b, b.Extents(), disk)
+	if d := b.Defects(); len(d) != 1 || !strings.Contains(d[0].Error(), "bands/B") || !strings.Contains(d[0].Error(), "bands/b is there") {
+		t.Errorf("defects %v", d)
+	}
+	fsys["bands/A"] = &fstest.MapFile{Mode: fs.ModeDir}
+	if b, err = OpenBundle(fsys, noUnlock); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.ReadAt(make([]byte, 1), 10*512); err == nil || !strings.Contains(err.Error(), "bands/A") {
+		t.Errorf("a directory as band A: %v", err)
+	}
+}
+
+// mapOf makes the map of a band in which every third unit is clear, and unit 0.
+func mapOf(bandSize int) []byte {
+	units := (bandSize + 4095) / 4096
+	bits := make([]byte, (units+7)/8)
+	for i := range units {
+		if i%3 != 0 {
+			bits[i/8] |= 1 << (i % 8)
+		}
+	}
+	return bits
+}
+
+// TestMaps reads bands with maps, whose files have 0xEE where the map says that
+// nothing is.
+func TestMaps(t *testing.T) {
+	for _, bandSize := range []int{4096, 64 << 10, 7 * 512, 5*4096 + 512, 100_352} {
+		for _, encrypted := range []bool{false, true} {
+			disk := dmgtest.Random(8, 300<<10).Bytes()
+			fsys := writeBundle(disk, bandSize)
+			unlock := noUnlock
+			if encrypted {
+				fsys["token"] = &fstest.MapFile{Data: []byte("a token")}
+				unlock = func(io.ReaderAt, int64) (Decrypter, error) {
+					return func(r io.ReaderAt, size int64) Sized { return reversed{r, size} }, nil
+				}
+			}
+			want := bytes.Clone(disk)
+			last := (len(disk) - 1) / bandSize
+			for n := range last + 1 {
+				f := fsys[fmt.Sprintf("bands/%x", n)]
+				band := want[n*bandSize : min(len(disk), (n+1)*bandSize)]
+				name := fmt.Sprintf("mapped/%x", n)
+				bits := mapOf(bandSize)
+				switch n % 5 {
+				case 1: // none
+				case 2:
+					fsys[name] = &fstest.MapFile{Data: append(bits, 0)}
+				case 3:
+					fsys[name] = &fstest.MapFile{Data: bits[:len(bits)-1]}
+				case 4:
+					fsys[name] = &fstest.MapFile{Mode: fs.ModeDir}
+				default:
+					fsys[name] = &fstest.MapFile{Data: bits}
+					for i := range band {
+						if bits[i/4096/8]>>(i/4096%8)&1 == 0 {
+							band[i] = 0
+							f.Data[i] = 0xEE
+						}
+					}
+				}
+				if encrypted {
+					for i := range f.Data {
+						f.Data[i] ^= 0xFF
+					}
+				}
+			}
+			b, err := OpenBundle(fsys, unlock)
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkDisk(t, b, b.Extents(), want)
+			// Too long, too short, and no file, of each five.
+			wrong := 0
+			for n := range last + 1 {
+				if n%5 >= 2 {
+					wrong++
+				}
+			}
+			if d := b.Defects(); len(d) != min(wrong, maxDefects) {
+				t.Errorf("bands of %d: %d defects, want %d: %v", bandSize, len(d), wrong, d)
+			}
+			b.Close()
+		}
+	}
+	// A map larger than one of a band that hdiutil makes is not loaded.
+	fsys := writeBundle([]byte("x"), 16<<30)
+	fsys["mapped/0"] = &fstest.MapFile{Data: make([]byte, 512<<10)}
+	b, err := OpenBundle(fsys, noUnlock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.ReadAt(make([]byte, 1), 0); !errors.Is(err, ErrUnsupported) {
+		t.Errorf("a band of 16 GiB with a map: %v", err)
 	}
 }
 
