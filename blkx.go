@@ -2,11 +2,11 @@ package dmg
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"strings"
 
 	"github.com/go-dmg/dmg/internal/readat"
@@ -18,9 +18,6 @@ import (
 const (
 	kolyLen     = 512
 	kolyVersion = 4
-	mishLen     = 204
-	mishVersion = 1
-	entryLen    = 40
 
 	maxForkLen = 32 << 20 // its data is found by offsets of 24 bits
 )
@@ -145,34 +142,49 @@ func parseChecksum(b readBuf) checksum {
 type resource struct {
 	name string
 	data []byte
+	err  error // why the rest of the data can't be had
 }
 
-// blockTables returns the image's block tables, from the XML property list or,
-// where there is none or it is damaged, from the resource fork. Images that
-// have both say the same in both. r has size bytes, all the image's files have
-// total.
-func (k *koly) blockTables(r io.ReaderAt, size, total int64) ([]resource, error) {
-	var xmlErr error
-	if k.xml.length > 0 {
-		var tables []resource
-		if tables, xmlErr = k.plistTables(r, size, total); xmlErr == nil || !errors.Is(xmlErr, ErrFormat) {
-			return tables, xmlErr // an error of the source says nothing about the list
+// blockTables reads the image's block tables with p: from the XML property list or,
+// where there is none or it is damaged, from the resource fork. Images that have
+// both say the same in both. Where both are damaged, the one is taken of which fewer
+// tables are. r has size bytes, all the image's files have total.
+func (k *koly) blockTables(p tableParser, r io.ReaderAt, size, total int64) (*blockTables, error) {
+	var best *blockTables
+	var damage error // the first
+	for _, list := range []struct {
+		length uint64
+		read   func(r io.ReaderAt, size, total int64) ([]resource, error)
+	}{{k.xml.length, k.plistTables}, {k.rsrc.length, k.forkTables}} {
+		if list.length == 0 || best != nil && best.damaged == 0 {
+			continue
 		}
-	}
-	if k.rsrc.length > 0 {
-		tables, err := k.forkTables(r, size)
-		if err == nil || xmlErr == nil {
-			return tables, err
+		resources, err := list.read(r, size, total)
+		if err != nil && !errors.Is(err, ErrFormat) {
+			return nil, err // an error of the source says nothing about the list
 		}
+		if err == nil {
+			tables := p.parse(resources)
+			if err = tables.damage(); tables.readable() && (best == nil || tables.damaged < best.damaged) {
+				best = tables
+			}
+		}
+		damage = cmp.Or(damage, err)
 	}
-	if xmlErr == nil {
-		xmlErr = &FormatError{Section: "koly", Offset: 0xD8, Msg: "neither a property list nor a resource fork"}
+	switch {
+	case best != nil:
+		if damage != nil && best.damaged == 0 {
+			best.defects = append(best.defects, damage) // of the list that was not taken
+		}
+		return best, nil
+	case damage == nil:
+		damage = &FormatError{Section: "koly", Offset: 0xD8, Msg: "neither a property list nor a resource fork"}
 	}
-	return nil, xmlErr
+	return nil, damage
 }
 
 // forkTables reads the block tables from a resource fork through its map.
-func (k *koly) forkTables(r io.ReaderAt, size int64) ([]resource, error) {
+func (k *koly) forkTables(r io.ReaderAt, size, _ int64) ([]resource, error) {
 	if !k.rsrc.within(size) {
 		return nil, &FormatError{Section: "koly", Offset: 0x28, Msg: "resource fork outside the file"}
 	}
@@ -271,7 +283,7 @@ func (m *forkMap) references(at, count, names int) ([]resource, error) {
 		if left -= 4 + int(n); left < 0 {
 			return nil, m.bad(at+i*refLen, "resources overlap")
 		}
-		tables[i] = resource{m.name(names + name), d[4 : 4+n]}
+		tables[i] = resource{name: m.name(names + name), data: d[4 : 4+n]}
 	}
 	return tables, nil
 }
@@ -282,108 +294,4 @@ func (m *forkMap) name(at int) string {
 		return ""
 	}
 	return strings.ToValidUTF8(string(m.b[at+1:at+1+int(m.b[at])]), "?")
-}
-
-// table is what a block table says about its part of the disk, in sectors.
-type table struct {
-	name         string
-	first, count uint64
-	sum          checksum // over the decoded sectors
-}
-
-// A tableParser gathers the chunks of all tables.
-type tableParser struct {
-	dataFork uint64 // offset of the data fork in the image
-	dataSize int64  // bytes in which chunk data may lie
-	chunks   []Chunk
-}
-
-// parse reads one block table: a 204-byte header, then its chunks, which it
-// appends with index as their partition.
-func (p *tableParser) parse(res resource, index int) (table, error) {
-	section := fmt.Sprintf("mish %d", index)
-	bad := func(at int, format string, args ...any) (table, error) {
-		return table{}, &FormatError{Section: section, Offset: int64(at), Msg: fmt.Sprintf(format, args...)}
-	}
-	if len(res.data) < mishLen {
-		return bad(len(res.data), "short header")
-	}
-	if string(res.data[:4]) != "mish" {
-		return bad(0, "bad magic %q", res.data[:4])
-	}
-	b := readBuf(res.data[4:])
-	if v := b.uint32(); v != mishVersion {
-		return bad(4, "version %d", v)
-	}
-	t := table{name: res.name, first: b.uint64(), count: b.uint64()}
-	base := b.uint64()
-	b.sub(8 + 24) // buffers needed, descriptor, reserved
-	t.sum = parseChecksum(b.sub(checksumLen))
-	n := b.uint32()
-	if t.first > maxSectors || t.count > maxSectors-t.first {
-		return bad(8, "sectors %d+%d are more than a disk can have", t.first, t.count)
-	}
-	if uint64(n)*entryLen > uint64(len(b)) {
-		return bad(0xC8, "%d chunks, room for %d", n, len(b)/entryLen)
-	}
-	if base > math.MaxUint64-p.dataFork {
-		return bad(0x18, "data offset wraps")
-	}
-	e := entryParser{tableParser: p, table: &t, index: index, base: p.dataFork + base}
-	for i := range int(n) {
-		end, msg := e.parse(b.sub(entryLen))
-		if msg != "" {
-			return bad(mishLen+i*entryLen, "chunk %d: %s", i, msg)
-		}
-		if end {
-			break
-		}
-	}
-	return t, nil
-}
-
-// maxSectors is the size of the largest disk whose bytes an int64 counts.
-const maxSectors = math.MaxInt64 / sectorSize
-
-// entryParser reads the entries of one table.
-type entryParser struct {
-	*tableParser
-	table *table
-	index int
-	base  uint64 // what chunk offsets are relative to
-}
-
-// parse reads one entry, checks it against the table and the file, and keeps it
-// if it stands for any bytes. It reports whether the entry ends the table.
-func (e *entryParser) parse(b readBuf) (end bool, msg string) {
-	method := Method(b.uint32())
-	b.sub(4) // comment
-	first, count := b.uint64(), b.uint64()
-	data := extent{b.uint64(), b.uint64()}
-	switch {
-	case method == entryEnd:
-		return true, ""
-	case method == entryComment || count == 0:
-		return false, ""
-	case first > e.table.count || count > e.table.count-first:
-		return false, fmt.Sprintf("sectors %d+%d of a table of %d", first, count, e.table.count)
-	}
-	c := Chunk{
-		Method:    method,
-		Offset:    int64(e.table.first+first) * sectorSize,
-		Length:    int64(count) * sectorSize,
-		Partition: e.index,
-	}
-	if !method.zeros() {
-		if data.off > math.MaxUint64-e.base {
-			return false, "data offset wraps"
-		}
-		data.off += e.base
-		if !data.within(e.dataSize) {
-			return false, fmt.Sprintf("data at %d+%d outside the file of %d bytes", data.off, data.length, e.dataSize)
-		}
-		c.DataOffset, c.DataLength = int64(data.off), int64(data.length)
-	}
-	e.chunks = append(e.chunks, c)
-	return false, ""
 }

@@ -142,7 +142,7 @@ type Image struct {
 	plain      container
 	partitions []Partition
 	tables     []table // in the image's order, which the master checksum follows
-	order      []int   // index of each table's partition
+	order      []int   // index of each table's partition, -1 of one that is lost
 	dataFork   struct{ off, length int64 }
 	koly       *koly // nil if the image is no UDIF
 	defects    []error

@@ -170,6 +170,7 @@ var imageTests = []struct {
 	sum    string // SHA-256 of the decoded disk
 	open   error  // if set, Open fails with it
 	read   error  // if set, reading the whole disk fails with it
+	defect string // part of the one that it has; "" if it has none
 }{
 	{file: "good-raw.dmg", format: "UDRO", sum: fullDisk},
 	{file: "good-zlib.dmg", format: "UDZO", sum: fullDisk},
@@ -190,13 +191,13 @@ var imageTests = []struct {
 	{file: "good-names.dmg", format: "UDZO", sum: fullDisk},
 	{file: "good-gaps.dmg", format: "UDZO", sum: gapsDisk},
 	{file: "unsupported-1990s.dmg", format: "UDZO", read: dmg.ErrUnsupported},
-	{file: "bad-cut-table.dmg", open: dmg.ErrFormat},
-	{file: "bad-chunk-count.dmg", open: dmg.ErrFormat},
-	{file: "bad-overlap.dmg", open: dmg.ErrFormat},
-	{file: "bad-chunk-sectors.dmg", open: dmg.ErrFormat},
-	{file: "bad-wrapped-sectors.dmg", open: dmg.ErrFormat},
-	{file: "bad-data-range.dmg", open: dmg.ErrFormat},
-	{file: "bad-wrapped-offset.dmg", open: dmg.ErrFormat},
+	{file: "bad-cut-table.dmg", format: "UDZO", sum: fullDisk, defect: "room for"},
+	{file: "bad-chunk-count.dmg", format: "UDZO", sum: fullDisk, defect: "4294967295 chunks, room for"},
+	{file: "bad-overlap.dmg", format: "UDZO", read: dmg.ErrFormat, defect: "overlaps"},
+	{file: "bad-chunk-sectors.dmg", format: "UDZO", read: dmg.ErrFormat, defect: "reaches beyond"},
+	{file: "bad-wrapped-sectors.dmg", format: "UDZO", read: dmg.ErrFormat, defect: "more than a disk can have"},
+	{file: "bad-data-range.dmg", format: "UDZO", read: dmg.ErrFormat, defect: "outside the file"},
+	{file: "bad-wrapped-offset.dmg", format: "UDZO", read: dmg.ErrFormat, defect: "outside the file"},
 	{file: "bad-nested-plist.dmg", open: dmg.ErrFormat},
 	{file: "bad-plist-range.dmg", open: dmg.ErrFormat},
 	{file: "bad-short-chunk.dmg", format: "UDZO", read: dmg.ErrFormat},
@@ -220,6 +221,9 @@ func TestImages(t *testing.T) {
 			defer im.Close()
 			if im.Format() != tt.format {
 				t.Errorf("Format = %q, want %q", im.Format(), tt.format)
+			}
+			if got := im.Defects(); len(got) > 1 || (len(got) == 1) != (tt.defect != "") || tt.defect != "" && !strings.Contains(got[0].Error(), tt.defect) {
+				t.Errorf("Defects = %v, want %q", got, tt.defect)
 			}
 			if tt.read == nil {
 				checkDisk(t, im, diskSize, tt.sum)

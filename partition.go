@@ -48,47 +48,42 @@ func (im *Image) layout(u *crypt.Unlocker) ([]Chunk, int64, error) {
 // of its disk in bytes.
 func (im *Image) readTables(p tableParser) ([]Chunk, int64, error) {
 	k, c := im.koly, &im.plain
-	if k.sectors > maxSectors {
-		return nil, 0, &FormatError{Section: "koly", Offset: 0x1EC, Msg: fmt.Sprintf("%d sectors are more than a disk can have", k.sectors)}
+	if p.sectors = k.sectors; p.sectors > maxSectors {
+		im.addDefect(&FormatError{Section: "koly", Offset: 0x1EC, Msg: fmt.Sprintf("%d sectors are more than a disk can have", k.sectors)})
+		p.sectors = 0
 	}
-	resources, err := k.blockTables(c.r, c.size, p.dataSize)
+	// The tables are what is stored, and koly's count is not always theirs.
+	b, err := k.blockTables(p, c.r, c.size, p.dataSize)
 	if err != nil {
 		return nil, 0, err
 	}
-	entries := 0
-	for _, res := range resources {
-		entries += len(res.data) / entryLen
+	for _, err := range b.defects {
+		im.addDefect(err)
 	}
-	p.chunks = make([]Chunk, 0, entries)
-	sectors := k.sectors
-	for i, res := range resources {
-		t, err := p.parse(res, i)
-		if err != nil {
-			return nil, 0, err
-		}
-		// The tables are what is stored, and koly's count is not always theirs.
-		sectors = max(sectors, t.first+t.count)
-		im.tables = append(im.tables, t)
-	}
+	im.tables = b.tables
 	im.order = im.sortPartitions()
-	for i := range p.chunks {
-		p.chunks[i].Partition = im.order[p.chunks[i].Partition]
+	for i := range b.chunks {
+		if c := &b.chunks[i]; c.Partition >= 0 {
+			c.Partition = im.order[c.Partition]
+		}
 	}
-	return p.chunks, int64(sectors) * sectorSize, nil
+	return b.chunks, int64(b.sectors) * sectorSize, nil
 }
 
 // sortPartitions makes the partitions of the tables, in disk order. It returns
-// each table's index among them.
+// each table's index among them, -1 of one that is lost.
 func (im *Image) sortPartitions() []int {
-	byTable := make([]int, len(im.tables))
-	for i := range byTable {
-		byTable[i] = i
+	order := make([]int, len(im.tables))
+	var byPlace []int
+	for i := range im.tables {
+		if order[i] = -1; !im.tables[i].lost {
+			byPlace = append(byPlace, i)
+		}
 	}
-	slices.SortStableFunc(byTable, func(a, b int) int {
+	slices.SortStableFunc(byPlace, func(a, b int) int {
 		return cmp.Compare(im.tables[a].first, im.tables[b].first)
 	})
-	order := make([]int, len(im.tables))
-	for i, t := range byTable {
+	for i, t := range byPlace {
 		order[t] = i
 		im.partitions = append(im.partitions, Partition{
 			Name:   im.tables[t].name,
@@ -99,6 +94,16 @@ func (im *Image) sortPartitions() []int {
 		})
 	}
 	return order
+}
+
+// tablePartitions returns the partitions that have a block table of their own. They
+// are the first ones.
+func (im *Image) tablePartitions() []Partition {
+	n := 0
+	for _, i := range im.order {
+		n = max(n, i+1)
+	}
+	return im.partitions[:n]
 }
 
 // typeInName returns the type in a partition's name as hdiutil writes it: that

@@ -86,10 +86,7 @@ func parsePlist(xml []byte) ([]resource, error) {
 			name = b.CFName
 		}
 		data, err := lifted.data(b.Data)
-		if err != nil {
-			return bad(0, fmt.Sprintf("table %d: %v", i, err))
-		}
-		tables[i] = resource{name, data}
+		tables[i] = resource{name, data, err}
 	}
 	return tables, nil
 }
@@ -167,7 +164,8 @@ func (l liftedData) data(v []byte) ([]byte, error) {
 	return decodeBase64(b)
 }
 
-// decodeBase64 decodes b, which may have white space in it, in its own memory.
+// decodeBase64 decodes b, which may have white space in it, in its own memory. With
+// an error it returns what is before the first fault.
 func decodeBase64(b []byte) ([]byte, error) {
 	packed := b[:0]
 	for _, c := range b {
@@ -183,10 +181,10 @@ func decodeBase64(b []byte) ([]byte, error) {
 		if err == nil && k < len(block) && at+len(next) < len(packed) {
 			err = base64.CorruptInputError(len(next)) // it ended in padding
 		}
-		if bad, ok := err.(base64.CorruptInputError); ok {
-			return nil, bad + base64.CorruptInputError(at)
-		}
 		n += copy(b[n:], block[:k])
+		if bad, ok := err.(base64.CorruptInputError); ok {
+			return b[:n], bad + base64.CorruptInputError(at)
+		}
 	}
 	return b[:n], nil
 }

@@ -30,7 +30,7 @@ func TestPlistData(t *testing.T) {
 	for _, d := range []string{"<data>YWJj</data>", "<data>\n\t\tYW\n\t\tJj\n</data>", "<data ><![CDATA[YWJj]]></data>", "<data><!-- x -->YWJj</data>", "<data>YW&#74;j</data>", "<!-- <data> --><data>YWJj</data>", "<!-- <data>AAAA</data> --><data>YWJj</data>", "<!-- </data> --><data>YWJj</data>"} {
 		tables, err := parsePlist(list("<data>AAAA</data>", d, "<data>BBBB</data>"))
 		if err != nil || len(tables) != 3 || string(tables[1].data) != "abc" {
-			t.Errorf("%s: %q, %v", d, tables, err)
+			t.Errorf("%s: %v, %v", d, tables, err)
 		}
 	}
 }

@@ -19,7 +19,7 @@ import (
 // ChecksumError is a part of an image whose stored checksum does not hold. It Is
 // ErrChecksum.
 type ChecksumError struct {
-	Part      string // "data fork", "master", or "partition" with its index and name
+	Part      string // "data fork", "master", "partition" with its index and name, or "block table" if that can't be read
 	Partition int    // index in Image.Partitions, -1 for other parts
 	Algorithm string // such as "CRC-32"
 	Want, Got []byte // stored and computed; Got is nil if the part can't be read
@@ -144,9 +144,14 @@ func (im *Image) masterCheck() *check { return newCheck("master", -1, im.koly.ma
 
 // tableChecks returns the checks of all tables, by partition.
 func (im *Image) tableChecks() []*check {
-	checks := make([]*check, len(im.tables))
+	var checks []*check
+	for range im.tablePartitions() {
+		checks = append(checks, nil)
+	}
 	for t, i := range im.order {
-		checks[i] = newCheck(im.partLabel(i), i, im.tables[t].sum)
+		if i >= 0 {
+			checks[i] = newCheck(im.partLabel(i), i, im.tables[t].sum)
+		}
 	}
 	return checks
 }
@@ -154,8 +159,8 @@ func (im *Image) tableChecks() []*check {
 // Verify checks every checksum that the image stores, and those in its
 // compressed data: over the data fork as it is stored, over each partition's
 // decoded sectors, and the master checksum over these. It goes through all even
-// if some don't hold; the error then joins a *ChecksumError for each of them
-// (errors.Is ErrChecksum) and a *ChunkError for each chunk that can't be
+// if some don't hold; the error then joins a *ChecksumError for each of them, and for
+// each block table that can't be read (errors.Is ErrChecksum), and a *ChunkError for each chunk that can't be
 // decoded, which says what sectors are lost. An image without checksums
 // verifies if it decodes: Checksums says what there is to compare.
 //
@@ -239,7 +244,12 @@ func (v *verifier) disk() error {
 	im := v.im
 	if im.koly != nil { // else the partitions are not block tables
 		v.tables = im.tableChecks()
-		v.shared = overlapping(im.partitions[:len(v.tables)])
+		v.shared = overlapping(im.tablePartitions())
+	}
+	for t, i := range im.order {
+		if i >= 0 && im.tables[t].shared {
+			v.damaged[i] = true
+		}
 	}
 	before := v.done
 	p := pipeline{
@@ -256,6 +266,11 @@ func (v *verifier) disk() error {
 	for i, c := range v.tables {
 		if c != nil {
 			v.note(c.result(!v.damaged[i]))
+		}
+	}
+	for t, i := range im.order {
+		if i < 0 {
+			v.note(&ChecksumError{Part: fmt.Sprintf("block table %d %q", t, im.tables[t].name), Partition: -1})
 		}
 	}
 	return nil
@@ -293,7 +308,7 @@ func (v *verifier) zeros(ctx context.Context, i int, off, n int64) error {
 // lie. Holes come in order. A table that overlaps another has none: whose they
 // are can't be told, and there may be thousands of tables.
 func (v *verifier) gap(ctx context.Context, off, n int64) error {
-	parts := v.im.partitions[:len(v.tables)]
+	parts := v.im.tablePartitions()
 	end := off + n
 	for ; v.part < len(parts) && parts[v.part].Offset < end; v.part++ {
 		p := &parts[v.part]
@@ -359,10 +374,12 @@ func (v *verifier) master() error {
 	if c == nil {
 		return nil
 	}
+	known := true
 	for _, t := range im.tables {
 		c.add(t.sum.sum)
+		known = known && !t.lost
 	}
-	v.note(c.result(true))
+	v.note(c.result(known))
 	return nil
 }
 
