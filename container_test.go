@@ -862,12 +862,28 @@ func TestNamelessTables(t *testing.T) {
 		{"APM", apmDisk(), []dmgtest.Partition{{Name: "DDM (DDM : 0)", Sectors: 1}, {First: 1, Sectors: 63}, {First: 64, Sectors: 1900}}, []namedRange{
 			{"DDM (DDM : 0)", "DDM", 0, 512}, apmParts[0], apmParts[1],
 		}},
-		{"another range", gptDisk(), []dmgtest.Partition{{First: 0, Sectors: 41}, {First: 41, Sectors: 959}}, []namedRange{
-			{"", "", 0, 41 * 512}, {"", "", 41 * 512, 959 * 512},
+		{"another range", gptDisk(), []dmgtest.Partition{{First: 0, Sectors: 41}, {First: 41, Sectors: 959}, {First: 1000}}, []namedRange{
+			{"", "", 0, 41 * 512}, {"", "", 41 * 512, 959 * 512}, {"", "", 1000 * 512, 1048 * 512}, gptParts[0], gptParts[1],
 		}},
-		{"named", gptDisk(), []dmgtest.Partition{{Name: "x", First: 0, Sectors: 40}, {Name: "mine (Apple_UFS : 1)", First: 40, Sectors: 960}}, []namedRange{
-			{"x", "", 0, 40 * 512}, {"mine (Apple_UFS : 1)", "Apple_UFS", 40 * 512, 960 * 512},
+		{"named", gptDisk(), []dmgtest.Partition{{Name: "x", First: 0, Sectors: 40}, {Name: "mine (Apple_UFS : 1)", First: 40, Sectors: 960}, {Name: "rest (y : 2)", First: 1000}}, []namedRange{
+			{"x", "", 0, 40 * 512}, {"mine (Apple_UFS : 1)", "Apple_UFS", 40 * 512, 960 * 512}, {"rest (y : 2)", "y", 1000 * 512, 1048 * 512}, gptParts[1],
 		}},
+		{"named, and all types known", gptDisk(), []dmgtest.Partition{{Name: "x (y : 0)", First: 0, Sectors: 40}, {Name: "mine (Apple_UFS : 1)", First: 40, Sectors: 960}}, []namedRange{
+			{"x (y : 0)", "y", 0, 40 * 512}, {"mine (Apple_UFS : 1)", "Apple_UFS", 40 * 512, 960 * 512},
+		}},
+		{"names without types", gptDisk(), []dmgtest.Partition{{Name: "part 0", First: 0, Sectors: 40}, {Name: "part 1", First: 40, Sectors: 960}, {Name: "part 2 (unknown partition : 2)", First: 1000}}, []namedRange{
+			{"part 0", "", 0, 40 * 512}, {"part 1", "Apple_HFS", 40 * 512, 960 * 512}, {"part 2 (unknown partition : 2)", "", 1000 * 512, 1048 * 512}, gptParts[1],
+		}},
+		{"one table and a GPT", gptDisk(), []dmgtest.Partition{{Name: "whole disk (unknown partition : 0)"}}, []namedRange{
+			{"whole disk (unknown partition : 0)", "", 0, 2048 * 512}, gptParts[0], gptParts[1],
+		}},
+		{"one table and an APM", apmDisk(), []dmgtest.Partition{{Name: "disk image"}}, []namedRange{
+			{"disk image", "", 0, 2048 * 512}, apmParts[0], apmParts[1],
+		}},
+		{"one table and an MBR", mbrDisk(mbrPart{0x0C, 8, 1000}), []dmgtest.Partition{{Name: "whole disk (unknown partition : 0)"}}, []namedRange{
+			{"whole disk (unknown partition : 0)", "", 0, 2048 * 512}, {"", "Windows_FAT_32", 8 * 512, 1000 * 512},
+		}},
+		{"one nameless table", gptDisk(), []dmgtest.Partition{{}}, []namedRange{{"", "", 0, 2048 * 512}, gptParts[0], gptParts[1]}},
 		{"no table", containerDisk(), []dmgtest.Partition{{First: 0, Sectors: 40}}, []namedRange{{"", "", 0, 40 * 512}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

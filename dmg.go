@@ -48,8 +48,10 @@ import (
 	"iter"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/go-dmg/dmg/internal/crypt"
+	"github.com/go-dmg/dmg/internal/partition"
 )
 
 // The classes of errors, to test for with errors.Is. The errors returned say
@@ -140,22 +142,34 @@ type Options struct {
 type Image struct {
 	engine
 	plain      container
-	partitions []Partition
-	tables     []table // in the image's order, which the master checksum follows
-	order      []int   // index of each table's partition, -1 of one that is lost
-	dataFork   struct{ off, length int64 }
-	koly       *koly // nil if the image is no UDIF
-	defects    []error
+	partitions []Partition // those that have a block table first
+	inner      struct {    // of the disk's own partition table
+		sync.Mutex
+		known bool
+		found []partition.Partition // beside partitions
+	}
+	tables   []table // in the image's order, which the master checksum follows
+	order    []int   // index of each table's partition, -1 of one that is lost
+	dataFork struct{ off, length int64 }
+	koly     *koly // nil if the image is no UDIF
+	defects  []error
 }
 
-// Partition is a range of the disk with a name. In a UDIF image it is what has a
-// block table of its own, which includes the partition map and free space; in
-// others it is an entry of the disk's partition table.
+// Partition is a range of the disk that the image or the disk itself names.
+//
+// In a UDIF image those come first, in disk order, that have a block table of their
+// own, among them the partition map and free space where hdiutil gave these a table.
+// [Chunk].Partition and [ChecksumError].Partition count these. If a table's name
+// doesn't say what is in it, as that of a table over the whole disk doesn't, the
+// partitions of the disk's own partition table follow, in disk order, as far as no
+// table has the same range: they lie inside the others. In all other images the
+// partitions are those of the disk's partition table.
 type Partition struct {
 	Name   string // as in the image, such as "disk image (Apple_HFS : 4)"; may be empty
 	Type   string // such as "Apple_HFS"; empty if it isn't known
 	Offset int64  // in bytes from the disk's start
 	Length int64  // in bytes
+	Table  bool   // it has a block table of its own
 
 	im *Image
 }
@@ -259,8 +273,10 @@ func (im *Image) Close() error {
 	return errors.Join(errs...)
 }
 
-// Partitions returns the partitions of the disk, in disk order.
-func (im *Image) Partitions() []Partition { return slices.Clone(im.partitions) }
+// Partitions returns the partitions of the disk, in the order that [Partition] says.
+// The first call may read the disk's partition table; if the source fails then, its
+// partitions are missing, and the next call tries again.
+func (im *Image) Partitions() []Partition { return im.allPartitions() }
 
 // maxDefects is how many errors Defects returns at most: an image may have any
 // number of damaged parts.

@@ -60,7 +60,7 @@ func ExampleNewImage() {
 
 // What is damaged, or no image at all, is told from what can't be read.
 func ExampleOpen_errors() {
-	for _, name := range []string{"testdata/README.md", "testdata/bad-overlap.dmg", "testdata/none.dmg"} {
+	for _, name := range []string{"testdata/README.md", "testdata/bad-plist-range.dmg", "testdata/none.dmg"} {
 		_, err := dmg.Open(name, nil)
 		switch {
 		case errors.Is(err, os.ErrNotExist):
@@ -71,7 +71,7 @@ func ExampleOpen_errors() {
 	}
 	// Output:
 	// dmg: file at byte 0: neither a disk image nor a raw disk
-	// dmg: chunk map at byte 48640: zlib chunk at sectors 95-111 overlaps zlib chunk at sectors 80-95
+	// dmg: koly at byte 216: property list outside the file
 	// there is none
 }
 

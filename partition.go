@@ -90,6 +90,7 @@ func (im *Image) sortPartitions() []int {
 			Type:   typeInName(im.tables[t].name),
 			Offset: int64(im.tables[t].first) * sectorSize,
 			Length: int64(im.tables[t].count) * sectorSize,
+			Table:  true,
 			im:     im,
 		})
 	}
@@ -107,50 +108,92 @@ func (im *Image) tablePartitions() []Partition {
 }
 
 // typeInName returns the type in a partition's name as hdiutil writes it: that
-// of "disk image (Apple_HFS : 4)" is Apple_HFS.
+// of "disk image (Apple_HFS : 4)" is Apple_HFS. It calls a disk as a whole an
+// "unknown partition".
 func typeInName(name string) string {
 	i := strings.LastIndexByte(name, '(')
 	kind, _, ok := strings.Cut(name[i+1:], " : ")
-	if i < 0 || !ok {
+	if i < 0 || !ok || kind == "unknown partition" {
 		return ""
 	}
 	return kind
 }
 
-// findPartitions reads the disk's partition table where block tables don't say
-// what is where. A disk that has none, or can't be read there, can be opened
-// all the same; only an error of the source fails it.
+// findPartitions reads the disk's partition table when the image is opened: where
+// there are no block tables, or some that have no names, which errors are to say.
+// Only an error of the source fails it.
 func (im *Image) findPartitions() error {
 	nameless := func(p Partition) bool { return p.Name == "" }
 	if im.koly != nil && !slices.ContainsFunc(im.partitions, nameless) {
 		return nil
 	}
+	found, err := im.readPartitionTable()
+	if err == nil {
+		im.partitions = im.withFound(im.partitions, found)
+		im.inner.known = true
+	}
+	return err
+}
+
+// allPartitions returns the partitions, with those of the disk's partition table,
+// which is read at the first call: if a chunk has to be decoded for it, those who
+// only read the disk needn't wait for that. If the source fails it lacks them, and the
+// next call tries again.
+func (im *Image) allPartitions() []Partition {
+	untyped := func(p Partition) bool { return p.Type == "" }
+	im.inner.Lock()
+	known, found := im.inner.known, im.inner.found
+	im.inner.Unlock()
+	if !known && slices.ContainsFunc(im.tablePartitions(), untyped) {
+		var err error
+		if found, err = im.readPartitionTable(); err == nil {
+			im.inner.Lock()
+			im.inner.known, im.inner.found = true, found
+			im.inner.Unlock()
+		}
+	}
+	return im.withFound(im.partitions, found)
+}
+
+// readPartitionTable returns what the disk's own partition table says. A disk that
+// has none, or can't be read there, has no partitions; the error is the source's.
+func (im *Image) readPartitionTable() ([]partition.Partition, error) {
 	found, err := partition.Read(newShallow(&im.engine), im.size)
 	var damaged *ChunkError
 	if err != nil && !errors.As(err, &damaged) && err != errDeep {
-		return err
+		return nil, err
 	}
 	if im.koly == nil {
 		im.noteCutDisk(found.End)
-		for _, p := range found.Partitions {
-			im.partitions = append(im.partitions, Partition{p.Name, p.Type, p.Offset, p.Length, im})
-		}
-		return nil
 	}
-	byPlace := make(map[extent]*partition.Partition)
-	for i := range found.Partitions {
-		p := &found.Partitions[i]
-		if at := (extent{uint64(p.Offset), uint64(p.Length)}); byPlace[at] == nil || byPlace[at].Name == "" {
-			byPlace[at] = p
+	return found.Partitions, nil
+}
+
+// withFound returns parts and those of the disk's partition table. Those that have a
+// block table give it what its name lacks; the others come behind.
+func (im *Image) withFound(parts []Partition, found []partition.Partition) []Partition {
+	parts = slices.Clone(parts)
+	if len(found) == 0 {
+		return parts
+	}
+	places := make(map[extent][]int)
+	for i := range im.tablePartitions() {
+		at := extent{uint64(parts[i].Offset), uint64(parts[i].Length)}
+		places[at] = append(places[at], i)
+	}
+	for _, p := range found {
+		same := places[extent{uint64(p.Offset), uint64(p.Length)}]
+		for _, i := range same {
+			if q := &parts[i]; q.Type == "" {
+				q.Type = p.Type
+				q.Name = cmp.Or(q.Name, p.Name)
+			}
+		}
+		if len(same) == 0 {
+			parts = append(parts, Partition{Name: p.Name, Type: p.Type, Offset: p.Offset, Length: p.Length, im: im})
 		}
 	}
-	for i := range im.partitions {
-		q := &im.partitions[i]
-		if p := byPlace[extent{uint64(q.Offset), uint64(q.Length)}]; p != nil && nameless(*q) {
-			q.Name, q.Type = p.Name, p.Type
-		}
-	}
-	return nil
+	return parts
 }
 
 // shallow reads the disk where that takes little decoding: the last sector, where
