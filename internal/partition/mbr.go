@@ -114,17 +114,40 @@ func (e mbrEntry) partition(d *disk, from uint64) (Partition, bool) {
 	return Partition{Type: name, Offset: off, Length: length}, true
 }
 
-// mbrTypes are types found in images made on a Mac, as hdiutil names them.
+// mbrTypes are types as hdiutil names them, and those of other systems in its manner.
 var mbrTypes = map[byte]string{
 	0x01: "DOS_FAT_12",
-	0x04: "DOS_FAT_16_S",
+	0x04: "DOS_FAT_16_S", // less than 32 MiB
 	0x06: "DOS_FAT_16",
-	0x07: "Windows_NTFS",
+	0x07: "Windows_NTFS", // exFAT and HPFS as well
 	0x0B: "DOS_FAT_32",
-	0x0C: "Windows_FAT_32",
+	0x0C: "Windows_FAT_32", // addressed by sector numbers, as 0x0E
 	0x0E: "Windows_FAT_16",
+	0x11: "Hidden_DOS_FAT_12",
+	0x14: "Hidden_DOS_FAT_16_S",
+	0x16: "Hidden_DOS_FAT_16",
+	0x17: "Hidden_Windows_NTFS",
+	0x1B: "Hidden_DOS_FAT_32",
+	0x1C: "Hidden_Windows_FAT_32",
+	0x1E: "Hidden_Windows_FAT_16",
+	0x27: "Windows_RE",
+	0x39: "Plan_9",
+	0x42: "Windows_LDM",
+	0x82: "Linux_Swap",
 	0x83: "Linux",
+	0x8E: "Linux_LVM",
+	0xA5: "FreeBSD",
+	0xA6: "OpenBSD",
+	0xA7: "NeXTSTEP",
 	0xA8: "Apple_UFS",
+	0xA9: "NetBSD",
 	0xAB: "Apple_Boot",
+	0xAC: "Apple_RAID",
 	0xAF: "Apple_HFS",
+	0xBE: "Solaris_Boot",
+	0xBF: "Solaris",
+	0xEB: "BFS",
+	0xEF: "EFI",
+	0xFB: "VMware_VMFS",
+	0xFD: "Linux_RAID",
 }

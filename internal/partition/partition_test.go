@@ -3,6 +3,7 @@ package partition
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -10,6 +11,8 @@ import (
 	"path/filepath"
 	"reflect"
 	"runtime"
+	"slices"
+	"strings"
 	"testing"
 	"unicode/utf16"
 
@@ -170,7 +173,9 @@ var tableTests = []struct {
 	), Table{Scheme: "APM", Partitions: []Partition{{"bad \uFFFD name that fills its field", "Apple_HFS", 199 * 512, 512}}}},
 
 	{"MBR", mbrDisk(300, mbr{0, 0x0C, 100, 50}, mbr{0, 0xAF, 10, 20}, mbr{0, 0xA5, 200, 100}), Table{Scheme: "MBR", Partitions: []Partition{
-		{"", "Apple_HFS", 10 * 512, 20 * 512}, {"", "Windows_FAT_32", 100 * 512, 50 * 512}, {"", "0xA5", 200 * 512, 100 * 512}}}},
+		{"", "Apple_HFS", 10 * 512, 20 * 512}, {"", "Windows_FAT_32", 100 * 512, 50 * 512}, {"", "FreeBSD", 200 * 512, 100 * 512}}}},
+	{"MBR, types", mbrDisk(300, mbr{0, 0x27, 10, 10}, mbr{0, 0xEF, 20, 10}, mbr{0, 0x42, 30, 10}, mbr{0, 0x77, 40, 10}), Table{Scheme: "MBR", Partitions: []Partition{
+		{"", "Windows_RE", 10 * 512, 10 * 512}, {"", "EFI", 20 * 512, 10 * 512}, {"", "Windows_LDM", 30 * 512, 10 * 512}, {"", "0x77", 40 * 512, 10 * 512}}}},
 	{"MBR with logical partitions", mbrDisk(300, mbr{0, 0x83, 1, 9}, mbr{0, 0x05, 10, 290},
 		mbr{10, 0x06, 1, 9}, mbr{10, 0x05, 10, 20}, mbr{20, 0x06, 2, 5}, mbr{20, 0x05, 100, 20}, mbr{110, 0x07, 1, 1},
 	), Table{Scheme: "MBR", Partitions: []Partition{{"", "Linux", 512, 9 * 512}, {"", "DOS_FAT_16", 11 * 512, 9 * 512},
@@ -182,6 +187,37 @@ var tableTests = []struct {
 	{"MBR, partitions that don't fit", mbrDisk(300, mbr{0, 0x83, 299, 2}, mbr{0, 0x83, 1<<32 - 1, 1<<32 - 1}, mbr{0, 0x83, 5, 0}, mbr{0, 0, 5, 5}), Table{}},
 	{"MBR, only protective", mbrDisk(300, mbr{0, 0xEE, 1, 299}), Table{}},
 	{"boot sector of a file system", patch(mbrDisk(300, mbr{0, 0x20, 10, 20}), mbrTable, 'm'), Table{}},
+}
+
+// TestGPTTypes reads each type from a table, as its specification writes it.
+func TestGPTTypes(t *testing.T) {
+	names := make(map[string]string)
+	for guid, name := range gptTypes {
+		if other := names[name]; other != "" {
+			t.Errorf("%s and %s are both %s", guid, other, name)
+		}
+		names[name] = guid
+		b, err := hex.DecodeString(strings.ReplaceAll(guid, "-", ""))
+		if err != nil || len(b) != 16 || strings.ToUpper(guid) != guid {
+			t.Fatalf("%s: %v", guid, err)
+		}
+		slices.Reverse(b[:4])
+		slices.Reverse(b[4:6])
+		slices.Reverse(b[6:8])
+		disk := gptDisk(512, 300, gptEntryBytes(string(b), "x", 40, 99))
+		got, err := Read(bytes.NewReader(disk), int64(len(disk)))
+		if err != nil || len(got.Partitions) != 1 || got.Partitions[0].Type != name {
+			t.Errorf("%s: %+v, %v, want %s", guid, got, err, name)
+		}
+	}
+	for name, guid := range map[string]string{
+		"EFI": "C12A7328-F81F-11D2-BA4B-00A0C93EC93B", "Apple_APFS": "7C3457EF-0000-11AA-AA11-00306543ECAC",
+		"Linux LVM": "E6D6D379-F507-44C2-A23C-238F2A3DF928", "BIOS Boot": "21686148-6449-6E6F-744E-656564454649",
+	} {
+		if names[name] != guid {
+			t.Errorf("%s is %s, want %s", name, names[name], guid)
+		}
+	}
 }
 
 func gptTable(sector int64) Table {
