@@ -17,6 +17,7 @@ import (
 	"github.com/go-dmg/dmg/internal/crypt"
 	"github.com/go-dmg/dmg/internal/readat"
 	"github.com/go-dmg/dmg/internal/segment"
+	"github.com/go-dmg/dmg/internal/sniff"
 	"github.com/go-dmg/dmg/internal/sparse"
 )
 
@@ -296,6 +297,17 @@ var diskMarks = []struct {
 	{1024, "HX", "UDRW"},      // HFSX
 	{1024, "BD", "UDRW"},      // HFS
 	{32, "NXSB", "UDRW"},      // APFS container
+
+	{1080, "\x53\xEF", "UDRW"},      // ext2, ext3, ext4
+	{4096, "EFI PART", "UDRW"},      // GUID partition table of sectors of 4096 bytes
+	{512, "PM\x00\x00", "UDRW"},     // Apple partition map without a driver descriptor
+	{4086, "SWAPSPACE2", "UDRW"},    // Linux swap
+	{512, "LABELONE", "UDRW"},       // Linux LVM
+	{0, "LUKS\xBA\xBE", "UDRW"},     // Linux encryption
+	{0, "XFSB", "UDRW"},             // XFS
+	{65600, "_BHRfS_M", "UDRW"},     // Btrfs
+	{3, "ReFS\x00\x00\x00", "UDRW"}, // ReFS
+	{3, "-FVE-FS-", "UDRW"},         // BitLocker
 }
 
 // rawDisk takes what is no image for a disk itself. A file without any sign of a
@@ -315,7 +327,62 @@ func (c *container) rawDisk() error {
 			return nil
 		}
 	}
-	return &FormatError{Section: "file", Msg: "neither a disk image nor a raw disk"}
+	udf, err := c.isUDF()
+	if err != nil {
+		return err
+	}
+	if udf {
+		c.disk, c.format = c.r, "UDTO"
+		c.size += c.lost
+		return nil
+	}
+	return c.noImage()
+}
+
+// isUDF looks for a volume recognition sequence of UDF (ECMA-167, part 2): from byte
+// 32768 on, descriptors of 2048 bytes, of which one begins the extended area and the
+// next ones name what is there. A disc that has ISO 9660 too has that first.
+func (c *container) isUDF() (bool, error) {
+	const start, length, most = 32768, 2048, 16
+	begun := false
+	for i := int64(0); i < most && start+(i+1)*length <= c.size; i++ {
+		var id [6]byte
+		if _, err := readat.Full(c.r, id[:], start+i*length); err != nil {
+			return false, err
+		}
+		switch string(id[1:]) {
+		case "BEA01":
+			begun = true
+		case "NSR02", "NSR03":
+			return begun, nil
+		case "BOOT2", "CD001", "CDW02", "TEA01":
+		default:
+			return false, nil
+		}
+	}
+	return false, nil
+}
+
+// noImage returns what is wrong with a file in which neither an image nor a disk was
+// found.
+func (c *container) noImage() error {
+	section := "file"
+	if len(c.layers) > 0 {
+		section = "what is encrypted"
+	}
+	if c.lost > 0 {
+		return &FormatError{Section: section, Offset: c.size, Msg: fmt.Sprintf("the file is cut off: the image in it can't be read without the %d bytes that are missing", c.lost)}
+	}
+	kind, ok, err := sniff.Identify(c.r, c.size)
+	switch {
+	case err != nil:
+		return err
+	case !ok:
+		return &FormatError{Section: section, Msg: "neither a disk image nor a raw disk: it has no mark of either"}
+	case kind.Image:
+		return fmt.Errorf("%w: %v", ErrUnsupported, kind)
+	}
+	return &FormatError{Section: section, Msg: kind.String()}
 }
 
 // chunks returns the stored ranges of a disk without block tables as raw chunks.

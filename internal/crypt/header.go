@@ -249,6 +249,8 @@ func (h *header) checkData(size int64) (have int64, err error) {
 		return 0, fmt.Errorf("%w: %d bytes in blocks of %d", ErrUnsupported, h.dataSize, h.blockSize)
 	case have >= h.dataSize && h.dataOffset <= end:
 		return h.dataSize, nil
+	case h.dataEnd < 0 && h.dataOffset == size:
+		return 0, &FormatError{end, "no data behind the header: the file is cut off there, or it is the token of a sparse bundle, whose directory is to be opened"}
 	case have == 0 || many:
 		return 0, &FormatError{end, fmt.Sprintf("%d bytes of data at %d don't fit the file: it is damaged or cut off", h.dataSize, h.dataOffset)}
 	}
