@@ -14,6 +14,8 @@ package crypt
 
 import (
 	"crypto"
+	"crypto/hmac"
+	"crypto/sha1"
 	"errors"
 	"fmt"
 	"io"
@@ -145,6 +147,9 @@ func (u *Unlocker) Open(r io.ReaderAt, size int64) (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := permitted(); err != nil {
+		return nil, err
+	}
 	c, err := h.unlock(u)
 	if err != nil {
 		return nil, err
@@ -158,7 +163,30 @@ func (u *Unlocker) Unlock(token io.ReaderAt, size int64) (*Cipher, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := permitted(); err != nil {
+		return nil, err
+	}
 	return h.unlock(u)
+}
+
+// permitted returns an error where the process may not use SHA-1, of which all keys
+// and initial vectors are made: with GODEBUG=fips140=only the standard library panics
+// with it. There is no way to ask for that before Go 1.26.
+func permitted() (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = forbidden(r)
+		}
+	}()
+	mac := hmac.New(sha1.New, make([]byte, hmacKeyLen))
+	mac.Write(make([]byte, 4))
+	mac.Sum(nil)
+	return nil
+}
+
+// forbidden is the error for a function of the standard library that refuses.
+func forbidden(why any) error {
+	return fmt.Errorf("%w: it needs SHA-1 and may need 3DES, which this process may not use (%v): run it without GODEBUG=fips140=only", ErrUnsupported, why)
 }
 
 // Format keeps keys out of whatever is printed.

@@ -177,7 +177,7 @@ type wrapping struct {
 func (w *wrapping) decrypt(key, blob []byte) ([]byte, error) {
 	c, err := w.new(key)
 	if err != nil {
-		return nil, err
+		return nil, forbidden(err)
 	}
 	plain := make([]byte, len(blob))
 	cipher.NewCBCDecrypter(c, w.iv).CryptBlocks(plain, blob)
@@ -222,10 +222,11 @@ func (u *Unlocker) derive(d derivation) ([]byte, error) {
 	}
 	u.budget -= d.iterations
 	k, err := pbkdf2.Key(sha1.New, u.keys.Password, []byte(d.salt), d.iterations, d.keyLen)
-	if err == nil {
-		u.derived[d] = k
+	if err != nil {
+		return nil, forbidden(err) // nothing else is wrong with these lengths
 	}
-	return k, err
+	u.derived[d] = k
+	return k, nil
 }
 
 // publicKeyRecord holds the keys encrypted to an RSA key, as hdiutil's
@@ -316,7 +317,7 @@ func (r *trailerRecord) open(u *Unlocker) (aesKey, hmacKey []byte, err error) {
 	}
 	c, err := des.NewTripleDESCipher(k)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, forbidden(err)
 	}
 	if aesKey, err = r.unwrap(c, v1DataKey, r.keyLen); err != nil {
 		return nil, nil, err
