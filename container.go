@@ -182,10 +182,10 @@ func (c *container) decrypt(u *crypt.Unlocker) error {
 // joinSegments opens the other files of an image that was split, of which c is one,
 // and returns the joined data fork and the first file's trailer. What c is read from
 // is then that file, which has the tables.
-func (c *container) joinSegments(k *koly, u *crypt.Unlocker) (*segment.Reader, *koly, error) {
+func (c *container) joinSegments(k *koly, u *crypt.Unlocker) (joinedData, *koly, error) {
 	s, err := c.openSegments(k, u)
 	if err != nil {
-		return nil, nil, err
+		return joinedData{}, nil, err
 	}
 	c.note(s.Defects())
 	first := s.First()
@@ -194,7 +194,20 @@ func (c *container) joinSegments(k *koly, u *crypt.Unlocker) (*segment.Reader, *
 	if err == nil && k == nil {
 		err = &FormatError{Section: first.Name, Msg: "no trailer that this package reads"}
 	}
-	return s, k, err
+	return joinedData{s}, k, err
+}
+
+// joinedData is the data of a split image. To read what is missing of it is an error
+// of the image, not of the source.
+type joinedData struct{ *segment.Reader }
+
+// ReadAt implements io.ReaderAt.
+func (j joinedData) ReadAt(p []byte, off int64) (int, error) {
+	n, err := j.Reader.ReadAt(p, off)
+	if errors.Is(err, segment.ErrCut) {
+		err = wrapError(err)
+	}
+	return n, err
 }
 
 // openSegments finds the files: behind each other in c itself, or beside it.

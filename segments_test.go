@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -102,15 +103,12 @@ func TestCutSegments(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			files := segments(t, disk, tt.o, 12)
 			first := dmgtest.SegmentFiles(t, files)
-			whole, err := dmg.Open(first, nil)
+			intact, err := dmg.Open(first, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
-			var data []dmg.Chunk
-			for c := range whole.Chunks() {
-				data = append(data, c)
-			}
-			if err := whole.Close(); err != nil {
+			data := slices.Collect(intact.Chunks())
+			if err := intact.Close(); err != nil {
 				t.Fatal(err)
 			}
 			write(t, part(first, tt.number), tt.keep(files[tt.number-1]))
@@ -121,6 +119,10 @@ func TestCutSegments(t *testing.T) {
 			defer im.Close()
 			if d := im.Defects(); len(d) != 1 || !strings.Contains(d[0].Error(), tt.defect) || !errors.Is(d[0], dmg.ErrFormat) {
 				t.Errorf("defects %v, want one of %s", d, tt.defect)
+			}
+			whole := tt.name == "raw, 5 without its trailer" // but for that
+			if err := im.Verify(t.Context(), nil); whole && err != nil || !whole && !errors.Is(err, dmg.ErrFormat) {
+				t.Errorf("Verify: %v, want ErrFormat", err)
 			}
 			// Of compressed chunks those are lost whose data touches the file; of raw
 			// ones, what is in it.
