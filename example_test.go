@@ -70,7 +70,7 @@ func ExampleOpen_errors() {
 		}
 	}
 	// Output:
-	// dmg: file at byte 0: neither a disk image nor a raw disk
+	// dmg: file at byte 0: a text file, not a disk image: if it was to be a disk image, download it again
 	// dmg: koly at byte 216: property list outside the file
 	// there is none
 }
