@@ -213,7 +213,11 @@ func (j joinedData) ReadAt(p []byte, off int64) (int, error) {
 // openSegments finds the files: behind each other in c itself, or beside it.
 func (c *container) openSegments(k *koly, u *crypt.Unlocker) (*segment.Reader, error) {
 	if k.segment == k.segments {
-		parts, err := segment.Concatenated(filepath.Base(c.name), c.r, c.size)
+		name := "the file"
+		if c.name != "" {
+			name = filepath.Base(c.name)
+		}
+		parts, err := segment.Concatenated(name, c.r, c.size)
 		if err != nil {
 			return nil, err
 		}
@@ -335,9 +339,7 @@ func (c *container) rawDisk() error {
 			return err
 		}
 		if string(b) == mark.magic {
-			c.disk, c.format = c.r, mark.format
-			c.size += c.lost
-			return nil
+			return c.takeRaw(mark.format)
 		}
 	}
 	udf, err := c.isUDF()
@@ -345,11 +347,25 @@ func (c *container) rawDisk() error {
 		return err
 	}
 	if udf {
-		c.disk, c.format = c.r, "UDTO"
-		c.size += c.lost
-		return nil
+		return c.takeRaw("UDTO")
 	}
 	return c.noImage()
+}
+
+// takeRaw takes the file for a disk. A UDIF image whose first chunks are raw looks
+// like one if its trailer is missing, and may be read as one as far as they go.
+func (c *container) takeRaw(format string) error {
+	tail := make([]byte, min(c.size, edgeLen)) // which has been fetched with the trailer's place
+	if _, err := readat.Full(c.r, tail, c.size-int64(len(tail))); err != nil {
+		return err
+	}
+	if sniff.EndsLikeUDIF(tail) {
+		c.defects = append(c.defects, &FormatError{Section: "file", Offset: c.size,
+			Msg: "it ends like a UDIF image whose trailer is missing: it is cut off (an incomplete download?), and read as a raw disk"})
+	}
+	c.disk, c.format = c.r, format
+	c.size += c.lost
+	return nil
 }
 
 // isUDF looks for a volume recognition sequence of UDF (ECMA-167, part 2): from byte

@@ -127,6 +127,26 @@ var damagedImages = []damagedImage{
 	}, disk: func() []byte { d := bandDisk(); clear(d[5*4096+1000 : 6*4096]); return d }},
 }
 
+// TestCutRawChunks opens an image of raw chunks, with a boot record in the first, that
+// lacks its trailer.
+func TestCutRawChunks(t *testing.T) {
+	disk := bandDisk()
+	b := dmgtest.Image(t, disk, dmgtest.Options{ChunkSectors: 32, Codecs: []dmgtest.Method{dmgtest.Raw}})
+	for _, n := range []int{len(b) - 1, len(b) - 500, len(b) - 600} {
+		im, err := dmg.NewImage(bytes.NewReader(b[:n]), int64(n), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := make([]byte, len(disk))
+		if _, err := im.ReadAt(got, 0); err != nil || !bytes.Equal(got, disk) {
+			t.Errorf("%v, or other bytes", err)
+		}
+		if d := im.Defects(); im.Format() != "UDRW" || len(d) != 1 || !strings.Contains(d[0].Error(), "trailer is missing") {
+			t.Errorf("%s with the defects %v", im.Format(), d)
+		}
+	}
+}
+
 // TestDamagedImages opens images of which some is missing. The rest can be read, what
 // is missing can't, and Defects says so.
 func TestDamagedImages(t *testing.T) {

@@ -17,18 +17,22 @@ var cutOff = Kind{
 	Do:   "the file is cut off (an incomplete download?)",
 }
 
-// hasMetadata reports whether the file's end is that of a UDIF image but for its
-// last bytes: a property list of block tables, or the trailer's first bytes.
-func (f *file) hasMetadata() bool {
-	if bytes.HasPrefix(f.head, []byte("<")) {
-		return false // such a list by itself, or a page about it
-	}
-	for _, mark := range []string{"koly\x00\x00\x00\x04\x00\x00\x02\x00", "<key>blkx</key>"} {
-		if bytes.Contains(f.tail, []byte(mark)) {
+// EndsLikeUDIF reports whether a file whose last bytes these are ends like a UDIF
+// image but for the trailer's last bytes: with a property list of block tables, or
+// with the trailer's first bytes.
+func EndsLikeUDIF(tail []byte) bool {
+	for _, mark := range []string{"koly\x00\x00\x00\x04\x00\x00\x02\x00", "<key>blkx</key>", "<key>CFName</key>"} {
+		if bytes.Contains(tail, []byte(mark)) {
 			return true
 		}
 	}
 	return false
+}
+
+// hasMetadata reports whether the file is a UDIF image but for its end.
+func (f *file) hasMetadata() bool {
+	// Such a list may be a file by itself, or on a page.
+	return !bytes.HasPrefix(f.head, []byte("<")) && EndsLikeUDIF(f.tail)
 }
 
 const (

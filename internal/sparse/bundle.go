@@ -80,7 +80,7 @@ type Bundle struct {
 	bad      []int64          // those of them that can't be read, ascending
 	odd      map[int64]string // names of bands that are not in lower case
 	mapped   bool             // there are maps of bands
-	badMaps  []int64          // of these bands they can't be read
+	badMaps  []int64          // of these bands they can't be read, ascending
 	files    handles
 	defects  defects
 }
@@ -296,6 +296,7 @@ func (b *Bundle) lookAtMaps() error {
 		return nil
 	}
 	looked := 0
+	defer func() { slices.Sort(b.badMaps) }()
 	return readNames(dir, func(e fs.DirEntry) {
 		b.mapped = true
 		n, ok := b.number(e.Name())
@@ -342,7 +343,7 @@ func (b *Bundle) mapLen() int64 {
 // bandMap returns the map of band n, nil if there is none, or none that can be right.
 func (b *Bundle) bandMap(n int64) ([]byte, error) {
 	name := "mapped/" + b.baseName(n)
-	if !b.mapped || slices.Contains(b.badMaps, n) {
+	if _, bad := slices.BinarySearch(b.badMaps, n); bad || !b.mapped {
 		return nil, nil
 	}
 	st, err := fs.Stat(b.fsys, name)

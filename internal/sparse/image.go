@@ -159,7 +159,7 @@ func (m *Image) addBands(numbers []byte, base int64) (end int64) {
 			end = b.off + m.bandSize
 		}
 		if start, _ := m.place(b.n); start >= m.size {
-			m.defects.add("", base, "band %d past the end of the disk: it is left out, and another may lack", b.n)
+			m.defects.add("", base, "band %d past the end of the disk: it is left out, and reads of the band that it should be give zeros", b.n)
 			continue
 		}
 		m.bands = append(m.bands, b)
