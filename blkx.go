@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"strings"
 
 	"github.com/go-dmg/dmg/internal/readat"
@@ -16,9 +17,6 @@ import (
 // the fields are those that independent readers agree on, checked against
 // images that hdiutil wrote (docs/FORMAT.md).
 const (
-	kolyLen     = 512
-	kolyVersion = 4
-
 	maxForkLen = 32 << 20 // its data is found by offsets of 24 bits
 )
 
@@ -52,73 +50,17 @@ func (b *readBuf) sub(n int) []byte {
 // extent is a range of bytes as a header claims it.
 type extent struct{ off, length uint64 }
 
+// end returns the byte behind e, the last there is if it has more than 64 bits.
+func (e extent) end() uint64 {
+	if e.off > math.MaxUint64-e.length {
+		return math.MaxUint64
+	}
+	return e.off + e.length
+}
+
 // within reports whether e lies in the first size bytes of something.
 func (e extent) within(size int64) bool {
 	return e.off <= uint64(size) && e.length <= uint64(size)-e.off
-}
-
-// koly is the trailer that makes a file a UDIF image.
-type koly struct {
-	runningOffset uint64 // of this segment's data in the joined data fork
-	data          extent // the data fork
-	rsrc          extent // the resource fork
-	segment       uint32 // from 1; 0 in images that are not segmented
-	segments      uint32
-	segmentSet    [16]byte
-	dataSum       checksum // over the data fork's stored bytes
-	xml           extent
-	masterSum     checksum // over the tables' checksums
-	sectors       uint64   // of the disk
-}
-
-// findKoly returns the trailer of the image in the size bytes of r. It is the
-// last 512 bytes, but files that were padded have up to 511 bytes after it
-// (QEMU looks there too), and Disk Copy 6.5 and DiscRecording write it at
-// offset 0. A nil koly without an error means that there is none.
-func findKoly(r io.ReaderAt, size int64) (*koly, error) {
-	tail := make([]byte, min(size, 2*kolyLen-1))
-	if _, err := readat.Full(r, tail, size-int64(len(tail))); err != nil {
-		return nil, err
-	}
-	for i := len(tail) - kolyLen; i >= 0; i-- {
-		if isKoly(tail[i:]) {
-			return parseKoly(tail[i:]), nil
-		}
-	}
-	head := make([]byte, min(size, kolyLen))
-	if _, err := readat.Full(r, head, 0); err != nil {
-		return nil, err
-	}
-	if isKoly(head) {
-		return parseKoly(head), nil
-	}
-	return nil, nil
-}
-
-// isKoly asks for the version and the length besides the magic, because the
-// four letters may turn up anywhere in the last kilobyte.
-func isKoly(b []byte) bool {
-	return len(b) >= kolyLen && string(b[:4]) == "koly" &&
-		binary.BigEndian.Uint32(b[4:]) == kolyVersion && binary.BigEndian.Uint32(b[8:]) == kolyLen
-}
-
-// parseKoly reads the fields of a trailer that isKoly accepted.
-func parseKoly(data []byte) *koly {
-	b := readBuf(data[0x10:kolyLen])
-	k := new(koly)
-	k.runningOffset = b.uint64()
-	k.data = extent{b.uint64(), b.uint64()}
-	k.rsrc = extent{b.uint64(), b.uint64()}
-	k.segment = b.uint32()
-	k.segments = b.uint32()
-	copy(k.segmentSet[:], b.sub(16))
-	k.dataSum = parseChecksum(b.sub(checksumLen))
-	k.xml = extent{b.uint64(), b.uint64()}
-	b.sub(120) // reserved; the code signature's place
-	k.masterSum = parseChecksum(b.sub(checksumLen))
-	b.sub(4) // variant: device or partition
-	k.sectors = b.uint64()
-	return k
 }
 
 // checksumLen is the size of a checksum with its type in koly and mish.
@@ -204,13 +146,10 @@ func parseFork(fork []byte) ([]resource, error) {
 	bad := func(at int, msg string) ([]resource, error) {
 		return nil, &FormatError{Section: "resource fork", Offset: int64(at), Msg: msg}
 	}
-	const headLen = 16
-	if len(fork) < headLen {
+	if len(fork) < forkHeader {
 		return bad(0, "short header")
 	}
-	b := readBuf(fork)
-	data, dmap := extent{off: uint64(b.uint32())}, extent{off: uint64(b.uint32())}
-	data.length, dmap.length = uint64(b.uint32()), uint64(b.uint32())
+	data, dmap := forkParts(fork)
 	if !data.within(int64(len(fork))) || !dmap.within(int64(len(fork))) {
 		return bad(0, "data or map outside the fork")
 	}
@@ -220,6 +159,17 @@ func parseFork(fork []byte) ([]resource, error) {
 		b:    fork[dmap.off : dmap.off+dmap.length],
 	}
 	return m.tables()
+}
+
+// forkHeader is the length of a resource fork's header.
+const forkHeader = 16
+
+// forkParts returns where a resource fork says that its data and its map are.
+func forkParts(fork []byte) (data, dmap extent) {
+	b := readBuf(fork[:forkHeader])
+	data.off, dmap.off = uint64(b.uint32()), uint64(b.uint32())
+	data.length, dmap.length = uint64(b.uint32()), uint64(b.uint32())
+	return data, dmap
 }
 
 // forkMap is the index of a resource fork.

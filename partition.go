@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 
@@ -19,12 +20,16 @@ func (im *Image) layout(u *crypt.Unlocker) ([]Chunk, int64, error) {
 		return c.chunks(), c.size, nil
 	}
 	k, err := findKoly(c.r, c.size)
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, 0, err
-	case k == nil:
+	}
+	if k == nil || k.start > 0 {
+		// A disk may end in a file that is an image.
 		err := c.rawDisk()
-		return c.chunks(), c.size, err
+		if k == nil || err == nil || !errors.Is(err, ErrFormat) {
+			return c.chunks(), c.size, err
+		}
+		c.r, c.size = io.NewSectionReader(c.r, k.start, k.end-k.start), k.end-k.start
 	}
 	im.koly = k
 	c.disk = c.r
