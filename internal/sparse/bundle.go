@@ -161,7 +161,7 @@ func (b *Bundle) readInfoFile(name string) error {
 // decodeInfo decodes a list that the guard let through. The decoder panics on
 // some values it can't store.
 func decodeInfo(xml []byte, v *info) (err error) {
-	if err := plistguard.Check(xml); err != nil {
+	if xml, err = plistguard.Lenient(xml); err != nil {
 		return err
 	}
 	defer func() {
