@@ -8,8 +8,8 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"strings"
 
+	"github.com/go-dmg/dmg/internal/plistguard"
 	"github.com/go-dmg/dmg/internal/readat"
 )
 
@@ -238,10 +238,11 @@ func (m *forkMap) references(at, count, names int) ([]resource, error) {
 	return tables, nil
 }
 
-// name returns the counted string at byte at of the map, "" if it isn't there.
+// name returns the counted string at byte at of the map, "" if it isn't there. Such
+// names are in Mac OS Roman.
 func (m *forkMap) name(at int) string {
 	if at < 0 || at >= len(m.b) || int(m.b[at]) > len(m.b)-at-1 {
 		return ""
 	}
-	return strings.ToValidUTF8(string(m.b[at+1:at+1+int(m.b[at])]), "?")
+	return plistguard.MacRoman(m.b[at+1 : at+1+int(m.b[at])])
 }

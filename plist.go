@@ -8,7 +8,6 @@ import (
 	"io"
 	"math"
 	"strconv"
-	"unicode/utf8"
 
 	"howett.net/plist"
 
@@ -52,18 +51,18 @@ func parsePlist(xml []byte) ([]resource, error) {
 	bad := func(at int64, msg string) ([]resource, error) {
 		return nil, &FormatError{Section: "plist", Offset: at, Msg: msg}
 	}
-	doc, lifted := liftData(xml)
+	doc, lifted := liftData(plistguard.UTF8(xml))
 	if len(doc) > plistguard.MaxLen {
 		return bad(lifted.offset(plistguard.MaxLen), fmt.Sprintf("more than %d bytes beside its data", plistguard.MaxLen))
 	}
-	if err := plistguard.Check(doc); err != nil {
-		var at *plistguard.Error
-		if errors.As(err, &at) {
-			return bad(lifted.offset(at.Offset), at.Msg)
-		}
+	doc, err := plistguard.Lenient(doc)
+	var at *plistguard.Error
+	switch {
+	case errors.As(err, &at):
+		return bad(lifted.offset(at.Offset), at.Msg)
+	case err != nil:
 		return bad(0, err.Error())
 	}
-	replaceIllegal(doc)
 	var list struct {
 		Fork struct {
 			Blkx []struct {
@@ -187,27 +186,4 @@ func decodeBase64(b []byte) ([]byte, error) {
 		}
 	}
 	return b[:n], nil
-}
-
-// replaceIllegal overwrites the bytes that XML does not allow, such as the
-// ill-formed UTF-8 found in partition names, with question marks: they would
-// fail the whole document.
-func replaceIllegal(xml []byte) {
-	for i := 0; i < len(xml); {
-		c := xml[i]
-		if c < utf8.RuneSelf {
-			if c < ' ' && c != '\t' && c != '\n' && c != '\r' {
-				xml[i] = '?'
-			}
-			i++
-			continue
-		}
-		r, n := utf8.DecodeRune(xml[i:])
-		if r == utf8.RuneError && n == 1 || r == 0xFFFE || r == 0xFFFF {
-			for j := range n {
-				xml[i+j] = '?'
-			}
-		}
-		i += n
-	}
 }
