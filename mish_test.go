@@ -373,12 +373,14 @@ func TestShortCounts(t *testing.T) {
 // TestKolySectors has the tables say how large the disk is where koly says what no
 // disk can be.
 func TestKolySectors(t *testing.T) {
-	disk, l := tablesDisk(t, dmgtest.Options{})
-	l.Koly.Sectors = 1 << 60
-	im := openLayout(t, l)
-	checkLost(t, im, disk, nil)
-	if got := im.Defects(); len(got) != 1 || !strings.Contains(got[0].Error(), "koly") {
-		t.Errorf("Defects = %v", got)
+	for _, n := range []uint64{1 << 54, 1 << 60, math.MaxUint64} {
+		disk, l := tablesDisk(t, dmgtest.Options{})
+		l.Koly.Sectors = n
+		im := openLayout(t, l)
+		checkLost(t, im, disk, nil)
+		if got := im.Defects(); len(got) != 1 || !strings.Contains(got[0].Error(), "koly") {
+			t.Errorf("%d: Defects = %v", n, got)
+		}
 	}
 }
 
