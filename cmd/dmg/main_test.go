@@ -256,6 +256,14 @@ func TestCutShort(t *testing.T) {
 		if got.status != statusOK || got.errOut != "" || strings.Contains(got.out, "\ndamaged: "+defect+"\n") != (defect != "") {
 			t.Errorf("%d sectors: info: status %d, %q, %q", sectors, got.status, got.errOut, got.out)
 		}
+		want := statusOK
+		if defect != "" {
+			want = statusDamaged
+		}
+		got = dmgRun(t, "verify", image)
+		if got.status != want || strings.Contains(got.out, "\ndamaged: "+defect+"\n") != (defect != "") {
+			t.Errorf("%d sectors: verify: status %d, %q, %q", sectors, got.status, got.errOut, got.out)
+		}
 		info := imageInfoOf(t, image)
 		if (defect != "") != (len(info.Defects) > 0) || defect != "" && info.Defects[0] != defect {
 			t.Errorf("%d sectors: defects %q, want %q", sectors, info.Defects, defect)
