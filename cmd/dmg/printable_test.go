@@ -101,7 +101,9 @@ func TestHostileNames(t *testing.T) {
 	}
 	var parts []dmgtest.Partition
 	for i, name := range hostileText {
-		parts = append(parts, dmgtest.Partition{Name: strings.ReplaceAll(name, "\x1b", "\u009b"), First: int64(i), Sectors: 1})
+		name = strings.ReplaceAll(name, "\x1b", "\u009b") // which XML allows
+		name = fmt.Sprintf("%s (%[1]s : %d)", name, i)    // a name and a type, as hdiutil has it
+		parts = append(parts, dmgtest.Partition{Name: name, First: int64(i), Sectors: 1})
 	}
 	disk := dmgtest.Text(1, int64(len(parts)*sectorSize))
 	udif := dmgtest.File(t, disk, disk.Size(), dmgtest.Options{Partitions: parts, ChunkSectors: 1})
