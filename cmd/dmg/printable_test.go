@@ -126,6 +126,10 @@ func TestHostileNames(t *testing.T) {
 		}
 		images = append(images, name)
 	}
+	cut := filepath.Join(dir, "cut\u202e\u009b.img")
+	if err := os.WriteFile(cut, gptDisk(hostileText)[:(34+len(hostileText)/2)*sectorSize], 0o600); err == nil {
+		images = append(images, cut) // of which every command warns
+	}
 	for _, image := range images {
 		for _, args := range [][]string{
 			{"info", image}, {"info", "--json", image}, {"verify", image}, {"map", image}, {"map", "--verify", image},
