@@ -7,6 +7,10 @@
 // inside a block and inside a match as well as between blocks. The window may
 // be a sparse one, see [AppendPackedWindow].
 //
+// Where a stream is damaged, [FindTail] finds what can be decoded behind that. Its
+// parts are [FindBlock], which looks for the start of a block, and a
+// [MarkerDecoder], which begins there without the window.
+//
 // The package also has the pieces of the zlib format (RFC 1950) around a
 // DEFLATE stream. It does not encode, and it has no preset dictionaries.
 //
