@@ -15,11 +15,13 @@ package adc
 import (
 	"fmt"
 	"io"
+
+	"github.com/go-dmg/dmg/internal/stream"
 )
 
 const (
 	// MaxDecode is the most bytes one call of [Reader.Decode] returns.
-	MaxDecode = 64 << 10
+	MaxDecode = stream.MaxDecode
 
 	// Memory is what one [Reader] holds from its first Reset on, in bytes.
 	Memory int64 = outputSize + inputSize
@@ -55,14 +57,13 @@ type Reader struct {
 	mem *memory
 	in  input
 
-	// mem.out[:wr] is decoded, mem.out[rd:wr] not yet returned. Everything
-	// before wr is real output, so wr is also how far a copy may reach back.
-	rd, wr int
-
-	err error // what follows mem.out[rd:wr], or nil: not known yet
+	// dst.Buf is mem.out. Everything before dst.Wr is real output, so that is
+	// also how far a copy may reach back.
+	dst stream.Output
 }
 
-// memory is what a Reader allocates.
+// memory is what a Reader allocates. Its arrays have constant sizes so that the
+// compiler can drop bounds checks.
 type memory struct {
 	out [outputSize]byte
 	in  [inputSize]byte
@@ -74,10 +75,10 @@ type memory struct {
 func (z *Reader) Reset(r io.Reader) {
 	if z.mem == nil {
 		z.mem = new(memory)
+		z.dst = stream.Output{Buf: z.mem.out[:], Window: windowSize, Slack: outputSlack}
 	}
 	z.in = input{r: r, buf: &z.mem.in}
-	z.rd, z.wr = 0, 0
-	z.err = nil
+	z.dst.Restart()
 }
 
 // Decode returns the next bytes of the decoded stream: max of them, or all that
@@ -91,49 +92,16 @@ func (z *Reader) Reset(r io.Reader) {
 // nothing, or the source's own error, unchanged. All bytes before the error are
 // returned first, and further calls repeat it.
 func (z *Reader) Decode(max int) ([]byte, error) {
-	if max <= 0 || max > MaxDecode {
-		max = MaxDecode
+	if z.mem == nil {
+		return nil, io.EOF // never Reset: no input
 	}
-	if z.wr-z.rd < max && z.err == nil {
-		z.produce(max)
-	}
-	n := min(max, z.wr-z.rd)
-	if n == 0 {
-		return nil, z.err
-	}
-	p := z.mem.out[z.rd : z.rd+n : z.rd+n]
-	z.rd += n
-	return p, nil
+	return z.dst.Decode(max, z.step)
 }
 
 // Read implements io.Reader over Decode.
 func (z *Reader) Read(p []byte) (int, error) {
-	if len(p) == 0 {
-		return 0, nil
+	if z.mem == nil && len(p) > 0 {
+		return 0, io.EOF
 	}
-	b, err := z.Decode(min(len(p), MaxDecode))
-	return copy(p, b), err
-}
-
-// produce decodes until n bytes are ready to be returned or an error follows.
-func (z *Reader) produce(n int) {
-	if z.mem == nil {
-		z.err = io.EOF // never Reset: no input
-		return
-	}
-	if z.rd+n+outputSlack > outputSize {
-		z.slide()
-	}
-	for limit := z.rd + n; z.wr < limit && z.err == nil; {
-		z.err = z.step(limit)
-	}
-}
-
-// slide moves the window, and what has not been returned, to the buffer's start.
-// It is called near the buffer's end only, so there is more than a window.
-func (z *Reader) slide() {
-	from := min(z.rd, z.wr-windowSize)
-	copy(z.mem.out[:], z.mem.out[from:z.wr])
-	z.rd -= from
-	z.wr -= from
+	return z.dst.Read(p, z.step)
 }

@@ -28,7 +28,7 @@ func (z *Reader) step(limit int) error {
 // whole words beyond their ends, where later output will be.
 func (z *Reader) codes(limit int) string {
 	b, out := z.in.bytes(), &z.mem.out
-	wr, fault := z.wr, ""
+	wr, fault := z.dst.Wr, ""
 	for len(b) > 0 && wr < limit {
 		op := int(b[0])
 		if op >= 0x80 {
@@ -66,7 +66,7 @@ func (z *Reader) codes(limit int) string {
 		wr += n
 		b = b[size:]
 	}
-	z.wr = wr
+	z.dst.Wr = wr
 	z.in.rd = z.in.wr - len(b)
 	return fault
 }

@@ -119,8 +119,8 @@ func (z *Reader) stored(limit int) error {
 	}
 	b := z.in.bytes()
 	b = b[:min(int64(len(b)), z.blk.rawLeft)]
-	n := copy(z.mem.out[z.wr:limit], b)
-	z.wr += n
+	n := copy(z.mem.out[z.dst.Wr:limit], b)
+	z.dst.Wr += n
 	z.in.rd += n
 	if z.blk.rawLeft -= int64(n); z.blk.rawLeft == 0 {
 		z.blk.kind = betweenBlocks

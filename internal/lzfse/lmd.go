@@ -57,7 +57,7 @@ func (z *Reader) lmd(limit int) error {
 	p := z.in.bytes()[:s.size]
 	t := &z.mem.tables
 	out, literals := &z.mem.out, &z.mem.literals
-	pos, left, lit, wr := s.pos, s.left, s.lit, z.wr
+	pos, left, lit, wr := s.pos, s.left, s.lit, z.dst.Wr
 	sl, sm, sd := s.l, s.m, s.d
 	raw, dist := int(z.blk.rawLeft), z.blk.prev
 	fault := ""
@@ -129,7 +129,7 @@ func (z *Reader) lmd(limit int) error {
 		wr += m
 	}
 
-	s.pos, s.left, s.lit, z.wr = pos, left, lit, wr
+	s.pos, s.left, s.lit, z.dst.Wr = pos, left, lit, wr
 	s.l, s.m, s.d = sl, sm, sd
 	z.blk.rawLeft, z.blk.prev = int64(raw), dist
 	if fault != "" {

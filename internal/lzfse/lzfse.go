@@ -22,11 +22,13 @@ package lzfse
 import (
 	"fmt"
 	"io"
+
+	"github.com/go-dmg/dmg/internal/stream"
 )
 
 const (
 	// MaxDecode is the most bytes one call of [Reader.Decode] returns.
-	MaxDecode = 64 << 10
+	MaxDecode = stream.MaxDecode
 
 	// Memory is what one [Reader] holds from its first Reset on, in bytes.
 	Memory int64 = outputSize + inputSize + literalSize + tableSize
@@ -63,13 +65,11 @@ func (e *CorruptError) Error() string {
 type Reader struct {
 	mem *memory
 	in  input
-
-	// mem.out[:wr] is decoded, mem.out[rd:wr] not yet returned. Everything
-	// before wr is real output, so wr is also how far a match may reach back.
-	rd, wr int
-
-	err error // what follows mem.out[rd:wr], or nil: not known yet
 	blk block
+
+	// dst.Buf is mem.out. Everything before dst.Wr is real output, so that is
+	// also how far a match may reach back.
+	dst stream.Output
 }
 
 // memory is what a Reader allocates. Its arrays have constant sizes so that the
@@ -89,10 +89,10 @@ type memory struct {
 func (z *Reader) Reset(r io.Reader) {
 	if z.mem == nil {
 		z.mem = new(memory)
+		z.dst = stream.Output{Buf: z.mem.out[:], Window: windowSize, Slack: outputSlack}
 	}
 	z.in = input{r: r, buf: &z.mem.in, rd: inputPad, wr: inputPad}
-	z.rd, z.wr = 0, 0
-	z.err = nil
+	z.dst.Restart()
 	z.blk = block{}
 }
 
@@ -107,51 +107,18 @@ func (z *Reader) Reset(r io.Reader) {
 // nothing, or the source's own error, unchanged. All bytes before the error are
 // returned first, and further calls repeat it.
 func (z *Reader) Decode(max int) ([]byte, error) {
-	if max <= 0 || max > MaxDecode {
-		max = MaxDecode
+	if z.mem == nil {
+		return nil, io.ErrUnexpectedEOF // never Reset: no input
 	}
-	if z.wr-z.rd < max && z.err == nil {
-		z.produce(max)
-	}
-	n := min(max, z.wr-z.rd)
-	if n == 0 {
-		return nil, z.err
-	}
-	p := z.mem.out[z.rd : z.rd+n : z.rd+n]
-	z.rd += n
-	return p, nil
+	return z.dst.Decode(max, z.step)
 }
 
 // Read implements io.Reader over Decode.
 func (z *Reader) Read(p []byte) (int, error) {
-	if len(p) == 0 {
-		return 0, nil
+	if z.mem == nil && len(p) > 0 {
+		return 0, io.ErrUnexpectedEOF
 	}
-	b, err := z.Decode(min(len(p), MaxDecode))
-	return copy(p, b), err
-}
-
-// produce decodes until n bytes are ready to be returned or an error follows.
-func (z *Reader) produce(n int) {
-	if z.mem == nil {
-		z.err = io.ErrUnexpectedEOF // never Reset: no input
-		return
-	}
-	if z.rd+n+outputSlack > outputSize {
-		z.slide()
-	}
-	for limit := z.rd + n; z.wr < limit && z.err == nil; {
-		z.err = z.step(limit)
-	}
-}
-
-// slide moves the window, and what has not been returned, to the buffer's start.
-// It is called near the buffer's end only, so there is more than a window.
-func (z *Reader) slide() {
-	from := min(z.rd, z.wr-windowSize)
-	copy(z.mem.out[:], z.mem.out[from:z.wr])
-	z.rd -= from
-	z.wr -= from
+	return z.dst.Read(p, z.step)
 }
 
 // corrupt describes a fault in the part of the stream that is read next.

@@ -116,7 +116,7 @@ func (z *Reader) lzvn(limit int) error {
 // This is the hot loop of bvxn blocks; it copies like the one over the triples.
 func (z *Reader) codes(b []byte, limit int) (used int, end bool, fault string) {
 	rest, out := b, &z.mem.out
-	wr, dist, raw := z.wr, z.blk.prev, z.blk.rawLeft
+	wr, dist, raw := z.dst.Wr, z.blk.prev, z.blk.rawLeft
 loop:
 	for len(rest) > 0 && wr < limit {
 		c := lzvnCodes[rest[0]]
@@ -170,7 +170,7 @@ loop:
 		dist = d
 		rest = rest[size+l:]
 	}
-	z.wr, z.blk.prev, z.blk.rawLeft = wr, dist, raw
+	z.dst.Wr, z.blk.prev, z.blk.rawLeft = wr, dist, raw
 	return len(b) - len(rest), end, fault
 }
 
