@@ -9,7 +9,7 @@ const copySlack = 16
 // there is dropped: what lies in the input behind its end is of another chunk, or of
 // another stream.
 func (z *Reader) decode(limit int) (o int, err error) {
-	o, err = z.run(z.wr, limit, max(0, z.chunk.end-maxSymbol))
+	o, err = z.run(z.dst.Wr, limit, max(0, z.chunk.end-maxSymbol))
 	for o < limit && err == nil {
 		from := o
 		if z.model.length == 0 {
@@ -30,10 +30,13 @@ func (z *Reader) decode(limit int) (o int, err error) {
 // and one piece for the sake of registers. The branches that can't be foreseen are
 // those of literals, so these have none.
 func (z *Reader) run(o, limit, last int) (_ int, err error) {
-	in, m, buf := &z.in, &z.model, z.buf
+	in, m, buf := &z.in, &z.model, z.dst.Buf
 	rng, code, pos := z.chunk.code.rng, z.chunk.code.code, uint(z.in.rd)
-	end, start, phase := uint(last), z.chunk.start, z.chunk.phase
-	window := int(min(int64(z.window), z.block.dictionary))
+	// Positions in the dictionary count from its start, of which buf may have lost
+	// some; of the position only the low bits matter.
+	end, start := uint(last), int(max(0, z.chunk.start-z.dst.Base))
+	phase := int(z.dst.Base-z.chunk.start) & (1<<maxPosBits - 1)
+	window := int(min(int64(z.dst.Window), z.block.dictionary))
 	state := m.state % numStates
 	if m.length > 0 {
 		o += z.repeat(o, limit)
@@ -173,7 +176,7 @@ func (z *Reader) repeat(o, limit int) int {
 	n := min(z.model.length, limit-o)
 	z.model.length -= n
 	dist := int(z.model.reps[0]) + 1
-	dst, src := z.buf[o:o+n+copySlack], z.buf[o-dist:]
+	dst, src := z.dst.Buf[o:o+n+copySlack], z.dst.Buf[o-dist:]
 	if dist >= copySlack {
 		for i := 0; i < n; i += copySlack {
 			copy(dst[i:][:copySlack], src[i:][:copySlack])
@@ -195,11 +198,10 @@ func (z *Reader) endless() error {
 }
 
 // tooFar is the error of a match at o from before what there is: of the dictionary,
-// or of the window only. Where the dictionary's start is no longer in buf, start is
-// 0 and says nothing.
+// or of the window only.
 func (z *Reader) tooFar(o int) error {
-	far, start := uint64(z.model.reps[0]), z.chunk.start
-	if start > 0 && far >= uint64(o-start) || far >= z.block.produced+uint64(o-z.wr) || far >= uint64(z.block.dictionary) {
+	far := uint64(z.model.reps[0])
+	if far >= uint64(z.dst.Base+int64(o)-z.chunk.start) || far >= uint64(z.block.dictionary) {
 		return z.corrupt("a match from before the dictionary")
 	}
 	need := uint64(z.block.dictionary)

@@ -4,8 +4,7 @@ import "encoding/binary"
 
 // chunk is the LZMA2 chunk at hand.
 type chunk struct {
-	start int   // of the dictionary in buf: no match reaches further back
-	phase int   // what makes an index in buf a position in the dictionary, modulo 16
+	start int64 // of the dictionary in the output: no match reaches further back
 	left  int   // bytes that are still to be produced
 	end   int   // of its data in the input, or of the input if that ends before
 	short error // why data is missing behind that, or nil
@@ -51,8 +50,7 @@ func (z *Reader) chunkHeader() error {
 
 // resetDictionary begins a new dictionary; properties must follow.
 func (z *Reader) resetDictionary() {
-	z.chunk.start = z.wr
-	z.chunk.phase = -z.wr
+	z.chunk.start = z.dst.Base + int64(z.dst.Wr)
 	z.chunk.needs = resetProps
 }
 
@@ -72,7 +70,7 @@ func (z *Reader) stored() error {
 		return err
 	}
 	in := &z.in
-	n := copy(z.buf[z.wr:z.wr+min(z.chunk.left, z.limit-z.wr)], in.buf[in.rd:in.wr])
+	n := copy(z.dst.Buf[z.dst.Wr:z.dst.Wr+min(z.chunk.left, z.limit-z.dst.Wr)], in.buf[in.rd:in.wr])
 	in.rd += n
 	z.produced(n)
 	return nil
@@ -81,9 +79,9 @@ func (z *Reader) stored() error {
 // produced counts n more bytes in buf.
 func (z *Reader) produced(n int) {
 	if z.sum != nil {
-		z.sum.Write(z.buf[z.wr : z.wr+n])
+		z.sum.Write(z.dst.Buf[z.dst.Wr : z.dst.Wr+n])
 	}
-	z.wr += n
+	z.dst.Wr += n
 	z.block.produced += uint64(n)
 	if z.chunk.left -= n; z.chunk.left == 0 {
 		z.next = partChunk
@@ -140,7 +138,7 @@ func (z *Reader) beginLZMA(control byte) error {
 
 // lzma decodes on in a chunk, and sees to it that the chunk ends as it should.
 func (z *Reader) lzma() error {
-	from, limit := z.wr, min(z.limit, z.wr+z.chunk.left)
+	from, limit := z.dst.Wr, min(z.limit, z.dst.Wr+z.chunk.left)
 	to, err := z.decode(limit)
 	z.produced(to - from)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"slices"
 	"testing"
 
@@ -78,6 +79,47 @@ func TestWindowError(t *testing.T) {
 	var corrupt *CorruptError
 	if _, err := all(s, 0); !errors.As(err, &corrupt) {
 		t.Errorf("a block longer than its header says: %v", err)
+	}
+}
+
+// TestWindowReset has a match from before the place where its block's dictionary was
+// reset, which has left the Reader's buffer: that is no matter of the window.
+func TestWindowReset(t *testing.T) {
+	const size = 140_000
+	p := unlike(size)
+	raw := encode(t, slices.Concat(p, p), xz.WriterConfig{DictCap: 1 << 20})
+	at := streamHeaderLen + 4*int(raw[streamHeaderLen]) + 4
+	at += 3 + int(raw[at+1])<<8 + int(raw[at+2]) + 1
+	if raw[at] != 2 {
+		t.Fatalf("the second chunk is of kind %#x", raw[at])
+	}
+	for control, reset := range map[byte]bool{2: false, 1: true} {
+		bent := bytes.Clone(raw)
+		bent[at] = control
+		for _, max := range []int{0, 1000} {
+			z := newReader(4 << 10)
+			z.Reset(bytes.NewReader(bent))
+			got, err := decodeAll(z, max)
+			var corrupt *CorruptError
+			if errors.As(err, &corrupt) != reset || errors.Is(err, ErrWindow) == reset || len(got) < size {
+				t.Errorf("reset %v: %d bytes, %v", reset, len(got), err)
+			}
+		}
+	}
+}
+
+// unlike is n bytes in which no four bytes are there twice.
+func unlike(n int) []byte {
+	p := make([]byte, n)
+	for seed := byte(0); ; seed++ {
+		rand.NewChaCha8([32]byte{seed}).Read(p)
+		seen := make(map[[4]byte]bool, n)
+		for i := 0; i+4 <= n && !seen[[4]byte(p[i:])]; i++ {
+			seen[[4]byte(p[i:])] = true
+		}
+		if len(seen) == n-3 {
+			return p
+		}
 	}
 }
 

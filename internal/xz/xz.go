@@ -24,10 +24,12 @@ import (
 	"fmt"
 	"hash"
 	"io"
+
+	"github.com/go-dmg/dmg/internal/stream"
 )
 
 // MaxDecode is the most bytes one call of [Reader.Decode] returns.
-const MaxDecode = 64 << 10
+const MaxDecode = stream.MaxDecode
 
 // ErrWindow is the class of every [WindowError].
 var ErrWindow = errors.New("xz: a match from beyond the window")
@@ -80,15 +82,11 @@ const least = MaxDecode + 64<<10
 // A Reader decodes one stream after another. It must not be used by several
 // goroutines at once.
 type Reader struct {
-	in     input
-	window int
-	// buf[:wr] is decoded, buf[rd:wr] not yet returned.
-	buf    []byte
-	rd, wr int
+	in  input
+	dst stream.Output
 
-	next  part  // of the stream
-	err   error // what follows buf[rd:wr], or nil: not known yet
-	limit int   // of wr, in the part at hand
+	next  part // of the stream
+	limit int  // of dst.Wr, in the part at hand
 
 	check  byte // type
 	sum    hash.Hash
@@ -103,7 +101,11 @@ type Reader struct {
 // as long a window as they allow: see Memory. Reset comes first.
 func NewReader(memory int64) *Reader {
 	room := memory - fixed
-	z := &Reader{window: int(min(room/9*8+room%9*8/9, room-least)), buf: make([]byte, room+copySlack)}
+	z := &Reader{dst: stream.Output{
+		Buf:    make([]byte, room+copySlack),
+		Window: int(min(room/9*8+room%9*8/9, room-least)),
+		Slack:  copySlack,
+	}}
 	z.Reset(nil)
 	return z
 }
@@ -115,9 +117,8 @@ func NewReader(memory int64) *Reader {
 // after the stream's end back to r, nor does it look at them before Next does.
 func (z *Reader) Reset(r io.Reader) {
 	z.in.reset(r)
-	z.rd, z.wr = 0, 0
-	z.next, z.err = partStream, nil
-	z.blocks = tally{}
+	z.dst.Restart()
+	z.next, z.blocks = partStream, tally{}
 }
 
 // Decode returns the next bytes of the decoded stream: max of them, or all that
@@ -130,21 +131,7 @@ func (z *Reader) Reset(r io.Reader) {
 // it, a [*CorruptError], a [*WindowError], one of the classes [ErrCheck] and
 // [ErrFilter], or the source's own error, unchanged. All bytes before the error are returned
 // first, and further calls repeat it.
-func (z *Reader) Decode(max int) ([]byte, error) {
-	if max <= 0 || max > MaxDecode {
-		max = MaxDecode
-	}
-	if z.wr-z.rd < max && z.err == nil {
-		z.produce(max)
-	}
-	n := min(max, z.wr-z.rd)
-	if n == 0 {
-		return nil, z.err
-	}
-	p := z.buf[z.rd : z.rd+n : z.rd+n]
-	z.rd += n
-	return p, nil
-}
+func (z *Reader) Decode(max int) ([]byte, error) { return z.dst.Decode(max, z.step) }
 
 // Next goes on to the stream behind the one whose end Decode told of with io.EOF,
 // and behind the padding between them, which is of zeros in fours (section 2.2).
@@ -152,8 +139,8 @@ func (z *Reader) Decode(max int) ([]byte, error) {
 // source's own error. Before that end it does nothing, and returns what has kept
 // Decode from it.
 func (z *Reader) Next() error {
-	if z.err != io.EOF {
-		return z.err
+	if z.dst.Err != io.EOF {
+		return z.dst.Err
 	}
 	in := &z.in
 	for in.fill(4) == nil && binary.LittleEndian.Uint32(in.buf[in.rd:]) == 0 {
@@ -167,18 +154,8 @@ func (z *Reader) Next() error {
 	case string(in.buf[in.rd:][:len(headerMagic)]) != headerMagic:
 		return io.EOF
 	}
-	z.next, z.err, z.blocks = partStream, nil, tally{}
+	z.next, z.dst.Err, z.blocks = partStream, nil, tally{}
 	return nil
-}
-
-// produce decodes until n bytes are ready to be returned or an error follows.
-func (z *Reader) produce(n int) {
-	if z.rd+n+copySlack > len(z.buf) {
-		z.slide()
-	}
-	for z.limit = z.rd + n; z.wr < z.limit && z.err == nil; {
-		z.err = z.step()
-	}
 }
 
 // part is a part of the stream.
@@ -193,8 +170,9 @@ const (
 	partBlockEnd               // padding and check
 )
 
-// step goes on with the part that is next.
-func (z *Reader) step() error {
+// step goes on with the part that is next, up to limit at most.
+func (z *Reader) step(limit int) error {
+	z.limit = limit
 	switch z.next {
 	case partStream:
 		return z.streamHeader()
@@ -208,16 +186,6 @@ func (z *Reader) step() error {
 		return z.lzma()
 	}
 	return z.endBlock()
-}
-
-// slide moves the window, and what has not been returned, to the buffer's start.
-func (z *Reader) slide() {
-	from := max(0, min(z.rd, z.wr-z.window))
-	copy(z.buf, z.buf[from:z.wr])
-	z.rd -= from
-	z.wr -= from
-	z.chunk.start = max(0, z.chunk.start-from)
-	z.chunk.phase = (z.chunk.phase + from) & (1<<maxPosBits - 1)
 }
 
 // corrupt describes a fault in the part of the stream that is read next.

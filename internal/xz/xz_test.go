@@ -51,8 +51,8 @@ func mixed(seed uint64, n int) []byte {
 	return b[:n]
 }
 
-// stream is an .xz file and what it decodes to.
-type stream struct {
+// file is an .xz file and what it decodes to.
+type file struct {
 	name   string
 	raw    []byte
 	want   []byte
@@ -76,7 +76,7 @@ func encode(t testing.TB, p []byte, c xz.WriterConfig) []byte {
 
 // streams are of every kind of property, check and block that the writers here
 // make: one in Go, and XZ Utils where that is installed.
-func streams(t testing.TB) []stream {
+func streams(t testing.TB) []file {
 	size := 400_000
 	if testing.Short() {
 		size = 100_000
@@ -84,7 +84,7 @@ func streams(t testing.TB) []stream {
 	p := mixed(1, size)
 	noise := make([]byte, 150_000)
 	rand.NewChaCha8([32]byte{}).Read(noise)
-	all := []stream{
+	all := []file{
 		{"empty", encode(t, nil, xz.WriterConfig{}), nil, 4 << 10},
 		{"one byte", encode(t, p[:1], xz.WriterConfig{}), p[:1], 4 << 10},
 		{"noise", encode(t, noise, xz.WriterConfig{DictCap: 1 << 16}), noise, 1 << 16},
@@ -92,12 +92,12 @@ func streams(t testing.TB) []stream {
 		{"blocks", encode(t, p, xz.WriterConfig{DictCap: 1 << 16, BlockSize: 10_007, CheckSum: xz.SHA256}), p, 1 << 16},
 	}
 	for _, check := range []byte{xz.CRC32, xz.CRC64, xz.SHA256} {
-		all = append(all, stream{fmt.Sprint("check ", check), encode(t, p, xz.WriterConfig{DictCap: 1 << 20, CheckSum: check}), p, 1 << 20})
+		all = append(all, file{fmt.Sprint("check ", check), encode(t, p, xz.WriterConfig{DictCap: 1 << 20, CheckSum: check}), p, 1 << 20})
 	}
 	for _, q := range []string{"0,0,0", "3,0,2", "4,0,0", "0,4,4", "2,2,1", "1,3,3"} {
 		var lc, lp, pb int
 		fmt.Sscanf(q, "%d,%d,%d", &lc, &lp, &pb)
-		all = append(all, stream{"properties " + q, encode(t, p, xz.WriterConfig{DictCap: 1 << 20, NoCheckSum: true, Properties: &lzma.Properties{LC: lc, LP: lp, PB: pb}}), p, 1 << 20})
+		all = append(all, file{"properties " + q, encode(t, p, xz.WriterConfig{DictCap: 1 << 20, NoCheckSum: true, Properties: &lzma.Properties{LC: lc, LP: lp, PB: pb}}), p, 1 << 20})
 	}
 	if _, err := exec.LookPath("xz"); err != nil {
 		return all
@@ -112,7 +112,7 @@ func streams(t testing.TB) []stream {
 		if err != nil {
 			t.Fatal(err)
 		}
-		all = append(all, stream{"xz " + args, raw, p, int64(len(p))})
+		all = append(all, file{"xz " + args, raw, p, int64(len(p))})
 	}
 	return all
 }
@@ -563,7 +563,7 @@ func TestMemory(t *testing.T) {
 		}
 	}
 	z := newReader(1 << 20)
-	if n := int64(reflect.TypeFor[Reader]().Size()) + int64(len(z.buf)); n > Memory(1<<20) || n < Memory(1<<20)*9/10 {
+	if n := int64(reflect.TypeFor[Reader]().Size()) + int64(len(z.dst.Buf)); n > Memory(1<<20) || n < Memory(1<<20)*9/10 {
 		t.Errorf("a Reader has %d bytes, Memory says %d", n, Memory(1<<20))
 	}
 	s := encode(t, mixed(5, 300_000), xz.WriterConfig{DictCap: 1 << 20})
