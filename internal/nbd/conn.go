@@ -9,30 +9,24 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
-
-	"golang.org/x/sync/semaphore"
 )
 
 const (
-	// maxInFlight is how many requests of a connection are worked on at once. QEMU sends no more than 16; what
-	// other clients send beyond it waits in the socket.
-	maxInFlight = 16
-
-	// connMemory is how many bytes of buffers a connection may hold, so that one whose client does not take its
-	// answers leaves the rest of the server's memory to others. It lets every single request through.
-	connMemory = maxRequest
-
-	// writePiece is how much is written under one deadline: a slow client that makes progress is no stuck one.
-	writePiece = 1 << 20
-
 	// readBuffer holds requests that arrived together: 73 of them in one system call.
 	readBuffer = 2048
+
+	// writeSteps is in how many steps the time is measured in which a client takes nothing.
+	writeSteps = 8
 )
 
 var (
 	errGrace     = errors.New("requests still in flight when the server ended")
-	errFull      = errors.New("as many connections as there may be, or server ended")
+	errFull      = errors.New("refused: as many connections as there may be, or server ended")
+	errGaveWay   = errors.New("had not finished its handshake when a newer connection needed the place")
+	errStuck     = errors.New("client takes no answers")
+	errCutAnswer = errors.New("data that were read once could not be read again: answer cut off")
 	errAbort     = errors.New("client ended the session") // by its wish: never reported
 	errProtocol  = errors.New("client broke the protocol")
 	errNoExport  = errors.New("client asked for an export that is not here")
@@ -53,11 +47,17 @@ type conn struct {
 	structured bool
 	allocation bool // the context base:allocation is selected
 
-	slots   *semaphore.Weighted
-	holding *semaphore.Weighted
-	wg      sync.WaitGroup // of the requests in flight
+	deadline    time.Time // of the handshake, for reading and writing; zero after it
+	number      int64     // counts connections: the greater, the newer; guarded by the session's lock
+	established bool      // the handshake is over; guarded by the session's lock
+	option      []byte    // what the handshake read last, to be used again
 
-	writing sync.Mutex // one message is written at a time
+	share share          // of the server's memory
+	line  line           // of reads at the server's gate
+	wg    sync.WaitGroup // of the requests in flight
+
+	writing sync.Mutex  // one message is written at a time
+	gone    atomic.Bool // the client disconnected, without the command for it
 
 	mu struct {
 		sync.Mutex
@@ -70,8 +70,6 @@ func (se *session) newConn(nc net.Conn) *conn {
 		session: se,
 		nc:      nc,
 		r:       bufio.NewReaderSize(nc, readBuffer),
-		slots:   semaphore.NewWeighted(maxInFlight),
-		holding: semaphore.NewWeighted(connMemory),
 	}
 	// Not a child of the session's context: requests begun before that ends are still answered.
 	c.alive, c.cancel = context.WithCancel(context.Background())
@@ -81,10 +79,13 @@ func (se *session) newConn(nc net.Conn) *conn {
 // serve runs the connection from the greeting to its end. All its goroutines have ended when it returns.
 func (c *conn) serve() {
 	defer c.cancel()
-	err := c.handshake()
-	if err == nil {
-		err = c.transmit()
-	}
+	var err error
+	c.contain(func() {
+		if err = c.handshake(); err == nil {
+			err = c.transmit()
+		}
+	})
+	c.gone.Store(err != nil && err != errAbort)
 	c.wg.Wait()
 	c.nc.Close()
 	if lost := c.lost(); lost != nil {
@@ -145,42 +146,48 @@ func (c *conn) lost() error {
 func (c *conn) send(b []byte) error {
 	c.writing.Lock()
 	defer c.writing.Unlock()
-	for len(b) > 0 {
+	return c.write(b)
+}
+
+// write writes a part of a message. The caller holds the writing lock until the message is whole.
+//
+// A client that takes nothing for limits.write is cut off. One that takes its answers slowly is not, so the write is
+// tried in steps: a deadline of the whole time would not tell when in it the client last took something.
+func (c *conn) write(b []byte) error {
+	step := c.WriteTimeout / writeSteps
+	for idle := 0; ; {
 		if err := c.lost(); err != nil {
 			return err
 		}
-		n := min(len(b), writePiece)
-		c.nc.SetWriteDeadline(time.Now().Add(c.limits.write))
-		if _, err := c.nc.Write(b[:n]); err != nil {
-			c.hangUp(err)
-			return err
-		}
+		c.nc.SetWriteDeadline(c.writeUntil(step))
+		n, err := c.nc.Write(b)
 		b = b[n:]
+		if err == nil {
+			return nil
+		}
+		if n > 0 {
+			idle = 0
+		} else {
+			idle++
+		}
+		switch {
+		case !errors.Is(err, os.ErrDeadlineExceeded):
+		case !c.deadline.IsZero() && !time.Now().Before(c.deadline):
+		case idle < writeSteps:
+			continue
+		default:
+			err = fmt.Errorf("%w for %v: cut off", errStuck, c.WriteTimeout)
+		}
+		c.hangUp(err)
+		return err
 	}
-	return nil
 }
 
-// acquire waits for a place among the requests in flight and for n bytes of memory. It fails only when the connection
-// has ended.
-func (c *conn) acquire(n int64) error {
-	if err := c.slots.Acquire(c.alive, 1); err != nil {
-		return err
+// writeUntil returns the deadline of a step of a write, which ends with the handshake's if that is sooner.
+func (c *conn) writeUntil(step time.Duration) time.Time {
+	t := time.Now().Add(step)
+	if !c.deadline.IsZero() && c.deadline.Before(t) {
+		return c.deadline
 	}
-	if err := c.holding.Acquire(c.alive, n); err != nil {
-		c.slots.Release(1)
-		return err
-	}
-	if err := c.memory.Acquire(c.alive, n); err != nil {
-		c.holding.Release(n)
-		c.slots.Release(1)
-		return err
-	}
-	return nil
-}
-
-// release undoes acquire.
-func (c *conn) release(n int64) {
-	c.memory.Release(n)
-	c.holding.Release(n)
-	c.slots.Release(1)
+	return t
 }

@@ -58,7 +58,7 @@ func FuzzWire(f *testing.F) {
 		runtime.ReadMemStats(&after)
 		// A message may cost a buffer to cache with, and the output what it takes to collect it: but nothing of
 		// the size a message merely claims.
-		most := 1<<20 + 4*w.out.Len() + len(in)/requestLen*(cachePiece+headroom+1<<14) + len(in)/optionLen*2*maxOption
+		most := 1<<20 + 4*w.out.Len() + len(in)/requestLen*(readPiece+headroom+1<<14) + len(in)/optionLen*2*maxOption
 		if got := after.TotalAlloc - before.TotalAlloc; got > uint64(most) {
 			t.Fatalf("%d bytes allocated for %d bytes of input and %d of output", got, len(in), w.out.Len())
 		}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 	"unicode/utf8"
 )
@@ -26,14 +27,16 @@ var be = binary.BigEndian
 // option is one option as received.
 type option struct {
 	id   uint32
-	data []byte
-	long bool // data was longer than maxOption and is not here
+	data []byte // overwritten by the next option
+	long bool   // data was longer than maxOption and is not here
 }
 
 // handshake takes the connection from the greeting to the transmission phase (proto.md, "Fixed newstyle
-// negotiation"). All of it must be done within one deadline, or a client could hold the connection for ever.
+// negotiation"). All of it, reading and writing, must be done within one deadline, or a client could hold the connection for ever.
 func (c *conn) handshake() error {
-	if err := c.readUntil(time.Now().Add(c.limits.handshake)); err != nil {
+	c.deadline = time.Now().Add(c.limits.handshake)
+	defer func() { c.deadline, c.option = time.Time{}, nil }()
+	if err := c.readUntil(c.deadline); err != nil {
 		return err
 	}
 	if err := c.greet(); err != nil {
@@ -91,7 +94,8 @@ func (c *conn) readOption() (option, error) {
 		_, err := c.r.Discard(int(n))
 		return opt, noEOF(err)
 	}
-	opt.data = make([]byte, n)
+	c.option = slices.Grow(c.option[:0], int(n))
+	opt.data = c.option[:n]
 	_, err := io.ReadFull(c.r, opt.data)
 	return opt, noEOF(err)
 }

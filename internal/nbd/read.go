@@ -8,66 +8,86 @@ import (
 const (
 	// readPiece is the longest data chunk of a structured reply: a long read goes out as it is decoded, and needs
 	// no buffer of its whole length.
-	readPiece = 4 << 20
-
-	// cachePiece is how much a cache request reads at a time, to throw it away.
-	cachePiece = 1 << 20
+	readPiece = 256 << 10
 
 	// minHole is the shortest hole sent as one within a read: for a shorter one, zeros within a longer chunk cost
 	// less than two chunks more.
 	minHole = 32 << 10
 )
 
-// readCost is the memory a read takes: that of its longest piece.
-func (c *conn) readCost(q *request) int64 {
-	return classSize(c.pieceLen(q))
-}
-
-// pieceLen is the length of the data a read sends at once. Simple replies and unfragmented ones have one piece.
-func (c *conn) pieceLen(q *request) int {
-	n := int(q.length)
+// readBuffer is the buffer a read is served best with: for a piece or, where the answer has one piece, for all of it.
+func (c *conn) readBuffer(q *request) int {
 	if c.structured && q.flags&cmdFlagDF == 0 {
-		n = min(n, readPiece)
+		return min(int(q.length), readPiece)
 	}
-	return n
+	return int(q.length)
 }
 
 // read answers a read.
-func (c *conn) read(q *request) error {
+func (c *conn) read(q *request, l *lease) error {
 	switch {
 	case q.length == 0: // not to be sent by clients, nor a reason to disconnect
 		return c.succeed(q)
 	case !c.structured:
-		return c.readSimple(q)
-	case q.flags&cmdFlagDF != 0:
-		return c.readWhole(q)
+		return c.readWhole(q, l, simpleLen)
+	case q.flags&cmdFlagDF == 0:
+		return c.readPieces(q, l)
 	}
-	return c.readPieces(q)
-}
-
-// readSimple answers with a simple reply: all the data must be there before the header says that they come.
-func (c *conn) readSimple(q *request) error {
-	b := c.pool.take(int(q.length))
-	defer c.pool.give(b)
-	msg := (*b)[headroom-simpleLen : headroom+int(q.length)]
-	if _, err := c.readAt(msg[simpleLen:], int64(q.offset)); err != nil {
-		return c.fail(q, eIO, err.Error())
-	}
-	putSimple(msg, q.cookie, 0)
-	return c.send(msg)
-}
-
-// readWhole answers with one content chunk: a hole only if all is one.
-func (c *conn) readWhole(q *request) error {
 	e, _ := c.extents(int64(q.offset), q.end()).next()
-	if e.hole && e.end == q.end() {
+	if e.hole && e.end == q.end() { // in one chunk, only a hole of that length is one
 		return c.sendHole(q, e)
 	}
-	return c.sendData(q, e.off, q.end())
+	return c.readWhole(q, l, structuredLen+chunkOffset)
+}
+
+// readWhole answers with one message, a simple reply or a data chunk, whose header has head bytes. All the data must
+// be known to be readable before the header says that they come. Data too long for the buffer are read twice, for few
+// clients ask for so much in one piece: once to see that they can be read, and again to send them.
+func (c *conn) readWhole(q *request, l *lease, head int64) error {
+	off, n := int64(q.offset), min(int64(q.length), l.size())
+	for at := off; at < q.end(); at += n {
+		p := l.message(0, min(n, q.end()-at))
+		if got, err := c.readAt(l, p, at); err != nil {
+			return c.failAt(q, err, at+int64(got))
+		}
+	}
+	if n == int64(q.length) {
+		msg := l.message(head, n)
+		c.putHead(msg, q)
+		return c.send(msg)
+	}
+	c.writing.Lock() // the message must stay whole, so others wait while its pieces are read
+	defer c.writing.Unlock()
+	for at := off; at < q.end(); at += n {
+		piece := min(n, q.end()-at)
+		if _, err := c.readAt(l, l.message(0, piece), at); err != nil {
+			// The header has said that the data come. proto.md (NBD_CMD_READ) wants "a hard disconnect" then.
+			c.hangUp(errCutAnswer)
+			return errCutAnswer
+		}
+		msg := l.message(0, piece)
+		if at == off {
+			msg = l.message(head, piece)
+			c.putHead(msg, q)
+		}
+		if err := c.write(msg); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// putHead writes the header of an answer that has all the data in one message.
+func (c *conn) putHead(msg []byte, q *request) {
+	if c.structured {
+		putData(msg, q.cookie, replyFlagDone, q.offset, q.length)
+	} else {
+		putSimple(msg, q.cookie, 0)
+	}
 }
 
 // readPieces answers with a chunk for each hole and each piece of data.
-func (c *conn) readPieces(q *request) error {
+func (c *conn) readPieces(q *request, l *lease) error {
 	walk := c.extents(int64(q.offset), q.end())
 	data := int64(q.offset) // from here to the extent at hand all is data, not yet sent
 	for e, ok := walk.next(); ok; e, ok = walk.next() {
@@ -75,7 +95,7 @@ func (c *conn) readPieces(q *request) error {
 		if !e.hole || e.end-e.off < minHole && !whole {
 			continue
 		}
-		if err := c.sendData(q, data, e.off); err != nil {
+		if err := c.sendData(q, l, data, e.off); err != nil {
 			return err
 		}
 		if err := c.sendHole(q, e); err != nil {
@@ -83,7 +103,7 @@ func (c *conn) readPieces(q *request) error {
 		}
 		data = e.end
 	}
-	return c.sendData(q, data, q.end())
+	return c.sendData(q, l, data, q.end())
 }
 
 // sendHole sends an extent as a hole chunk.
@@ -97,32 +117,31 @@ func (c *conn) sendHole(q *request, e extent) error {
 
 // sendData reads and sends [off, end) as data chunks. When reading fails the request has been answered with that, and
 // errAnswered is returned, so that nothing more is sent for it.
-func (c *conn) sendData(q *request, off, end int64) error {
-	if off == end {
-		return nil
-	}
-	piece := int64(c.pieceLen(q))
-	b := c.pool.take(int(min(piece, end-off)))
-	defer c.pool.give(b)
-	for ; off < end; off += piece {
-		n := min(piece, end-off)
-		msg := (*b)[headroom-structuredLen-chunkOffset : headroom+n]
-		payload := msg[structuredLen:]
-		if got, err := c.readAt(payload[chunkOffset:], off); err != nil {
+func (c *conn) sendData(q *request, l *lease, off, end int64) error {
+	for off < end {
+		n := min(l.size(), end-off, readPiece)
+		if got, err := c.readAt(l, l.message(0, n), off); err != nil {
 			return c.failAt(q, err, off+int64(got))
 		}
-		be.PutUint64(payload, uint64(off))
-		putChunk(msg, q.cookie, doneIf(off+n == q.end()), chunkOffsetData)
+		msg := l.message(structuredLen+chunkOffset, n)
+		putData(msg, q.cookie, doneIf(off+n == q.end()), uint64(off), uint32(n))
 		if err := c.send(msg); err != nil {
 			return err
 		}
+		off += n
 	}
 	return nil
 }
 
-// readAt fills p from the disk. Nothing less will do: the rest of p holds bytes of some other answer.
-func (c *conn) readAt(p []byte, off int64) (int, error) {
-	n, err := c.ReaderAt.ReadAt(p, off)
+// readAt fills p, which is a part of l's buffer, from the disk. Nothing less will do: the rest of p holds bytes of some
+// other answer.
+func (c *conn) readAt(l *lease, p []byte, off int64) (int, error) {
+	if err := c.lost(); err != nil {
+		return 0, err // nobody waits for the data
+	}
+	c.gate.enter(&c.line)
+	defer c.gate.leave()
+	n, err := c.readDisk(l, p, off)
 	if n >= len(p) {
 		return n, nil
 	}
@@ -134,14 +153,17 @@ func (c *conn) readAt(p []byte, off int64) (int, error) {
 	return n, err
 }
 
-// cache reads a range to no end but that the disk's own cache then holds it.
-func (c *conn) cache(q *request) error {
-	b := c.pool.take(cachePiece)
-	defer c.pool.give(b)
-	for off := int64(q.offset); off < q.end() && c.lost() == nil; off += cachePiece {
-		n := min(cachePiece, q.end()-off)
-		if _, err := c.readAt((*b)[:n], off); err != nil {
-			return c.fail(q, eIO, err.Error())
+// cache reads a range to no end but that the disk's own cache then holds it. It stops after a piece when the client
+// has gone without a word.
+func (c *conn) cache(q *request, l *lease) error {
+	for off := int64(q.offset); off < q.end(); {
+		p := l.message(0, min(l.size(), q.end()-off))
+		if _, err := c.readAt(l, p, off); err != nil {
+			return c.fail(q, eIO, messageFor(err))
+		}
+		off += int64(len(p))
+		if c.gone.Load() {
+			break
 		}
 	}
 	return c.succeed(q)

@@ -20,11 +20,21 @@ func putSimple(b []byte, cookie uint64, e errno) {
 
 // putChunk writes the header of a structured reply's chunk, which is the whole of b.
 func putChunk(b []byte, cookie uint64, flags, typ uint16) {
+	putChunkHeader(b, cookie, flags, typ, uint32(len(b)-structuredLen))
+}
+
+// putData writes the header of a chunk of n bytes of data, and where they belong. They follow, not all of them in b.
+func putData(b []byte, cookie uint64, flags uint16, off uint64, n uint32) {
+	putChunkHeader(b, cookie, flags, chunkOffsetData, chunkOffset+n)
+	be.PutUint64(b[structuredLen:], off)
+}
+
+func putChunkHeader(b []byte, cookie uint64, flags, typ uint16, n uint32) {
 	be.PutUint32(b, magicStructured)
 	be.PutUint16(b[4:], flags)
 	be.PutUint16(b[6:], typ)
 	be.PutUint64(b[8:], cookie)
-	be.PutUint32(b[16:], uint32(len(b)-structuredLen))
+	be.PutUint32(b[16:], n)
 }
 
 // doneIf returns the flags of a chunk that may be the last of its reply.
@@ -59,16 +69,32 @@ func (c *conn) fail(q *request, e errno, msg string) error {
 	return c.send(b)
 }
 
-// failAt ends a structured reply with the offset where reading failed: the data sent before stay good. It returns an
-// error in any case.
+// failAt answers a read that failed at off. A structured reply says where: the data sent before stay good. It returns
+// an error in any case.
 func (c *conn) failAt(q *request, err error, off int64) error {
-	b := appendError(make([]byte, structuredLen), eIO, err.Error())
+	msg := messageFor(err)
+	if !c.structured {
+		if err := c.fail(q, eIO, msg); err != nil {
+			return err
+		}
+		return errAnswered
+	}
+	b := appendError(make([]byte, structuredLen), eIO, msg)
 	b = be.AppendUint64(b, uint64(off)) // within the request, as it must: readAt failed before its end
 	putChunk(b, q.cookie, replyFlagDone, chunkErrorOffset)
 	if err := c.send(b); err != nil {
 		return err
 	}
 	return errAnswered
+}
+
+// messageFor is what a client is told of an error. The value of a panic may be anything, and is for the log.
+func messageFor(err error) string {
+	var p *PanicError
+	if errors.As(err, &p) {
+		return "internal error of the server"
+	}
+	return err.Error()
 }
 
 // appendError appends an error number and its text, as valid as the protocol wants strings.

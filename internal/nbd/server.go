@@ -5,10 +5,20 @@
 // context base:allocation; cache requests; several requests in flight, answered in any order; several connections.
 // Whatever would write is refused with EPERM.
 //
-// Clients are untrusted. What one connection can make the server do is bounded: goroutines (one, and one for each of
-// 16 requests in flight), bytes held for answers (32 MiB, and [Server.MaxMemory] over all connections), the number
-// and length of the options it may send, and the time it may take over its handshake or over accepting an answer.
-// A connection that breaks the protocol is closed and no other one notices.
+// Clients are untrusted. What they can make the server do is bounded:
+//
+//   - Connections: [Server.MaxConns]. One that has not finished its handshake gives way to a newer one, and is closed
+//     after 30 seconds in any case. An established one may be idle for days: it costs about 10 KiB.
+//   - Requests: 16 of each connection are worked on at once; the rest wait in the socket. 32 reads of the disk run at
+//     once, and the connections take turns.
+//   - Memory: [Server.MaxMemory] for all requests in flight, and 48 KiB for each connection. A connection may hold as
+//     much as a quarter of what it leaves to others, and always has 32 KiB for itself: clients that take no answers
+//     can't keep other clients' requests waiting for memory. A long answer goes out in pieces of what memory there is.
+//   - Time: a client that takes nothing of an answer for [Server.WriteTimeout] is cut off. One that reads slowly stays.
+//   - Options: their number and length.
+//
+// A connection that breaks the protocol is closed and no other one notices. A panic of the disk is an I/O error: see
+// [PanicError].
 package nbd
 
 import (
@@ -20,8 +30,6 @@ import (
 	"net"
 	"sync"
 	"time"
-
-	"golang.org/x/sync/semaphore"
 )
 
 // Export is the disk served.
@@ -47,12 +55,16 @@ type Export struct {
 type Server struct {
 	Export
 
-	// MaxConns is how many clients are served at once, 16 if zero. Connections beyond it are closed at once, so
-	// that a client fails instead of waiting.
+	// MaxConns is how many clients may be connected at once, 256 if zero. If there are as many, the oldest that has
+	// not finished its handshake is closed in favour of a new one, and if all have finished, the new one is closed
+	// at once: a client fails instead of waiting, and no one loses a disk in use.
 	MaxConns int
-	// MaxMemory is how many bytes one call of Serve may hold in buffers for answers, 256 MiB if zero, and never
-	// less than 64 MiB. Requests wait for their share; none may hold more than 32 MiB.
+	// MaxMemory is how many bytes one call of Serve may hold for requests in flight, 16 MiB if zero. Each connection
+	// can have 48 KiB on top: 12 MiB for 256 connections.
 	MaxMemory int64
+	// WriteTimeout is after how long a client is cut off that takes nothing of an answer, DefaultWriteTimeout if
+	// zero. The operating system hides from the server what a client takes in less than about 64 KiB.
+	WriteTimeout time.Duration
 	// ErrorLog, if set, is told why a connection was closed other than by the client's wish, and what failed when
 	// the disk was read. It is called concurrently.
 	ErrorLog func(error)
@@ -63,17 +75,17 @@ type Server struct {
 // limits are times a client may take. Tests shorten them.
 type limits struct {
 	handshake time.Duration // from the connection to the first request
-	write     time.Duration // for the client to take each writePiece of an answer
 	grace     time.Duration // for answers in flight, once Serve is to end
 }
 
+// DefaultWriteTimeout is the WriteTimeout of a Server that sets none.
+const DefaultWriteTimeout = 30 * time.Second
+
 const (
-	defaultConns  = 16
-	defaultMemory = 256 << 20
-	leastMemory   = 2 * maxRequest
+	defaultConns  = 256
+	defaultMemory = 16 << 20
 
 	handshakeTime = 30 * time.Second
-	writeTime     = 30 * time.Second
 	graceTime     = 5 * time.Second
 )
 
@@ -82,14 +94,15 @@ type session struct {
 	*Server
 	ctx    context.Context // done: no request is begun any more
 	cancel context.CancelFunc
-	memory *semaphore.Weighted
-	pool   pool
+	memory *memory
+	gate   gate
 	wg     sync.WaitGroup // of the connections
 
 	mu struct {
 		sync.Mutex
-		conns map[*conn]struct{}
-		ended bool // no connection is added any more
+		conns  map[*conn]struct{}
+		number int64 // of the newest
+		ended  bool  // no connection is added any more
 	}
 }
 
@@ -125,22 +138,22 @@ func (s *Server) newSession(ctx context.Context) *session {
 	if filled.MaxConns <= 0 {
 		filled.MaxConns = defaultConns
 	}
-	if filled.MaxMemory == 0 {
+	if filled.MaxMemory <= 0 {
 		filled.MaxMemory = defaultMemory
 	}
-	filled.MaxMemory = max(filled.MaxMemory, leastMemory)
 	filled.Name = cutString(filled.Name, maxString)
 	filled.Description = cutString(filled.Description, maxString)
 	filled.BlockSize = preferredSize(filled.BlockSize)
+	filled.Status = filled.containStatus(filled.Status)
 	orElse := func(d *time.Duration, def time.Duration) {
 		if *d == 0 {
 			*d = def
 		}
 	}
+	orElse(&filled.WriteTimeout, DefaultWriteTimeout)
 	orElse(&filled.limits.handshake, handshakeTime)
-	orElse(&filled.limits.write, writeTime)
 	orElse(&filled.limits.grace, graceTime)
-	se := &session{Server: &filled, memory: semaphore.NewWeighted(filled.MaxMemory)}
+	se := &session{Server: &filled, memory: newMemory(filled.MaxMemory)}
 	se.ctx, se.cancel = context.WithCancel(ctx)
 	se.mu.conns = make(map[*conn]struct{})
 	return se
@@ -191,22 +204,52 @@ func (se *session) start(nc net.Conn) {
 	}()
 }
 
-// add counts a connection in.
+// add counts a connection in, in the place of an older one if there is no other.
 func (se *session) add(c *conn) bool {
 	se.mu.Lock()
 	defer se.mu.Unlock()
-	if se.mu.ended || len(se.mu.conns) >= se.MaxConns {
+	if se.mu.ended || len(se.mu.conns) >= se.MaxConns && !se.giveWay() {
 		return false
 	}
 	se.mu.conns[c] = struct{}{}
+	se.mu.number++
+	c.number = se.mu.number
 	se.wg.Add(1)
 	return true
 }
 
+// giveWay closes the oldest connection that has not finished its handshake. Established ones stay even if they are
+// idle: a disk that is quiet for an hour is in use all the same. The caller holds the lock.
+func (se *session) giveWay() bool {
+	var oldest *conn
+	for c := range se.mu.conns {
+		if !c.established && (oldest == nil || c.number < oldest.number) {
+			oldest = c
+		}
+	}
+	if oldest == nil {
+		return false
+	}
+	oldest.hangUp(errGaveWay)
+	delete(se.mu.conns, oldest)
+	return true
+}
+
+// establish notes that the connection's handshake is over.
+func (c *conn) establish() {
+	c.session.mu.Lock()
+	defer c.session.mu.Unlock()
+	c.established = true
+}
+
+// remove counts a connection out. Without any, no buffers are kept.
 func (se *session) remove(c *conn) {
 	se.mu.Lock()
 	defer se.mu.Unlock()
 	delete(se.mu.conns, c)
+	if len(se.mu.conns) == 0 {
+		se.memory.dropAll()
+	}
 }
 
 // each calls f for every connection there is, and keeps new ones out.
@@ -241,8 +284,8 @@ func (se *session) end() {
 }
 
 // report tells the error log, if there is one.
-func (se *session) report(err error) {
-	if se.ErrorLog != nil {
-		se.ErrorLog(err)
+func (s *Server) report(err error) {
+	if s.ErrorLog != nil {
+		s.ErrorLog(err)
 	}
 }

@@ -3,13 +3,17 @@ package nbd
 // maxExtents is how many extents one block status reply tells of; a client asks again from where they end.
 const maxExtents = 1024
 
+// statusBuffer is the buffer for a block status reply: a context, and a length and flags for each extent. The header
+// goes before it.
+const statusBuffer = 4 + 8*maxExtents
+
 // blockStatus answers a block status request: the extents of the range in base:allocation, none reaching beyond it.
-func (c *conn) blockStatus(q *request) error {
+func (c *conn) blockStatus(q *request, l *lease) error {
 	most := maxExtents
 	if q.flags&cmdFlagReqOne != 0 {
 		most = 1
 	}
-	b := be.AppendUint32(make([]byte, structuredLen), allocationID)
+	b := be.AppendUint32(l.message(structuredLen, 0), allocationID)
 	walk := c.extents(int64(q.offset), q.end())
 	for ; most > 0; most-- {
 		e, ok := walk.next()

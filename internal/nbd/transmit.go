@@ -20,6 +20,7 @@ func (q *request) end() int64 { return int64(q.offset) + int64(q.length) }
 // transmit serves requests until the client ends the session or breaks the protocol, or the server ends. Requests in
 // flight are still running when it returns.
 func (c *conn) transmit() error {
+	c.establish()
 	if err := c.readUntil(time.Time{}); err != nil {
 		return err // a block device may be idle for days: no deadline
 	}
@@ -69,11 +70,11 @@ func (c *conn) begin(q request) error {
 	}
 	switch q.cmd {
 	case cmdRead:
-		return c.start(q, c.readCost(&q), (*conn).read)
+		return c.start(q, c.readBuffer(&q), (*conn).read)
 	case cmdCache:
-		return c.start(q, classSize(cachePiece), (*conn).cache)
+		return c.start(q, readPiece, (*conn).cache)
 	default: // cmdBlockStatus: check lets no other through
-		return c.start(q, 0, (*conn).blockStatus)
+		return c.start(q, statusBuffer, (*conn).blockStatus)
 	}
 }
 
@@ -134,17 +135,21 @@ func (c *conn) checkRange(q *request) (errno, string) {
 	return eInval, "longer than 32 MiB"
 }
 
-// start runs a request in a goroutine of its own once there are a place and memory for it. Until then nothing more is
-// read from the client.
-func (c *conn) start(q request, cost int64, run func(*conn, *request) error) error {
-	if err := c.acquire(cost); err != nil {
+// start runs a request in a goroutine of its own once there are a place and a buffer for it, of n bytes or, where these
+// are short, less. Until then nothing more is read from the client.
+func (c *conn) start(q request, n int, run func(*conn, *request, *lease) error) error {
+	l, err := c.memory.acquire(c.alive, &c.share, n)
+	if err != nil {
 		return err
 	}
 	c.wg.Add(1)
 	go func() {
 		defer c.wg.Done()
-		defer c.release(cost)
-		run(c, &q) // an error is the connection's, which remembers it
+		defer c.memory.release(l)
+		returned := c.contain(func() {
+			run(c, &q, l) // an error is the connection's, which remembers it
+		})
+		l.lost = l.lost || !returned
 	}()
 	return nil
 }
