@@ -139,6 +139,7 @@ func (c *conn) exportName(opt option) error {
 	if !c.noZeroes {
 		b = append(b, make([]byte, exportPadding)...)
 	}
+	c.establish()
 	return c.send(b)
 }
 
@@ -163,6 +164,9 @@ func (c *conn) answerInfo(opt option) (done bool, err error) {
 		b = appendReply(b, opt.id, repInfo, infoString(infoDescription, c.Description))
 	}
 	b = appendReply(b, opt.id, repAck, nil)
+	if opt.id == optGo {
+		c.establish()
+	}
 	return opt.id == optGo, c.send(b)
 }
 

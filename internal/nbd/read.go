@@ -46,6 +46,10 @@ func (c *conn) read(q *request, l *lease) error {
 func (c *conn) readWhole(q *request, l *lease, head int64) error {
 	off, n := int64(q.offset), min(int64(q.length), l.size())
 	for at := off; at < q.end(); at += n {
+		if at > off && c.gone.Load() {
+			c.hangUp(io.EOF)
+			return io.EOF
+		}
 		p := l.message(0, min(n, q.end()-at))
 		if got, err := c.readAt(l, p, at); err != nil {
 			return c.failAt(q, err, at+int64(got))

@@ -235,7 +235,7 @@ func (se *session) giveWay() bool {
 	return true
 }
 
-// establish notes that the connection's handshake is over.
+// establish notes that the connection's handshake is over, before the client is told.
 func (c *conn) establish() {
 	c.session.mu.Lock()
 	defer c.session.mu.Unlock()

@@ -209,39 +209,6 @@ func TestShutdownStuck(t *testing.T) {
 	}
 }
 
-// TestSlowReader sees that a client that takes nothing is let go, and that others are served meanwhile.
-func TestSlowReader(t *testing.T) {
-	checkGoroutines(t)
-	d := newDisk(32 << 20)
-	letGo := make(chan error, 10)
-	s := &Server{Export: d.export(), WriteTimeout: 2 * time.Second}
-	s.ErrorLog = func(err error) { letGo <- err }
-	r := serve(t, s, "unix")
-	stuck := r.transmission(t, false)
-	for i := range uint64(10) {
-		stuck.put(req(cmdRead, 0, i, 0, 32<<20))
-	}
-	time.Sleep(50 * time.Millisecond)
-	other := r.transmission(t, false)
-	if a := other.ask(cmdRead, 0, 5, 1<<20); !bytes.Equal(a.data, d.data[5:5+1<<20]) {
-		t.Error("wrong data")
-	}
-	if len(letGo) != 0 {
-		t.Error("a stuck client held another up")
-	}
-	select {
-	case err := <-letGo:
-		if !errors.Is(err, errStuck) {
-			t.Errorf("let go for %v", err)
-		}
-	case <-time.After(10 * time.Second):
-		t.Fatal("stuck client not let go")
-	}
-	if n, err := io.Copy(io.Discard, stuck); n >= 32<<20 || err != nil && isTimeout(err) {
-		t.Errorf("%d bytes and %v after the client was let go", n, err)
-	}
-}
-
 // flakyListener fails as told.
 type flakyListener struct {
 	net.Listener

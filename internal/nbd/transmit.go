@@ -20,7 +20,6 @@ func (q *request) end() int64 { return int64(q.offset) + int64(q.length) }
 // transmit serves requests until the client ends the session or breaks the protocol, or the server ends. Requests in
 // flight are still running when it returns.
 func (c *conn) transmit() error {
-	c.establish()
 	if err := c.readUntil(time.Time{}); err != nil {
 		return err // a block device may be idle for days: no deadline
 	}
