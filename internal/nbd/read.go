@@ -138,16 +138,26 @@ func (c *conn) sendData(q *request, l *lease, off, end int64) error {
 }
 
 // readAt fills p, which is a part of l's buffer, from the disk. Nothing less will do: the rest of p holds bytes of some
-// other answer.
-func (c *conn) readAt(l *lease, p []byte, off int64) (int, error) {
+// other answer. It reads in pieces, so that other connections get their turns.
+func (c *conn) readAt(l *lease, p []byte, off int64) (n int, err error) {
+	for n < len(p) && err == nil {
+		var got int
+		got, err = c.readOnce(l, p[n:min(len(p), n+readPiece)], off+int64(n))
+		n += got
+	}
+	return n, err
+}
+
+// readOnce is readAt for a piece.
+func (c *conn) readOnce(l *lease, p []byte, off int64) (int, error) {
 	if err := c.lost(); err != nil {
 		return 0, err // nobody waits for the data
 	}
-	c.gate.enter(&c.line)
+	c.gate.enter(&c.line, len(p))
 	defer c.gate.leave()
 	n, err := c.readDisk(l, p, off)
 	if n >= len(p) {
-		return n, nil
+		return len(p), nil
 	}
 	if err == nil || err == io.EOF {
 		err = io.ErrUnexpectedEOF

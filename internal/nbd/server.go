@@ -10,7 +10,7 @@
 //   - Connections: [Server.MaxConns]. One that has not finished its handshake gives way to a newer one, and is closed
 //     after 30 seconds in any case. An established one may be idle for days: it costs about 10 KiB.
 //   - Requests: 16 of each connection are worked on at once; the rest wait in the socket. 32 reads of the disk run at
-//     once, and the connections take turns.
+//     once, and the connection that has had least goes next.
 //   - Memory: [Server.MaxMemory] for all requests in flight, and 48 KiB for each connection. A connection may hold as
 //     much as a quarter of what it leaves to others, and always has 32 KiB for itself: clients that take no answers
 //     can't keep other clients' requests waiting for memory. A long answer goes out in pieces of what memory there is.
