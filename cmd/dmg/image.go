@@ -46,6 +46,7 @@ func (f *passwordFlags) openWith(std *stdio, image string, open opener) (*dmg.Im
 	}
 	opts := &dmg.Options{MemoryLimit: int64(f.MemoryLimit)}
 	im, err := f.openWithPassword(std, image, opts, open)
+	limitHeap(opts.MemoryLimit)
 	if err == nil {
 		if !f.listsDefects {
 			warnOfDefects(std, image, im)

@@ -56,6 +56,7 @@ func main() {
 
 // run is main with everything it touches given. It returns the exit status.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	defer keepHeapLimit()()
 	std := &stdio{stdin, stdout, stderr}
 	bare := len(args) == 0 // help is what is needed then, but not what was asked for
 	if bare {
