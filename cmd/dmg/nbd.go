@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"sort"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/go-dmg/dmg"
@@ -36,9 +37,12 @@ type nbdCmd struct {
 
 // Help implements kong.HelpProvider.
 func (nbdCmd) Help() string {
-	return `Serves the disk, read-only, to any number of clients until interrupted, and prints the URI to connect to on
+	return `Serves the disk, read-only, to up to 256 clients at once until interrupted, and prints the URI to connect to on
 standard error. Without a host it listens on 127.0.0.1 only. The protocol has no passwords: whoever can reach the address
 can read the disk, of an encrypted image too.
+
+A client that takes nothing of an answer for 30 seconds is disconnected. An idle client, and one that reads slowly, stay.
+Besides --memory-limit the server takes up to 64 MiB of memory, and what the image's own tables take.
 
 Example:
 
@@ -72,6 +76,7 @@ func (c *nbdCmd) Run(ctx context.Context, std *stdio) error {
 // answers to the empty name, which clients ask for by default, as well.
 func (c *nbdCmd) server(im *dmg.Image, r diskRange, std *stdio) *nbd.Server {
 	logger := log.New(std.err, "dmg: ", 0)
+	var stack sync.Once
 	return &nbd.Server{
 		Export: nbd.Export{
 			Name:        c.Partition,
@@ -82,10 +87,15 @@ func (c *nbdCmd) server(im *dmg.Image, r diskRange, std *stdio) *nbd.Server {
 			BlockSize:   nbdBlock,
 		},
 		ErrorLog: func(err error) {
-			// What clients do wrong is their users' business; what the image lacks is ours.
+			// What clients do wrong is their users' business; what the image lacks is ours, and so are our faults.
 			var damaged *dmg.ChunkError
-			if c.Verbose || errors.As(err, &damaged) {
+			var fault *nbd.PanicError
+			isFault := errors.As(err, &fault)
+			if c.Verbose || isFault || errors.As(err, &damaged) {
 				logger.Print(oneLine(err) + hint(err))
+			}
+			if isFault { // once: clients can make a fault happen again and again
+				stack.Do(func() { logger.Printf("this is a fault of dmg, please report it:\n%s", fault.Stack) })
 			}
 		},
 	}
