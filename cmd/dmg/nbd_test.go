@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -16,6 +17,7 @@ import (
 	"testing"
 
 	"github.com/go-dmg/dmg"
+	"github.com/go-dmg/dmg/internal/nbd"
 )
 
 // socketDir is a temporary folder with a short name: sockets' names are
@@ -232,4 +234,55 @@ func checkExtents(x *extents, hole []bool) error {
 		}
 	}
 	return nil
+}
+
+// TestServeHelp sees that the help's numbers are the server's.
+func TestServeHelp(t *testing.T) {
+	help := strings.Join(strings.Fields(nbdCmd{}.Help()), " ")
+	for _, want := range []string{
+		fmt.Sprintf("up to %d clients", nbd.DefaultMaxConns),
+		fmt.Sprintf("for %g seconds", nbd.DefaultWriteTimeout.Seconds()),
+	} {
+		if !strings.Contains(help, want) {
+			t.Errorf("help does not say %q", want)
+		}
+	}
+}
+
+// TestServeErrors sees which errors of the server a user is told.
+func TestServeErrors(t *testing.T) {
+	im, err := dmg.Open(images+"good-zlib.dmg", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer im.Close()
+	fault := fmt.Errorf("nbd: reading: %w", &nbd.PanicError{Value: "boom", Stack: []byte("goroutine 7")})
+	for _, tt := range []struct {
+		name          string
+		err           error
+		quiet, always string // without and with -v
+	}{
+		{"client", errors.New("nbd: client broke the protocol"), "", "dmg: nbd: client broke the protocol\n"},
+		{"image", &dmg.ChunkError{Err: dmg.ErrFormat}, "dmg: .* not a valid disk image\n", "dmg: .* not a valid disk image\n"},
+		{"fault", fault, "dmg: nbd: reading: .*: boom\ndmg: this is a fault .*\ngoroutine 7\n", "dmg: .*: boom\ndmg: .*\ngoroutine 7\n"},
+	} {
+		for _, verbose := range []bool{false, true} {
+			want := tt.quiet
+			if verbose {
+				want = tt.always
+			}
+			var errOut strings.Builder
+			c := &nbdCmd{}
+			c.Verbose = verbose
+			log := c.server(im, diskRange{0, im.Size()}, &stdio{err: &errOut}).ErrorLog
+			log(tt.err)
+			if got := errOut.String(); !regexp.MustCompile("^" + want + "$").MatchString(got) {
+				t.Errorf("%s, verbose %v: %q, want %q", tt.name, verbose, got, want)
+			}
+			log(tt.err)
+			if n := strings.Count(errOut.String(), "goroutine"); n > 1 {
+				t.Errorf("%s: %d stacks", tt.name, n)
+			}
+		}
+	}
 }

@@ -55,7 +55,7 @@ type Export struct {
 type Server struct {
 	Export
 
-	// MaxConns is how many clients may be connected at once, 256 if zero. If there are as many, the oldest that has
+	// MaxConns is how many clients may be connected at once, DefaultMaxConns if zero. If there are as many, the oldest that has
 	// not finished its handshake is closed in favour of a new one, and if all have finished, the new one is closed
 	// at once: a client fails instead of waiting, and no one loses a disk in use.
 	MaxConns int
@@ -78,11 +78,13 @@ type limits struct {
 	grace     time.Duration // for answers in flight, once Serve is to end
 }
 
-// DefaultWriteTimeout is the WriteTimeout of a Server that sets none.
-const DefaultWriteTimeout = 30 * time.Second
+// Defaults of a Server's fields.
+const (
+	DefaultMaxConns     = 256
+	DefaultWriteTimeout = 30 * time.Second
+)
 
 const (
-	defaultConns  = 256
 	defaultMemory = 16 << 20
 
 	handshakeTime = 30 * time.Second
@@ -136,7 +138,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 func (s *Server) newSession(ctx context.Context) *session {
 	filled := *s
 	if filled.MaxConns <= 0 {
-		filled.MaxConns = defaultConns
+		filled.MaxConns = DefaultMaxConns
 	}
 	if filled.MaxMemory <= 0 {
 		filled.MaxMemory = defaultMemory
