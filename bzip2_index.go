@@ -100,6 +100,15 @@ func (z *bzip2Codec) next() error {
 	}
 	z.begin = z.d.pos
 	z.sum, z.whole = 0, true
+	if z.d.careful {
+		if err := z.sumAll(); err != nil {
+			return err
+		}
+		if z.sum != z.crc {
+			return z.wrongCRC()
+		}
+		z.sum = 0
+	}
 	z.cursors = append(z.cursors[:0], z.at)
 	if z.isNew() {
 		z.kept = 1
@@ -325,7 +334,7 @@ func (z *bzip2Codec) endBlock() error {
 		}
 	}
 	if z.sum != z.crc {
-		return fmt.Errorf("%w: bzip2 block at bit %d: CRC is %08x, stored is %08x", ErrChecksum, z.point.In, z.sum, z.crc)
+		return z.wrongCRC()
 	}
 	if n := len(z.cursors); n > z.kept {
 		z.e.mu.Lock()
@@ -334,6 +343,10 @@ func (z *bzip2Codec) endBlock() error {
 		z.kept = n
 	}
 	return nil
+}
+
+func (z *bzip2Codec) wrongCRC() error {
+	return fmt.Errorf("%w: bzip2 block at bit %d: CRC is %08x, stored is %08x", ErrChecksum, z.point.In, z.sum, z.crc)
 }
 
 // sumAll makes z.sum the CRC of the whole block.
@@ -400,7 +413,7 @@ func (z *bzip2Codec) seek(d *decoder, off int64) {
 }
 
 // finish checks what follows the chunk's last block: a CRC of the stream.
-func (z *bzip2Codec) finish() error {
+func (z *bzip2Codec) finish(*decoder) error {
 	if z.begin >= 0 {
 		b, err := z.read(z.buf[:1])
 		cut := len(b) > 0 // the chunk ends within the block
@@ -416,10 +429,7 @@ func (z *bzip2Codec) finish() error {
 		}
 	}
 	z.attach()
-	_, err := z.stream.Peek()
-	if err == io.EOF {
-		return nil
-	}
+	_, err := z.stream.EndStream(true)
 	return err
 }
 

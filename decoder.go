@@ -28,7 +28,11 @@ type decoder struct {
 	until  int64 // where the reader at work wants to get
 	cut    bool  // the chunk has more data than is decoded of it
 	once   bool  // whoever reads all of a chunk is not expected to come again
-	count  *counters
+
+	// careful has a codec whose blocks have checksums compare these before it
+	// returns a byte: then a damaged block is not taken for one of another length.
+	careful bool
+	count   *counters
 }
 
 // codec is a method of compression as decoders need it. An error that is not
@@ -47,9 +51,12 @@ type codec interface {
 	seek(d *decoder, off int64)
 	// rest is called when a reader is done, and another may go on later.
 	rest()
-	// finish is called after the chunk's last byte. It checks what can only be
+	// finish is called after the last byte of d's chunk. It checks what can only be
 	// checked then.
-	finish() error
+	finish(d *decoder) error
+	// salvage emits what can be decoded of d's chunk c from byte from on, where
+	// decoding has failed. An error is that of emit or of the source.
+	salvage(d *decoder, c *Chunk, from int64, emit salvaged) error
 	// proven returns the offset in d's chunk up to which a checksum has confirmed
 	// what was decoded since start or seek.
 	proven(d *decoder) int64
@@ -81,8 +88,8 @@ func (d *decoder) decode(max int64) ([]byte, error) {
 // finish checks the chunk's checksum. Without one the data is as good as with a
 // wrong one.
 func (d *decoder) finish() error {
-	err := d.failed(d.codec.finish())
-	if err == nil || errors.Is(err, d.fetch.err) || errors.Is(err, ErrChecksum) {
+	err := d.failed(d.codec.finish(d))
+	if err == nil || errors.Is(err, d.fetch.err) || errors.Is(err, ErrChecksum) || errors.Is(err, xz.ErrWindow) {
 		return err
 	}
 	if d.cut && d.fetch.at >= d.fetch.end {
@@ -116,7 +123,7 @@ func damage(err error) error {
 	switch {
 	case errors.Is(err, ErrFormat), errors.Is(err, ErrChecksum), errors.Is(err, ErrUnsupported), errors.Is(err, ErrIndex):
 		return err
-	case errors.Is(err, bzip2.ErrChecksum), errors.Is(err, xz.ErrCheck):
+	case errors.Is(err, bzip2.ErrChecksum), errors.Is(err, xz.ErrCheck), errors.Is(err, xz.ErrLong):
 		return fmt.Errorf("%w: %w", ErrChecksum, err)
 	case errors.Is(err, xz.ErrFilter), errors.Is(err, xz.ErrWindow):
 		return fmt.Errorf("%w: %w", ErrUnsupported, err)
@@ -137,7 +144,7 @@ func (e *engine) newDecoder(m Method, memory int64) *decoder {
 	case LZMA:
 		z := xz.NewStreams(memory - fetchBuffer)
 		// What stands behind the stream of the last sector is no matter.
-		d.codec = &forward{z: z, end: func() error { return z.Finish(maxExcess) }}
+		d.codec = &forward{z: z, end: z.Finish}
 	case Bzip2:
 		d.codec = newBzip2Codec(e)
 	case Zlib:
@@ -146,15 +153,16 @@ func (e *engine) newDecoder(m Method, memory int64) *decoder {
 	return d
 }
 
-// decoderMemory returns how much of the limit a decoder of c takes.
-func decoderMemory(src countingSource, c *Chunk) (memory int64, err error) {
+// decoderMemory returns how much of the limit a decoder of c takes, which needs
+// at least so long a window if that is known, or 0.
+func decoderMemory(src countingSource, c *Chunk, window int64) (memory int64, err error) {
 	switch c.Method {
 	case ADC:
 		memory = adc.Memory
 	case LZFSE:
 		memory = lzfse.Memory
 	case LZMA:
-		memory, err = xzMemory(src, c)
+		memory, err = xzMemory(src, c, window)
 	case Bzip2:
 		memory = bzip2Memory
 	case Zlib:
@@ -169,7 +177,7 @@ type forward struct {
 		Reset(io.Reader)
 		Decode(max int) ([]byte, error)
 	}
-	end func() error // finish; nil if the format has nothing to check
+	end func(max int64) error // finish, within so many bytes; nil if the format has nothing to check
 }
 
 func (f *forward) start(d *decoder, off int64) error {
@@ -186,13 +194,15 @@ func (f *forward) reach(d *decoder, off int64) int64 {
 	return -1
 }
 
+func (f *forward) salvage(*decoder, *Chunk, int64, salvaged) error { return nil }
+
 func (f *forward) seek(*decoder, int64)  {}
 func (f *forward) proven(*decoder) int64 { return 0 }
 func (f *forward) rest()                 {}
 
-func (f *forward) finish() error {
+func (f *forward) finish(d *decoder) error {
 	if f.end == nil {
 		return nil
 	}
-	return f.end()
+	return f.end(maxExcess(d.length))
 }

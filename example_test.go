@@ -267,8 +267,8 @@ func ExampleImage_Verify() {
 	}
 	// Output:
 	// data fork: wrong CRC-32
-	// lost: 8192 bytes from byte 40960 on
 	// partition 2 "disk image (Apple_HFS : 2)": can't be checked
+	// lost: 8192 bytes from byte 40960 on
 }
 
 // A sector costs what has to be decoded for it, and nothing the second time.

@@ -193,7 +193,7 @@ func goroutines() string {
 }
 
 // leastLimit is a MemoryLimit that holds the image's largest decoder, the smallest
-// lane and some checkpoints: for bzip2 it is less than 7 MiB.
+// buffers and some checkpoints: for bzip2 it is less than 7 MiB.
 func leastLimit(t *testing.T, im *Image) int64 {
 	t.Helper()
 	most := int64(0)
@@ -203,7 +203,7 @@ func leastLimit(t *testing.T, im *Image) int64 {
 		}
 	}
 	const checkpoints = 700 << 10 // of what the tests read, at most
-	lane := int64(laneBuffers * minLaneBuffer)
+	lane := int64(outputBuffers * minOutputBuffer)
 	return most + lane + checkpoints
 }
 
@@ -947,12 +947,12 @@ func TestVerifyProgressOfAll(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
 	last := int64(0)
-	im.Verify(ctx, func(done, total int64) {
+	im.Verify(ctx, &VerifyOptions{Progress: func(done, total int64) {
 		if done < last || total < done {
 			t.Errorf("%d of %d, after %d", done, total, last)
 		}
 		last = done
-	})
+	}})
 	if last == 0 {
 		t.Error("no progress")
 	}

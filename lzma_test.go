@@ -61,7 +61,7 @@ func chunkImage(t *testing.T, disk, stream []byte) testImage {
 // memoryFor returns the memory of a decoder for c.
 func memoryFor(t *testing.T, im *Image, c *Chunk) int64 {
 	t.Helper()
-	memory, err := decoderMemory(countingSource{r: im.src.r, n: new(counters)}, c)
+	memory, err := decoderMemory(countingSource{r: im.src.r, n: new(counters)}, c, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,11 +75,11 @@ func TestLZMAMemory(t *testing.T) {
 	for _, tt := range []struct {
 		dict, size, window int64
 	}{
-		{4 << 10, 200 << 10, 200<<10 + maxExcess},
-		{8 << 20, 200 << 10, 200<<10 + maxExcess},
+		{4 << 10, 200 << 10, 200<<10 + 64<<10},
+		{8 << 20, 200 << 10, 200<<10 + 64<<10},
 		{4 << 10, 2 << 20, 4 << 10},
 		{1 << 20, 2 << 20, 1 << 20},
-		{8 << 20, 2 << 20, 2<<20 + maxExcess},
+		{8 << 20, 2 << 20, 2<<20 + 64<<10},
 	} {
 		t.Run(fmt.Sprintf("%d KiB of %d", tt.dict>>10, tt.size>>10), func(t *testing.T) {
 			ti := lzmaImage(t, dmgtest.Text(1, tt.size).Bytes(), xz.WriterConfig{DictCap: int(tt.dict)}, nil)

@@ -168,13 +168,22 @@ func (e *engine) wakeAfter(ctx context.Context) (stop func() bool) {
 		for _, w := range e.mu.queue {
 			w.cond.Signal()
 		}
-		e.mu.lanesFree.Broadcast()
+		e.mu.outputFree.Broadcast()
 	})
 }
 
-// makeRoom gives back the memory of a cached page, of what stands by to decode
-// ahead, of what was fetched ahead, or of the decoder parked longest ago. It
-// returns false if all that is left is at work.
+// A reclaimer holds decoders' memory that it can do without. Its methods are called
+// with the engine's lock.
+type reclaimer interface {
+	// idle returns how many bytes can be taken back.
+	idle() int64
+	// reclaim takes some back. It returns false if there is nothing to take.
+	reclaim() bool
+}
+
+// makeRoom gives back the memory of a cached page, of the idle parallel reader, of
+// what was fetched ahead, or of the decoder parked longest ago. It returns false if
+// all that is left is at work.
 func (e *engine) makeRoom() bool {
 	if e.mu.cache.shrink() {
 		return true
@@ -184,8 +193,10 @@ func (e *engine) makeRoom() bool {
 		e.mu.account.release(useDecoders, a.memory)
 		return true
 	}
-	if e.dropHaul() {
-		return true
+	for _, r := range e.mu.reclaimers {
+		if r.reclaim() {
+			return true
+		}
 	}
 	if len(e.mu.parked) == 0 {
 		return false
@@ -203,10 +214,8 @@ func (e *engine) atRest() (n int64) {
 	if e.mu.standby != nil {
 		n += e.mu.standby.memory
 	}
-	for _, h := range e.mu.hauls {
-		if h.pins == 0 {
-			n += h.memory
-		}
+	for _, r := range e.mu.reclaimers {
+		n += r.idle()
 	}
 	return n
 }

@@ -291,7 +291,7 @@ func TestYield(t *testing.T) {
 		}
 		p := make([]byte, 512)
 		im := open(1 << 30)
-		memory, err := xzMemory(im.src, &im.chunks[1])
+		memory, err := xzMemory(im.src, &im.chunks[1], 0)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -48,13 +48,14 @@ func (e *engine) park(d *decoder, err error) {
 // each read looks through all of them.
 const maxParked = 128
 
-// blank returns a decoder for c that stands nowhere: a new one, or a parked one
+// blank returns a decoder for chunk i that stands nowhere: a new one, or a parked one
 // whose place is given up. Decoders may fill a quarter of the limit before
 // parked ones are reused, which is enough for many sequential readers. A reader
 // that can't have one yet waits, until ctx is done; its own run holds so many bytes of
 // buffers meanwhile.
-func (e *engine) blank(ctx context.Context, c *Chunk, held int64) (d *decoder, err error) {
-	memory, err := e.memoryFor(c)
+func (e *engine) blank(ctx context.Context, i int, held int64) (d *decoder, err error) {
+	c := &e.chunks[i]
+	memory, err := e.memoryFor(i)
 	if err != nil {
 		return nil, err
 	}
@@ -64,18 +65,46 @@ func (e *engine) blank(ctx context.Context, c *Chunk, held int64) (d *decoder, e
 	})
 	if err == errNoRoom {
 		// Whole-disk work has buffers besides.
-		buffers := int64(runtime.GOMAXPROCS(0)) * laneBuffers * maxLaneBuffer
+		buffers := int64(runtime.GOMAXPROCS(0)) * outputBuffers * maxOutputBuffer
 		err = &ChunkError{*c, fmt.Errorf("%w: decoding it takes %d bytes of memory, the limit is %d; a limit of %d MiB will do",
 			ErrMemoryLimit, memory, e.mu.account.limit, roundUp(memory+buffers, 1<<20)>>20)}
 	}
 	return d, err
 }
 
-// memoryFor is decoderMemory, which may read the source, without the lock.
-func (e *engine) memoryFor(c *Chunk) (int64, error) {
+// newBlank is blank for a caller without the lock.
+func (e *engine) newBlank(ctx context.Context, i int, held int64) (*decoder, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.blank(ctx, i, held)
+}
+
+// memoryFor returns how much of the limit a decoder of chunk i takes. It lets go of
+// the lock, since it may read the source.
+func (e *engine) memoryFor(i int) (int64, error) {
+	window := e.mu.windows[i]
 	e.mu.Unlock()
 	defer e.mu.Lock()
-	return decoderMemory(e.src, c)
+	return decoderMemory(e.src, &e.chunks[i], window)
+}
+
+// maxWindows is how many chunks' windows are remembered. All but the oddest images
+// need none.
+const maxWindows = 1 << 10
+
+// needWindow notes that LZMA chunk i needs a decoder with so long a window. It returns
+// false if that is known already: then the decoder had it.
+func (e *engine) needWindow(i int, window int64) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.mu.windows[i] >= window {
+		return false
+	}
+	if e.mu.windows == nil || len(e.mu.windows) >= maxWindows {
+		e.mu.windows = make(map[int]int64)
+	}
+	e.mu.windows[i] = window
+	return true
 }
 
 // tryBlank returns a blank decoder for c if there is one, or free memory for it.
@@ -85,7 +114,7 @@ func (e *engine) tryBlank(c *Chunk, memory int64) *decoder {
 	few := a.used[useDecoders]+memory <= a.limit/4 && len(e.mu.parked) < maxParked
 	if old >= 0 && (!few || e.mu.parked[old].chunk < 0) {
 		d := e.unpark(old)
-		d.chunk, d.once = -1, false
+		d.chunk, d.once, d.careful = -1, false, false
 		return d
 	}
 	if !a.take(useDecoders, memory) {

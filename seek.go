@@ -8,6 +8,8 @@ import (
 	"math"
 	"slices"
 	"sync"
+
+	"github.com/go-dmg/dmg/internal/xz"
 )
 
 // engine serves the bytes of a chunk map. Zero and raw chunks are read straight
@@ -30,13 +32,14 @@ type engine struct {
 		spare   []*turn    // for use again
 		parked  []*decoder // least recently used first
 		standby *ahead     // at rest, to be used again; may be nil
-		hauls   []*haul    // of pipelines
 		points  checkpoints
 		doubts  doubts
-		queue   []*waiter // for memory, in the order in which they came
+		windows map[int]int64 // of LZMA chunks that need more than their first header says
+		queue   []*waiter     // for memory, in the order in which they came
 
-		lanesFree sync.Cond // a pipeline has given back its buffers
-		unpacked  sync.Cond // an unpacker is free, or there are none any more
+		reclaimers []reclaimer // pipelines that can give back memory
+		outputFree sync.Cond   // a pipeline has given back its buffers
+		unpacked   sync.Cond   // an unpacker is free, or there are none any more
 	}
 }
 
@@ -46,7 +49,7 @@ func (e *engine) init(r io.ReaderAt, m chunkMap, limit int64) {
 	e.mu.account.limit = limit
 	e.mu.cache.init(&e.mu.account)
 	e.mu.points.init(&e.mu.account, &e.mu.cache, m.length(Zlib))
-	e.mu.lanesFree.L = &e.mu
+	e.mu.outputFree.L = &e.mu
 	e.mu.unpacked.L = &e.mu
 }
 
@@ -202,6 +205,9 @@ func (e *engine) step(i int, p []byte, off, more int64) (n int, proven int64, er
 	t := e.beginTurn(i, off, off+int64(len(p)))
 	t.more = more
 	n, proven, err = e.turn(t, i, p, off)
+	if short := (*xz.WindowError)(nil); errors.As(err, &short) && e.needWindow(i, short.Window) {
+		return e.step(i, p, off, more) // with a larger decoder
+	}
 	if n == len(p) && !errors.Is(err, ErrChecksum) {
 		err = nil // it is about what lies behind: the next reader will meet it
 	}
@@ -343,7 +349,7 @@ func (e *engine) place(i int, off int64, t *turn) error {
 	}
 	t.pos = from
 	c := &e.chunks[i]
-	d, err := e.blank(context.Background(), c, 0)
+	d, err := e.blank(context.Background(), i, 0)
 	if t.d = d; err == nil {
 		e.expect(d, i, t, off == 0 && d.fetch.follows(c.DataOffset))
 	}
@@ -377,6 +383,9 @@ func (e *engine) decode(t *turn, p []byte, off int64) (n int, err error) {
 		}
 	}
 	e.turnPage(t, 0)
+	if err == nil && d.pos%minSpacing == 0 && d.pos < d.length {
+		err = d.joint()
+	}
 	if err == nil && d.pos == d.length {
 		if err = d.finish(); err != nil {
 			// Nobody may read the chunk's end before it has been checked.

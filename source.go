@@ -57,6 +57,20 @@ func (s countingSource) ReadAt(p []byte, off int64) (int, error) {
 	return n, err
 }
 
+// readSome reads what it can of p, for a caller that goes on with what there is: n
+// bytes, and why there are no more. The bytes that come with an error are asked for
+// once more, because a source may have failed while it wrote them.
+func (s countingSource) readSome(p []byte, off int64) (int, error) {
+	n, err := s.ReadAt(p, off)
+	if err == nil || n == 0 {
+		return n, err
+	}
+	if _, again := s.ReadAt(p[:n], off); again != nil {
+		return 0, again
+	}
+	return n, err
+}
+
 // Sizes of the reads that fetch compressed data, in bytes. Remote sources are
 // slow for each call, and what is fetched in vain is slow everywhere: a fetch
 // takes what the reader at work is known to need, and firstFetch where nothing
@@ -214,7 +228,7 @@ func (f *fetcher) fill() error {
 	}
 	f.buf = buf[:0] // in case the source panics
 	off, end := f.src.whole(f.at, f.at+n)
-	k, err := f.src.ReadAt(buf[:min(end-off, f.room)], off)
+	k, err := f.src.readSome(buf[:min(end-off, f.room)], off)
 	f.buf, f.off = buf[:k], off
 	if f.at < off+int64(k) {
 		// What came may be enough. If not, the source is asked again, so that

@@ -3,110 +3,10 @@ package dmg
 import (
 	"bytes"
 	"context"
-	"crypto/md5"
-	"crypto/sha1"
-	"crypto/sha256"
-	"crypto/sha512"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash"
-	"hash/crc32"
 	"math"
-	"sync"
 )
-
-// ChecksumError is a part of an image whose stored checksum does not hold. It Is
-// ErrChecksum.
-type ChecksumError struct {
-	Part      string // "data fork", "master", "partition" with its index and name, or "block table" if that can't be read
-	Partition int    // index in Image.Partitions, -1 for other parts
-	Algorithm string // such as "CRC-32"
-	Want, Got []byte // stored and computed; Got is nil if the part can't be read
-}
-
-// Error returns the part, and the checksum as computed and as stored.
-func (e *ChecksumError) Error() string {
-	if e.Got == nil {
-		return fmt.Sprintf("dmg: %s: checksum can't be checked: some of it is damaged", e.Part)
-	}
-	return fmt.Sprintf("dmg: %s: %s is %x, stored is %x", e.Part, e.Algorithm, e.Got, e.Want)
-}
-
-// Is reports whether target is ErrChecksum.
-func (e *ChecksumError) Is(target error) bool { return target == ErrChecksum }
-
-// sumKinds are the types of checksums in UDIF images. Others are passed over, as
-// type 0 is, which stands for none.
-var sumKinds = map[uint32]struct {
-	name string
-	size int
-	make func() hash.Hash
-}{
-	2: {"CRC-32", crc32.Size, func() hash.Hash { return new(zeroCRC) }},
-	4: {"MD5", md5.Size, md5.New},
-	5: {"SHA-1", sha1.Size, sha1.New},
-	6: {"SHA-1", sha1.Size, sha1.New},
-	7: {"SHA-256", sha256.Size, sha256.New},
-	8: {"SHA-384", sha512.Size384, sha512.New384},
-	9: {"SHA-512", sha512.Size, sha512.New},
-}
-
-// check is a stored checksum and what has been computed towards it.
-type check struct {
-	err  ChecksumError // as it will be if the checksum does not hold
-	hash hash.Hash
-	any  bool // something was added
-}
-
-// newCheck returns nil if c is of a type that can't be checked.
-func newCheck(part string, partition int, c checksum) *check {
-	kind, ok := sumKinds[c.kind]
-	if !ok || len(c.sum) < kind.size {
-		return nil
-	}
-	return &check{
-		err:  ChecksumError{Part: part, Partition: partition, Algorithm: kind.name, Want: c.sum[:kind.size]},
-		hash: kind.make(),
-	}
-}
-
-func (c *check) add(b []byte) {
-	c.hash.Write(b)
-	c.any = true
-}
-
-// zeros adds n zeros: at once for CRC-32, byte by byte for what is made to
-// withstand such things.
-func (c *check) zeros(ctx context.Context, n int64) error {
-	c.any = true
-	if z, ok := c.hash.(*zeroCRC); ok {
-		z.zeros(n)
-		return nil
-	}
-	for ; n > 0; n -= int64(len(zeroBytes)) {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		c.hash.Write(zeroBytes[:min(n, int64(len(zeroBytes)))])
-	}
-	return nil
-}
-
-// result returns the error if the checksum does not hold. That of nothing, as of
-// a table of free space alone, is stored as 0, whatever the type.
-func (c *check) result(readable bool) error {
-	if readable {
-		c.err.Got = c.hash.Sum(nil)
-		if bytes.Equal(c.err.Got, c.err.Want) {
-			return nil
-		}
-		if !c.any && len(bytes.Trim(c.err.Want, "\x00")) == 0 {
-			return nil
-		}
-	}
-	return &c.err
-}
 
 // Checksum is a checksum that the image stores over a part of it.
 type Checksum struct {
@@ -130,7 +30,7 @@ func (im *Image) Checksums() []Checksum {
 	var sums []Checksum
 	for _, c := range checks {
 		if c != nil {
-			sums = append(sums, Checksum{c.err.Part, c.err.Partition, c.err.Algorithm, bytes.Clone(c.err.Want)})
+			sums = append(sums, *c.stored())
 		}
 	}
 	return sums
@@ -144,10 +44,7 @@ func (im *Image) masterCheck() *check { return newCheck("master", -1, im.koly.ma
 
 // tableChecks returns the checks of all tables, by partition.
 func (im *Image) tableChecks() []*check {
-	var checks []*check
-	for range im.tablePartitions() {
-		checks = append(checks, nil)
-	}
+	checks := make([]*check, len(im.tablePartitions()))
 	for t, i := range im.order {
 		if i >= 0 {
 			checks[i] = newCheck(im.partLabel(i), i, im.tables[t].sum)
@@ -156,58 +53,130 @@ func (im *Image) tableChecks() []*check {
 	return checks
 }
 
+// VerifyOptions are what Verify may be told. The zero value and nil stand for the
+// defaults.
+type VerifyOptions struct {
+	// Workers is how many goroutines decode, at most. 0 stands for one a core.
+	Workers int
+
+	// Progress is called now and then, from one goroutine at a time, with bytes
+	// of the disk and of the data fork.
+	Progress func(done, total int64)
+
+	// Result, if not nil, is called with each result, from one goroutine at a time:
+	// damaged ranges as they are found, and checksums at the end of their part.
+	Result func(VerifyResult)
+}
+
+// VerifyResult is one result of Verify: of a checksum, or a damaged range.
+type VerifyResult struct {
+	Checksum *Checksum // that was compared; nil if the result is Damage
+	Damage   *Damage   // a range that can't be read as it was; nil if there is Checksum
+	Err      error     // a *ChecksumError, or the Damage's; nil if the checksum holds
+}
+
+// maxVerifyErrors is how many damaged ranges, and how many checksums, the error of
+// Verify lists at most. An image may have any number.
+const maxVerifyErrors = 100
+
 // Verify checks every checksum that the image stores, and those in its
 // compressed data: over the data fork as it is stored, over each partition's
 // decoded sectors, and the master checksum over these. It goes through all even
-// if some don't hold; the error then joins a *ChecksumError for each of them, and for
-// each block table that can't be read (errors.Is ErrChecksum), and a *ChunkError for each chunk that can't be
-// decoded, which says what sectors are lost. An image without checksums
-// verifies if it decodes: Checksums says what there is to compare.
+// if some don't hold; the error then joins a *ChecksumError for each of them and for
+// each block table that can't be read (errors.Is ErrChecksum), and a *ChunkError for
+// each chunk that can't be decoded, up to a hundred of either kind, and says how many
+// more there are.
+// VerifyOptions.Result gets all. An image without checksums verifies if it
+// decodes: Checksums says what there is to compare.
 //
-// progress, if not nil, is called now and then, from one goroutine at a time,
-// with bytes of the disk and of the data fork. Verify stops when ctx is done, or
-// at the first error of the source.
-func (im *Image) Verify(ctx context.Context, progress func(done, total int64)) error {
-	v := verifier{im: im, ctx: ctx, total: im.size, damaged: make(map[int]bool)}
+// Verify stops when ctx is done, at the first error of the source, or with
+// ErrMemoryLimit at a chunk that needs a larger decoder than the limit allows.
+func (im *Image) Verify(ctx context.Context, o *VerifyOptions) error {
+	if o == nil {
+		o = new(VerifyOptions)
+	}
+	v := verifier{im: im, ctx: ctx, o: o, total: im.size}
 	if im.koly != nil && im.dataForkCheck() != nil {
 		v.total += min(im.dataFork.length, math.MaxInt64-im.size)
-	}
-	if progress != nil {
-		v.progress = progress
 	}
 	for _, step := range []func() error{v.dataFork, v.disk, v.master} {
 		if err := step(); err != nil {
 			return err
 		}
 	}
-	return errors.Join(v.errs...)
+	return v.err()
 }
 
 // verifier is the state of one Verify.
 type verifier struct {
 	im          *Image
 	ctx         context.Context
+	o           *VerifyOptions
 	done, total int64
-	progress    func(done, total int64)
 
-	tables  []*check     // by partition; nil if there is nothing to check
-	shared  []bool       // by partition: it overlaps another
-	damaged map[int]bool // partitions of which a chunk can't be decoded
-	part    int          // the partition in which the last hole ended
-	errs    []error      // of the image
+	chunks errorList
+	sums   errorList
+	last   *ChunkError // that is in chunks
 }
 
-// note keeps an error of the image, if it is one.
-func (v *verifier) note(err error) {
-	if err != nil {
-		v.errs = append(v.errs, err)
+// errorList keeps some errors and counts the others.
+type errorList struct {
+	errs []error
+	more int
+}
+
+func (l *errorList) add(err error) {
+	if len(l.errs) < maxVerifyErrors {
+		l.errs = append(l.errs, err)
+	} else {
+		l.more++
 	}
+}
+
+// err joins all errors of the image.
+func (v *verifier) err() error {
+	errs := append(v.sums.errs, v.chunks.errs...)
+	if v.sums.more > 0 {
+		errs = append(errs, fmt.Errorf("%w: %d more checksums do not hold", ErrChecksum, v.sums.more))
+	}
+	if v.chunks.more > 0 {
+		errs = append(errs, fmt.Errorf("%w: %d more places are damaged", ErrFormat, v.chunks.more))
+	}
+	return errors.Join(errs...)
+}
+
+// result notes how a checksum fared.
+func (v *verifier) result(c *check, err error) {
+	if err != nil {
+		v.sums.add(err)
+	}
+	if v.o.Result != nil {
+		v.o.Result(VerifyResult{Checksum: c.stored(), Err: err})
+	}
+}
+
+// stored returns the checksum as the image has it.
+func (c *check) stored() *Checksum {
+	return &Checksum{c.err.Part, c.err.Partition, c.err.Algorithm, bytes.Clone(c.err.Want)}
+}
+
+// damaged notes a range that can't be read as it was.
+func (v *verifier) damaged(d Damage) error {
+	var chunk *ChunkError
+	if errors.As(d.Err, &chunk) && chunk != v.last {
+		v.last = chunk
+		v.chunks.add(chunk)
+	}
+	if v.o.Result != nil {
+		v.o.Result(VerifyResult{Damage: &d, Err: d.Err})
+	}
+	return nil
 }
 
 func (v *verifier) count(n int64) {
 	v.done += min(n, v.total-v.done) // the total may be less than all there is, where that has 64 bits
-	if v.progress != nil {
-		v.progress(v.done, v.total)
+	if v.o.Progress != nil {
+		v.o.Progress(v.done, v.total)
 	}
 }
 
@@ -228,6 +197,11 @@ func (v *verifier) dataFork() error {
 			return err
 		}
 		n, err := im.src.ReadAt(buf[:min(int64(len(buf)), im.dataFork.length-off)], im.dataFork.off+off)
+		if isDamage(err) { // of what the segments are joined of
+			v.count(im.dataFork.length - off)
+			v.result(c, c.result(false))
+			return nil
+		}
 		if err != nil {
 			return err
 		}
@@ -235,94 +209,56 @@ func (v *verifier) dataFork() error {
 		off += int64(n)
 		v.count(int64(n))
 	}
-	v.note(c.result(true))
+	v.result(c, c.result(true))
 	return nil
 }
 
 // disk decodes all chunks, and checks the tables' checksums.
 func (v *verifier) disk() error {
 	im := v.im
-	if im.koly != nil { // else the partitions are not block tables
-		v.tables = im.tableChecks()
-		v.shared = overlapping(im.tablePartitions())
-	}
-	for t, i := range im.order {
-		if i >= 0 && im.tables[t].shared {
-			v.damaged[i] = true
-		}
-	}
 	before := v.done
 	p := pipeline{
 		e:        &im.engine,
-		ordered:  true,
-		data:     v.data,
-		zeros:    v.zeros,
-		lost:     v.lost,
+		to:       im.size,
+		workers:  v.o.Workers,
+		damaged:  v.damaged,
+		data:     func(int64, []byte) error { return nil },
+		zeros:    func(context.Context, int64, int64) error { return nil },
 		progress: func(done, _ int64) { v.count(done - (v.done - before)) },
+		sums:     im.newTableSums(0, im.size),
 	}
 	if _, err := p.run(v.ctx); err != nil {
 		return err
 	}
-	for i, c := range v.tables {
-		if c != nil {
-			v.note(c.result(!v.damaged[i]))
-		}
-	}
 	for t, i := range im.order {
 		if i < 0 {
-			v.note(&ChecksumError{Part: fmt.Sprintf("block table %d %q", t, im.tables[t].name), Partition: -1})
+			c := &check{err: ChecksumError{Part: fmt.Sprintf("block table %d %q", t, im.tables[t].name), Partition: -1}}
+			v.result(c, c.result(false))
 		}
 	}
-	return nil
+	return p.sums.results(func(_ int, c *check, err error) error {
+		v.result(c, err)
+		return nil
+	})
 }
 
-// partLabel names a partition in an error.
-func (im *Image) partLabel(i int) string {
-	if name := im.partitions[i].Name; name != "" {
-		return fmt.Sprintf("partition %d %q", i, name)
+// master checks the checksum over the tables' checksums, which are taken in the
+// order in which the image has the tables.
+func (v *verifier) master() error {
+	im := v.im
+	if im.koly == nil {
+		return nil
 	}
-	return fmt.Sprintf("partition %d", i)
-}
-
-// data adds a chunk's bytes to its table's checksum.
-func (v *verifier) data(i int, _ int64, b []byte) error {
-	if c := v.check(i); c != nil {
-		c.add(b)
+	c := im.masterCheck()
+	if c == nil {
+		return nil
 	}
-	return nil
-}
-
-// zeros adds those of zero chunks, and of gaps in a table. Free space is not part
-// of a checksum.
-func (v *verifier) zeros(ctx context.Context, i int, off, n int64) error {
-	if i < 0 {
-		return v.gap(ctx, off, n)
+	known := true
+	for _, t := range im.tables {
+		c.add(t.sum.sum)
+		known = known && !t.lost
 	}
-	if c := v.check(i); c != nil && v.im.chunks[i].Method == Zero {
-		return c.zeros(ctx, n)
-	}
-	return nil
-}
-
-// gap adds n zeros at byte off of the disk to the tables in whose range they
-// lie. Holes come in order. A table that overlaps another has none: whose they
-// are can't be told, and there may be thousands of tables.
-func (v *verifier) gap(ctx context.Context, off, n int64) error {
-	parts := v.im.tablePartitions()
-	end := off + n
-	for ; v.part < len(parts) && parts[v.part].Offset < end; v.part++ {
-		p := &parts[v.part]
-		pend := p.Offset + p.Length
-		c := v.tables[v.part]
-		if from, to := max(off, p.Offset), min(end, pend); c != nil && from < to && !v.shared[v.part] {
-			if err := c.zeros(ctx, to-from); err != nil {
-				return err
-			}
-		}
-		if pend > end {
-			break
-		}
-	}
+	v.result(c, c.result(known))
 	return nil
 }
 
@@ -346,88 +282,10 @@ func overlapping(parts []Partition) []bool {
 	return shared
 }
 
-// check returns what chunk i counts towards.
-func (v *verifier) check(i int) *check {
-	if i < 0 || v.im.chunks[i].Partition < 0 {
-		return nil
+// partLabel names a partition in an error.
+func (im *Image) partLabel(i int) string {
+	if name := im.partitions[i].Name; name != "" {
+		return fmt.Sprintf("partition %d %q", i, name)
 	}
-	return v.tables[v.im.chunks[i].Partition]
-}
-
-// lost notes a chunk that can't be decoded.
-func (v *verifier) lost(i int, err *ChunkError) error {
-	v.note(err)
-	if part := v.im.chunks[i].Partition; part >= 0 {
-		v.damaged[part] = true
-	}
-	return nil
-}
-
-// master checks the checksum over the tables' checksums, which are taken in the
-// order in which the image has the tables.
-func (v *verifier) master() error {
-	im := v.im
-	if im.koly == nil {
-		return nil
-	}
-	c := im.masterCheck()
-	if c == nil {
-		return nil
-	}
-	known := true
-	for _, t := range im.tables {
-		c.add(t.sum.sum)
-		known = known && !t.lost
-	}
-	v.note(c.result(known))
-	return nil
-}
-
-// zeroCRC is a CRC-32 (IEEE) to which any number of zeros can be added at once.
-type zeroCRC struct{ sum uint32 }
-
-func (z *zeroCRC) Write(p []byte) (int, error) {
-	z.sum = crc32.Update(z.sum, crc32.IEEETable, p)
-	return len(p), nil
-}
-
-func (z *zeroCRC) Sum(b []byte) []byte { return binary.BigEndian.AppendUint32(b, z.sum) }
-func (z *zeroCRC) Reset()              { z.sum = 0 }
-func (z *zeroCRC) Size() int           { return crc32.Size }
-func (z *zeroCRC) BlockSize() int      { return 1 }
-
-// zeros adds n zeros. The register is a polynomial over GF(2), and a zero byte
-// multiplies it by x^8 modulo the CRC's polynomial: n of them by x^(8n).
-func (z *zeroCRC) zeros(n int64) {
-	power := zeroPowers()
-	reg := ^z.sum
-	for i := 0; n > 0; n >>= 1 {
-		if n&1 != 0 {
-			reg = multiply(power[i], reg)
-		}
-		i++
-	}
-	z.sum = ^reg
-}
-
-// zeroPowers returns x^(8·2^i) for all i.
-var zeroPowers = sync.OnceValue(func() *[63]uint32 {
-	var p [63]uint32
-	p[0] = 1 << (31 - 8) // bits are reflected: the highest is x^0
-	for i := 1; i < len(p); i++ {
-		p[i] = multiply(p[i-1], p[i-1])
-	}
-	return &p
-})
-
-// multiply returns a·b modulo the CRC's polynomial.
-func multiply(a, b uint32) uint32 {
-	var product uint32
-	for ; a != 0; a <<= 1 {
-		if a>>31 != 0 {
-			product ^= b
-		}
-		b = b>>1 ^ crc32.IEEE&-(b&1)
-	}
-	return product
+	return fmt.Sprintf("partition %d", i)
 }

@@ -55,7 +55,7 @@ func TestVerify(t *testing.T) {
 		t.Run(tt.file, func(t *testing.T) {
 			im := openTest(t, tt.file, nil)
 			progress, end := checkProgress(t, im.Size())
-			err := im.Verify(context.Background(), progress)
+			err := im.Verify(context.Background(), &dmg.VerifyOptions{Progress: progress})
 			end()
 			var sums []*dmg.ChecksumError
 			lost := 0
@@ -253,7 +253,7 @@ func checkProgress(t *testing.T, least int64) (progress func(done, total int64),
 func verifyParts(t *testing.T, im *dmg.Image) (parts []string) {
 	t.Helper()
 	progress, end := checkProgress(t, im.Size())
-	for _, err := range flatten(im.Verify(context.Background(), progress)) {
+	for _, err := range flatten(im.Verify(context.Background(), &dmg.VerifyOptions{Progress: progress})) {
 		var sum *dmg.ChecksumError
 		if !errors.As(err, &sum) || !errors.Is(err, dmg.ErrChecksum) {
 			t.Errorf("another error: %v", err)
@@ -394,7 +394,7 @@ func TestVerifyHuge(t *testing.T) {
 	}
 	start := time.Now()
 	calls := 0
-	if err := im.Verify(context.Background(), func(int64, int64) { calls++ }); err != nil {
+	if err := im.Verify(context.Background(), &dmg.VerifyOptions{Progress: func(int64, int64) { calls++ }}); err != nil {
 		t.Error(err)
 	}
 	if err := im.Extract(context.Background(), nowhere{}, &dmg.ExtractOptions{Sparse: true}); err != nil {

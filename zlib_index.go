@@ -24,7 +24,7 @@ type zlibCodec struct {
 	nhead int    // bytes of head that have been read
 	sum   uint32 // Adler-32 of all bytes before last
 	last  []byte // decoded last, before the position; nil once sum has it
-	good  int64  // up to here, the sum of a saved checkpoint has confirmed the data
+	good  int64  // up to here, the stream's checksum has confirmed the data
 
 	due     int64      // offset in the chunk of the next checkpoint
 	pending checkpoint // whose window isn't packed yet, at -1 if there is none
@@ -181,13 +181,7 @@ func (z *zlibCodec) checkpoint() error {
 // checkpoint before it to the chunk's end. It is called with the lock.
 func (z *zlibCodec) compare() error {
 	p := z.e.mu.points.before(z.chunk, z.d.pos)
-	if p.off != z.d.pos || p.off == 0 {
-		return nil
-	}
-	if p.sum == z.sum {
-		if p.group > 0 {
-			z.good = p.off
-		}
+	if p.off != z.d.pos || p.off == 0 || p.sum == z.sum {
 		return nil
 	}
 	when := "a checkpoint there was made"
@@ -259,17 +253,19 @@ func (z *zlibCodec) joint() error {
 	return z.compare()
 }
 
-// maxExcess is how many bytes more than its chunk a stream is decoded for, to
-// get at its checksum. A damaged stream may be longer than it should be; one
-// that is much longer was meant to be cut.
-const maxExcess = 64 << 10
+// maxExcess returns how many bytes more than a chunk of that length its stream is
+// decoded for, to get at its checksum. A stream that was cut on purpose goes on for
+// less; a damaged one may go on without end.
+func maxExcess(length int64) int64 { return min(length, 1<<40) + 1<<20 }
+
+var errExcess = fmt.Errorf("%w: the data goes on far behind the last sector", ErrChecksum)
 
 // finish compares the Adler-32 at the stream's end with the data's. What it decodes
 // behind the chunk's end may refer to the pending checkpoint's window, too.
-func (z *zlibCodec) finish() error {
+func (z *zlibCodec) finish(*decoder) error {
 	z.addLast()
 	defer z.finishPending()
-	for excess := 0; ; {
+	for excess := int64(0); ; {
 		b, err := z.z.Decode(maxDecode)
 		if err == io.EOF {
 			break
@@ -278,8 +274,8 @@ func (z *zlibCodec) finish() error {
 			return err
 		}
 		z.sum = deflate.Adler32(z.sum, b)
-		if excess += len(b); excess > maxExcess {
-			return nil
+		if excess += int64(len(b)); excess > maxExcess(z.d.length) {
+			return errExcess
 		}
 	}
 	return z.compareTrailer()

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -11,7 +12,7 @@ import (
 )
 
 // A findings collects what Verify finds, part by part. It keeps a bounded number of
-// places, however many chunks are damaged.
+// ranges, however many are damaged.
 type findings struct {
 	parts   []part         // in the order in which Verify checks them
 	index   map[string]int // of the parts that are no partitions, by label
@@ -19,42 +20,39 @@ type findings struct {
 	tables  bool           // the partitions are block tables: a chunk says which one it is in
 	defects []error        // found when the image was opened
 
-	sums        int                  // that don't hold
-	losses      [numLosses]lossTally // chunks that can't be read, by the reason
-	unsupported []string             // methods, the first few
+	sums   int                   // that don't hold
+	losses [numLosses]damageList // by what is wrong
 
-	// eachChunk, if not nil, is called for every chunk that can't be read.
-	eachChunk func(dmg.Chunk)
+	// json, if not nil, gets every result as JSON.
+	json *jsonLines
+	// eachRange, if not nil, is called for every range that can't be read as it was.
+	eachRange func(diskRange)
 }
 
-// A lossTally adds up chunks, which come in disk order.
-type lossTally struct {
-	chunks, places int
-	bytes          int64
-	kept           []lostRange // the first places
-	last           dmg.Chunk   // that was added
-	others         diskRange   // from the first place that is not kept to the end of the last
-}
-
-// maxRanges is how many places of each kind are listed.
-const maxRanges = 1000
-
-// A lossKind is why a chunk could not be read.
+// A lossKind is in which way a range could not be read.
 type lossKind int
 
 const (
-	lossDamage lossKind = iota
-	lossCodec           // its compression is not supported: nothing is known to be wrong
+	isLost        lossKind = iota // nothing decodes there
+	isDoubtful                    // no checksum confirms what decoded
+	isUnsupported                 // its compression is: nothing is known to be wrong
 	numLosses
 )
 
-// A lostRange is a run of the disk that can't be read, of one chunk or of neighbours
-// that are stored by the same method.
-type lostRange struct {
-	diskRange
-	chunks int
-	method dmg.Method
-	err    error // of the first chunk
+// String returns the kind's name in JSON.
+func (k lossKind) String() string {
+	return [numLosses]string{"lost", "doubtful", "unsupported"}[k]
+}
+
+// kindOf returns the kind of a damaged range.
+func kindOf(d dmg.Damage) lossKind {
+	switch {
+	case !d.Lost:
+		return isDoubtful
+	case errors.Is(d.Err, dmg.ErrUnsupported):
+		return isUnsupported
+	}
+	return isLost
 }
 
 // A part is what may have a checksum of its own.
@@ -63,7 +61,8 @@ type part struct {
 	at          diskRange
 	stored      bool               // a checksum is
 	wrong       *dmg.ChecksumError // that does not hold
-	lost        [numLosses]bool    // it has chunks that can't be read
+	unknown     bool               // whether the checksum holds: some of the part can't be read
+	damaged     [numLosses]bool    // it has such ranges
 }
 
 // Labels of parts that are no partitions.
@@ -75,8 +74,12 @@ const (
 
 // newFindings lists the parts of the image, and what was wrong when it was opened.
 func newFindings(im *dmg.Image) *findings {
-	f := newFindingsOf(im.Partitions(), im.Checksums(), im.Size(), slices.Contains(im.Layers(), "UDIF"))
-	f.defects = defectsOf(im)
+	partitions, udif := im.Partitions(), slices.Contains(im.Layers(), "UDIF")
+	if udif { // what else the disk's own partition table has lies inside of those with a block table
+		partitions = slices.DeleteFunc(partitions, func(p dmg.Partition) bool { return !p.Table })
+	}
+	f := newFindingsOf(partitions, im.Checksums(), im.Size(), udif)
+	f.defects = im.Defects()
 	return f
 }
 
@@ -126,151 +129,122 @@ func (f *findings) named(label string) *part {
 	return &f.parts[i]
 }
 
-// add takes an error of Verify, and all that it joins. It returns the first that is
-// none of the image, which says why the image could not be verified.
-func (f *findings) add(err error) error {
-	switch e := err.(type) {
-	case nil:
-	case *dmg.ChecksumError:
-		f.addSum(e)
-	case *dmg.ChunkError:
-		if !isDamage(e) {
-			return e
-		}
-		f.addChunk(e)
-	case interface{ Unwrap() []error }:
-		for _, err := range e.Unwrap() {
-			if err := f.add(err); err != nil {
-				return err
-			}
-		}
-	default:
-		return err
-	}
-	return nil
-}
-
-// addSum takes a checksum that does not hold, or that can't be computed because a
-// chunk can't be read; then the chunk tells.
-func (f *findings) addSum(e *dmg.ChecksumError) {
-	if e.Got == nil {
+// add takes a result of Verify.
+func (f *findings) add(r dmg.VerifyResult) {
+	if r.Damage != nil {
+		f.addDamage(*r.Damage)
 		return
 	}
-	f.sums++
+	var wrong *dmg.ChecksumError
+	errors.As(r.Err, &wrong)
+	if wrong != nil {
+		f.addSum(wrong)
+	}
+	if f.json != nil {
+		f.json.put(newSumJSON(r.Checksum, wrong))
+	}
+}
+
+// addSum takes a checksum that does not hold, or that can't be computed because some
+// of its part can't be read; then that tells.
+func (f *findings) addSum(e *dmg.ChecksumError) {
 	p := f.named(e.Part)
 	if e.Partition >= 0 {
 		p = f.partition(e.Partition)
 	}
-	if p != nil {
-		p.wrong = e
+	if p == nil {
+		p = new(part) // a block table that can't be read
 	}
-}
-
-// addChunk takes a chunk that can't be read. A large one may be damaged in several
-// places, and counts once.
-func (f *findings) addChunk(e *dmg.ChunkError) {
-	kind := lossDamage
-	if errors.Is(e, dmg.ErrUnsupported) {
-		kind = lossCodec
-		f.addMethod(e.Chunk.Method.String())
-	}
-	c := e.Chunk
-	if !f.losses[kind].add(c, e.Err) {
+	if e.Got == nil {
+		p.unknown = true
 		return
 	}
-	if c.Partition >= 0 {
-		f.partition(c.Partition).lost[kind] = true
+	p.wrong = e
+	f.sums++
+}
+
+// addDamage takes a range that can't be read as it was.
+func (f *findings) addDamage(d dmg.Damage) {
+	kind := kindOf(d)
+	r := newDamagedRange(d)
+	var chunk *dmg.ChunkError
+	if errors.As(d.Err, &chunk) {
+		r.err = chunk.Err // the line says what chunk it is
+		if chunk.Chunk.Partition >= 0 {
+			f.partition(chunk.Chunk.Partition).damaged[kind] = true
+		}
 	}
-	if f.eachChunk != nil {
-		f.eachChunk(c)
+	f.losses[kind].add(r)
+	if f.json != nil {
+		f.json.put(rangeJSON{kind.String(), d.Offset, d.Length, oneLine(d.Err)})
+	}
+	if f.eachRange != nil {
+		f.eachRange(r.diskRange)
 	}
 }
 
-// add adds a chunk, to the last place if they are neighbours. It returns false if it
-// was the last one already.
-func (l *lossTally) add(c dmg.Chunk, err error) bool {
-	if l.chunks > 0 && l.last == c {
-		return false
-	}
-	joins := l.chunks > 0 && l.last.Offset+l.last.Length == c.Offset && l.last.Method == c.Method
-	l.last = c
-	l.chunks++
-	l.bytes += c.Length
-	if !joins {
-		l.places++
-	}
-	switch n := len(l.kept); {
-	case joins && n == l.places:
-		l.kept[n-1].length += c.Length
-		l.kept[n-1].chunks++
-	case n < maxRanges:
-		l.kept = append(l.kept, lostRange{diskRange{c.Offset, c.Length}, 1, c.Method, err})
-	case l.others.length == 0:
-		l.others = diskRange{c.Offset, c.Length}
-	default:
-		l.others.length = c.Offset + c.Length - l.others.off
-	}
-	return true
+// isIn reports whether a part has ranges of such a kind. Where there are no block
+// tables, the ranges' places tell.
+func (f *findings) isIn(p *part, kind lossKind) bool {
+	return p.damaged[kind] || (!f.tables || p.label == wholeDisk) && f.losses[kind].touches(p.at)
 }
 
-// touches reports whether some of a range of the disk can't be read, as far as places
-// are kept.
-func (l *lossTally) touches(r diskRange) bool {
-	overlaps := func(lost diskRange) bool { return lost.off < r.end() && r.off < lost.end() }
-	return overlaps(l.others) || slices.ContainsFunc(l.kept, func(k lostRange) bool { return overlaps(k.diskRange) })
-}
+// isDamagedIn reports whether something in a part can't be read as it was.
+func (f *findings) isDamagedIn(p *part) bool { return f.isIn(p, isLost) || f.isIn(p, isDoubtful) }
 
-// addMethod keeps a method that is not supported.
-func (f *findings) addMethod(name string) {
-	if len(f.unsupported) <= maxMethods && !slices.Contains(f.unsupported, name) {
-		f.unsupported = append(f.unsupported, name)
-	}
-}
-
-// lostIn reports whether a part has chunks that can't be read for such a reason. Where
-// there are no block tables, the chunks' places tell.
-func (f *findings) lostIn(p *part, kind lossKind) bool {
-	return p.lost[kind] || (!f.tables || p.label == wholeDisk) && f.losses[kind].touches(p.at)
-}
-
-// count is how many findings there are.
-func (f *findings) count() int {
-	return f.sums + f.losses[lossDamage].chunks + f.losses[lossCodec].chunks + len(f.defects)
-}
+// any reports whether anything was found.
+func (f *findings) any() bool { return f.isDamaged() || f.losses[isUnsupported].places() > 0 }
 
 // isDamaged reports whether anything is wrong.
-func (f *findings) isDamaged() bool { return f.sums+f.losses[lossDamage].chunks+len(f.defects) > 0 }
+func (f *findings) isDamaged() bool {
+	return f.sums+len(f.defects)+f.losses[isLost].places()+f.losses[isDoubtful].places() > 0
+}
 
 // String says how much is wrong, or else how much is not supported.
 func (f *findings) String() string {
-	unknown := plural(f.losses[lossCodec].chunks, "chunk") + " not checked"
+	unknown := plural(f.losses[isUnsupported].bytes(), "byte") + " not checked"
 	if !f.isDamaged() {
-		return unknown + ": compression not supported (" + f.methods() + ")"
+		return unknown + ": unsupported compression (" + f.methods() + ")"
 	}
-	s := "damaged: " + plural(f.sums, "wrong checksum") + ", " + plural(f.losses[lossDamage].chunks, "unreadable chunk")
+	var all []string
+	if f.sums > 0 {
+		all = append(all, plural(f.sums, "wrong checksum"))
+	}
+	for _, kind := range []lossKind{isLost, isDoubtful} {
+		if n := f.losses[kind].bytes(); n > 0 {
+			all = append(all, plural(n, "byte")+" "+kind.String())
+		}
+	}
 	if n := len(f.defects); n > 0 {
-		s += ", " + plural(n, "defect")
+		all = append(all, plural(n, "defect"))
 	}
-	if f.losses[lossCodec].chunks > 0 {
-		s += ", " + unknown
+	if f.losses[isUnsupported].places() > 0 {
+		all = append(all, unknown)
 	}
-	return s
+	return "damaged: " + strings.Join(all, ", ")
 }
 
-// methods lists the methods that are not supported.
+// methods lists the first methods on the disk that are not supported.
 func (f *findings) methods() string {
-	s := strings.Join(f.unsupported[:min(maxMethods, len(f.unsupported))], ", ")
-	if len(f.unsupported) > maxMethods {
-		s += ", …"
+	var all []string
+	ranges, _ := f.losses[isUnsupported].listed()
+	for i := range ranges {
+		if name := ranges[i].method; !slices.Contains(all, name) {
+			all = append(all, name)
+		}
+		if len(all) > maxMethods {
+			all[maxMethods] = "…"
+			break
+		}
 	}
-	return s
+	return strings.Join(all, ", ")
 }
 
 // err is the error that a command ends with after it has told of the findings; nil
 // if there are none, or nobody has looked.
 func (f *findings) err(image string) error {
 	switch {
-	case f == nil || f.count() == 0:
+	case f == nil || !f.any():
 		return nil
 	case f.isDamaged():
 		return fmt.Errorf("%s: %v", image, f)
@@ -295,13 +269,15 @@ const (
 func (f *findings) result(p *part) string {
 	fork := f.named(dataFork)
 	switch {
-	case f.lostIn(p, lossDamage):
+	case f.isDamagedIn(p):
 		return "damaged"
 	case p.wrong != nil:
 		return fmt.Sprintf("wrong: %s is %x, stored is %x", p.wrong.Algorithm, p.wrong.Got, p.wrong.Want)
-	case f.lostIn(p, lossCodec):
+	case f.isIn(p, isUnsupported):
 		return "not checked: compression not supported"
-	case p.stored, fork != nil && fork.wrong == nil:
+	case p.unknown:
+		return "can't be checked: some of it is damaged"
+	case p.stored, fork != nil && fork.wrong == nil && !fork.unknown:
 		return good
 	}
 	return readOnly
@@ -310,7 +286,7 @@ func (f *findings) result(p *part) string {
 // isBad reports whether something is wrong with a partition.
 func (f *findings) isBad(partition int) bool {
 	p := f.partition(partition)
-	return f.lostIn(p, lossDamage) || p.wrong != nil
+	return f.isDamagedIn(p) || p.wrong != nil
 }
 
 // lines returns a line for each defect and each range that can't be read, at most the
@@ -320,39 +296,48 @@ func (f *findings) lines() []string {
 	for _, err := range f.defects {
 		lines = append(lines, "damaged: "+oneLine(err))
 	}
-	for kind, word := range [numLosses]string{"lost", "not checked"} {
-		l := &f.losses[kind]
-		for _, r := range l.kept {
-			lines = append(lines, word+": "+r.String())
+	for kind, word := range [numLosses]string{"lost", "doubtful", "not checked"} {
+		ranges, more := f.losses[kind].listed()
+		for i := range ranges {
+			lines = append(lines, word+": "+rangeLine(&ranges[i]))
 		}
-		if n := l.places - len(l.kept); n > 0 {
-			lines = append(lines, fmt.Sprintf("%s: and %s more; %d bytes in all", word, plural(n, "place"), l.bytes))
+		if more > 0 {
+			lines = append(lines, fmt.Sprintf("%s: and %s more; %d bytes in all", word, plural(more, "range"), f.losses[kind].bytes()))
 		}
 	}
 	return lines
 }
 
-// String returns the range's sectors, and why it can't be read.
-func (r lostRange) String() string {
-	s := fmt.Sprintf("sectors %d-%d (%v", r.off/sectorSize, max(r.off, r.end()-1)/sectorSize, r.method)
-	if r.chunks > 1 {
-		s += fmt.Sprintf(", %d chunks): the first: ", r.chunks)
-	} else {
-		s += "): "
+// rangeLine returns the range's sectors, and why it can't be read.
+func rangeLine(r *damagedRange) string {
+	s := r.sectors()
+	switch {
+	case r.method == "":
+		s += ": "
+	case r.chunks > 1:
+		s += fmt.Sprintf(" (%s, %d chunks): the first: ", r.method, r.chunks)
+	default:
+		s += " (" + r.method + "): "
 	}
 	return s + oneLine(r.err)
 }
 
-// verdict is what all of this comes to, in few words.
-func (f *findings) verdict() string {
-	unchecked := 0
+// unchecked is how many parts have no checksum.
+func (f *findings) unchecked() int {
+	n := 0
 	for i := range f.parts {
 		if f.result(&f.parts[i]) == readOnly {
-			unchecked++
+			n++
 		}
 	}
+	return n
+}
+
+// verdict is what all of this comes to, in few words.
+func (f *findings) verdict() string {
+	unchecked := f.unchecked()
 	switch {
-	case f.count() > 0:
+	case f.any():
 		return f.String()
 	case unchecked == 0:
 		return "verified: no damage"
@@ -360,4 +345,65 @@ func (f *findings) verdict() string {
 		return "no damage found; some of it has no checksum"
 	}
 	return "readable; no checksum is stored"
+}
+
+// sumJSON is a checksum as scripts get it.
+type sumJSON struct {
+	Kind      string  `json:"kind"` // checksum
+	Part      string  `json:"part"`
+	Partition int     `json:"partition"` // -1 for what is no partition
+	Algorithm string  `json:"algorithm"`
+	Stored    string  `json:"stored"`   // hexadecimal
+	Computed  *string `json:"computed"` // null if it can't be
+	Good      bool    `json:"good"`
+}
+
+// newSumJSON describes a checksum that was compared. wrong is nil if it holds.
+func newSumJSON(c *dmg.Checksum, wrong *dmg.ChecksumError) sumJSON {
+	j := sumJSON{"checksum", c.Part, c.Partition, c.Algorithm, hex.EncodeToString(c.Sum), nil, wrong == nil}
+	switch {
+	case wrong == nil:
+		j.Computed = &j.Stored
+	case wrong.Got != nil:
+		got := hex.EncodeToString(wrong.Got)
+		j.Computed = &got
+	}
+	return j
+}
+
+// verdictJSON is what all results come to. The numbers but the first are bytes of the
+// disk.
+type verdictJSON struct {
+	Kind           string   `json:"kind"`   // verdict
+	Result         string   `json:"result"` // good, readable, damaged or unsupported
+	WrongChecksums int      `json:"wrong_checksums"`
+	Lost           int64    `json:"lost"`
+	Doubtful       int64    `json:"doubtful"`
+	Unsupported    int64    `json:"unsupported"`
+	Defects        []string `json:"defects"` // found when the image was opened
+}
+
+// verdictJSON returns the last line of JSON.
+func (f *findings) verdictJSON() verdictJSON {
+	v := verdictJSON{
+		Kind:           "verdict",
+		Result:         good,
+		WrongChecksums: f.sums,
+		Lost:           f.losses[isLost].bytes(),
+		Doubtful:       f.losses[isDoubtful].bytes(),
+		Unsupported:    f.losses[isUnsupported].bytes(),
+		Defects:        []string{},
+	}
+	for _, err := range f.defects {
+		v.Defects = append(v.Defects, oneLine(err))
+	}
+	switch {
+	case f.isDamaged():
+		v.Result = "damaged"
+	case f.any():
+		v.Result = isUnsupported.String()
+	case f.unchecked() > 0:
+		v.Result = "readable"
+	}
+	return v
 }

@@ -5,12 +5,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/go-dmg/dmg"
-	"github.com/go-dmg/dmg/internal/partition"
 )
 
 // imageArg is the argument of every command on an image.
@@ -86,24 +84,10 @@ func checkSeekable(image string) error {
 	return notAnImage(fmt.Sprintf("%s is %s, not a regular file: an image must be in a file that can be read at any offset", image, what))
 }
 
-// defectsOf returns what is wrong with the image, as far as opening it tells: to what
-// the package has found it adds a disk that ends before its partitions do. Where no
-// container says how long the disk is, in a raw image, nothing else tells of a copy
-// that broke off.
-func defectsOf(im *dmg.Image) []error {
-	defects := im.Defects()
-	if slices.Contains(im.Layers(), "raw") {
-		if table, err := partition.Read(im, im.Size()); err == nil && table.End > im.Size() {
-			defects = append(defects, fmt.Errorf("cut off: its partitions reach to byte %d, the disk only to %d", table.End, im.Size()))
-		}
-	}
-	return defects
-}
-
 // warnOfDefects tells of the first defects.
 func warnOfDefects(std *stdio, image string, im *dmg.Image) {
 	const most = 3
-	defects := defectsOf(im)
+	defects := im.Defects()
 	for _, err := range defects[:min(most, len(defects))] {
 		fmt.Fprintf(std.err, "dmg: warning: %s: %s\n", printable(image), oneLine(err))
 	}
@@ -206,10 +190,8 @@ type diskRange struct{ off, length int64 }
 
 func (r diskRange) end() int64 { return r.off + r.length }
 
-// partitionRange is the range of the partition that a user named: by its index, its
-// name or a part of it, or its type. The whole name goes before parts of names and
-// types; of these no other partition may have the same. Without a name it is the
-// whole disk.
+// partitionRange is the range of the partition that a user named, as partitionsNamed
+// finds it, or by its index. Without a name it is the whole disk.
 func partitionRange(im *dmg.Image, name string) (diskRange, error) {
 	if name == "" {
 		return diskRange{0, im.Size()}, nil
@@ -232,22 +214,28 @@ func partitionRange(im *dmg.Image, name string) (diskRange, error) {
 	return diskRange{}, refusal(fmt.Sprintf("%q fits partitions %s: give a number", name, numbers(found)))
 }
 
-// partitionsNamed returns the indexes of the partitions that a name, a part of one,
-// or a type fits.
+// partitionsNamed returns the indexes of the partitions of that name. If there are none,
+// it returns those that have it as a part of their names; next, those of that type, such
+// as Apple_APFS; and last, those that have it as a part of their types.
 func partitionsNamed(parts []dmg.Partition, name string) []int {
-	var exact, found []int
-	for i, p := range parts {
-		if p.Name == name {
-			exact = append(exact, i)
+	contains := func(s string) bool { return strings.Contains(strings.ToLower(s), strings.ToLower(name)) }
+	for _, fits := range []func(p *dmg.Partition) bool{
+		func(p *dmg.Partition) bool { return p.Name == name },
+		func(p *dmg.Partition) bool { return contains(p.Name) },
+		func(p *dmg.Partition) bool { return strings.EqualFold(p.Type, name) },
+		func(p *dmg.Partition) bool { return contains(p.Type) },
+	} {
+		var found []int
+		for i := range parts {
+			if fits(&parts[i]) {
+				found = append(found, i)
+			}
 		}
-		if strings.EqualFold(p.Type, name) || strings.Contains(strings.ToLower(p.Name), strings.ToLower(name)) {
-			found = append(found, i)
+		if len(found) > 0 {
+			return found
 		}
 	}
-	if len(exact) > 0 {
-		return exact
-	}
-	return found
+	return nil
 }
 
 // numbers lists the first numbers, and says how many there are besides.

@@ -98,7 +98,7 @@ func (c *indexCmd) toStdout(ctx context.Context, std *stdio) error {
 // and bytes that has.
 func (c *indexCmd) build(ctx context.Context, std *stdio, im *dmg.Image, w io.Writer) (checkpoints int, size int64, err error) {
 	progress, stopProgress := startProgress(std, "index", im.Size(), c.Quiet)
-	err = im.BuildIndex(ctx, progress)
+	err = im.BuildIndex(ctx, &dmg.BuildIndexOptions{Progress: progress})
 	stopProgress()
 	if err != nil {
 		return 0, 0, err

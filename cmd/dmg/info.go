@@ -123,7 +123,7 @@ func describe(im *dmg.Image) *imageInfo {
 		Defects:    []string{},
 		Partitions: []partitionInfo{},
 	}
-	for _, err := range defectsOf(im) {
+	for _, err := range im.Defects() {
 		info.Defects = append(info.Defects, oneLine(err))
 	}
 	for i, p := range im.Partitions() {

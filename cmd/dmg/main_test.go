@@ -134,7 +134,8 @@ var commandTests = []struct {
 	{name: "missing image", args: "info ../../testdata/none.dmg", status: 5, errOut: `dmg: open ../../testdata/none.dmg: .*\n`},
 	{name: "no image", args: "info main.go", status: 3, errOut: `dmg: main.go: file at byte 0: .*\n`},
 	{name: "a folder", args: "info testdata", status: 3, errOut: `dmg: .*testdata.*\n`},
-	{name: "damaged table", args: "info ../../testdata/bad-overlap.dmg", status: 1, errOut: `dmg: ../../testdata/bad-overlap.dmg: .* overlaps .*\n`},
+	{name: "property list outside", args: "info ../../testdata/bad-plist-range.dmg", status: 1, errOut: `dmg: ../../testdata/bad-plist-range.dmg: .* outside the file\n`},
+	{name: "damaged table", args: "extract -q ../../testdata/bad-overlap.dmg -", status: 1, errOut: `(dmg: warning: .*\n)*dmg: ../../testdata/bad-overlap.dmg: .* missing from the file; .*\n`},
 
 	{name: "info of zlib", args: "info ../../testdata/good-zlib.dmg", golden: "info-zlib.txt"},
 	{name: "info of gaps", args: "info ../../testdata/good-gaps.dmg", golden: "info-gaps.txt"},
@@ -149,18 +150,18 @@ var commandTests = []struct {
 	{name: "verify a sparse image", args: "verify ../../testdata/containers/nodes.sparseimage", golden: "verify-sparse.txt"},
 	{name: "verify names", args: "verify ../../testdata/good-names.dmg", golden: "verify-names.txt"},
 	{name: "verify a wrong table sum", args: "verify ../../testdata/bad-table-sum.dmg", status: 1, golden: "verify-table-sum.txt",
-		errOut: `dmg: ../../testdata/bad-table-sum.dmg: damaged: .* wrong checksums?, 0 unreadable chunks\n`},
+		errOut: `dmg: ../../testdata/bad-table-sum.dmg: damaged: [12] wrong checksums?\n`},
 	{name: "verify a wrong data sum", args: "verify ../../testdata/bad-data-sum.dmg", status: 1, golden: "verify-data-sum.txt",
-		errOut: `dmg: ../../testdata/bad-data-sum.dmg: damaged: 1 wrong checksum, 0 unreadable chunks\n`},
+		errOut: `dmg: ../../testdata/bad-data-sum.dmg: damaged: 1 wrong checksum\n`},
 	{name: "verify a damaged chunk", args: "verify ../../testdata/bad-stream.dmg", status: 1, golden: "verify-stream.txt",
-		errOut: `dmg: ../../testdata/bad-stream.dmg: damaged: .* wrong checksums?, 1 unreadable chunk\n`},
+		errOut: `dmg: ../../testdata/bad-stream.dmg: damaged: 1 wrong checksum, 8192 bytes doubtful\n`},
 	{name: "verify unknown methods", args: "verify ../../testdata/unsupported-1990s.dmg", status: 3, golden: "verify-1990s.txt",
-		errOut: `dmg: ../../testdata/unsupported-1990s.dmg: 4 chunks not checked: compression not supported \(kencode, rle, lzh, …\)\n`},
+		errOut: `dmg: ../../testdata/unsupported-1990s.dmg: 32768 bytes not checked: unsupported compression \(kencode, rle, lzh, …\)\n`},
 
 	{name: "map of mixed", args: "map ../../testdata/good-mixed.dmg", golden: "map-mixed.svg"},
 	{name: "map of names", args: "map --verify ../../testdata/good-names.dmg", golden: "map-names.svg"},
 	{name: "map of a damaged chunk", args: "map --verify --quiet ../../testdata/bad-stream.dmg", status: 1, golden: "map-stream.svg",
-		errOut: `dmg: ../../testdata/bad-stream.dmg: damaged: 1 wrong checksum, 1 unreadable chunk\n`},
+		errOut: `dmg: ../../testdata/bad-stream.dmg: damaged: 1 wrong checksum, 8192 bytes doubtful\n`},
 
 	{name: "verbose", args: "cat -v ../../testdata/good-zlib.dmg -o 64s -n 1", golden: "cat-verbose.txt",
 		errOut: `dmg: read 1 B of the disk; decoded \d.* B; fetched \d.* of the image in \d+ reads\n`},
@@ -244,7 +245,7 @@ func TestCutShort(t *testing.T) {
 		}
 		defect, warning := "", ""
 		if sectors < 100 {
-			defect = fmt.Sprintf("cut off: its partitions reach to byte 51200, the disk only to %d", sectors*sectorSize)
+			defect = fmt.Sprintf("disk at byte %[1]d: cut short: its partitions reach to byte 51200, the disk only to %[1]d", sectors*sectorSize)
 			warning = fmt.Sprintf("dmg: warning: %s: %s\n", image, defect)
 		}
 		for _, args := range [][]string{{"extract", image, "-"}, {"cat", image}, {"map", image}} {

@@ -69,7 +69,7 @@ func (c *mapCmd) Run(ctx context.Context, std *stdio) error {
 
 // verify finds what is wrong, and marks it on the map.
 func (c *mapCmd) verify(ctx context.Context, std *stdio, im *dmg.Image, m *diskMap) (err error) {
-	m.found, err = verify(ctx, std, im, c.Quiet, func(c dmg.Chunk) { mark(m.cells, m.grid.cellSize, c) })
+	m.found, err = verify(ctx, std, im, c.Quiet, nil, func(r diskRange) { mark(m.cells, m.grid.cellSize, r) })
 	return err
 }
 

@@ -169,13 +169,13 @@ func cellCount(size, cellSize int64) int {
 	return int((size-1)/cellSize) + 1
 }
 
-// mark marks the cells that the chunk has bytes in as damaged.
-func mark(cells []cell, cellSize int64, c dmg.Chunk) {
-	if c.Length <= 0 || len(cells) == 0 {
+// mark marks the cells that the range has bytes in as damaged.
+func mark(cells []cell, cellSize int64, r diskRange) {
+	if r.length <= 0 || len(cells) == 0 {
 		return
 	}
-	last := min((c.Offset+c.Length-1)/cellSize, int64(len(cells)-1))
-	for i := c.Offset / cellSize; i <= last; i++ {
+	last := min((r.end()-1)/cellSize, int64(len(cells)-1))
+	for i := r.off / cellSize; i <= last; i++ {
 		cells[i].bad = true
 	}
 }

@@ -118,7 +118,7 @@ func (m *diskMap) svg() []byte {
 	m.drawCells(&body)
 	labels := m.drawPartitions(&body)
 	bottom := max(m.drawLegend(&body, gridTop+m.grid.height()+legendTop), gridTop+labels)
-	if m.found != nil && m.found.count() > 0 {
+	if m.found != nil && m.found.any() {
 		bottom = m.drawDamage(&body, bottom+legendLine)
 	}
 	var d drawing
@@ -437,7 +437,7 @@ func (m *diskMap) drawKey(d *drawing, y int) int {
 	x += 190
 	d.add(`<path d="M%d %dh12v-8h12" fill="none" stroke="#111" stroke-width="1.4"/>`+"\n", x, y)
 	d.text(x+32, y, "m", "a partition begins or ends")
-	if m.found != nil && m.found.count() > 0 {
+	if m.found != nil && m.found.any() {
 		x += 220
 		d.badge(x, y-9, side)
 		d.text(x+20, y, "m", map[bool]string{true: "damaged", false: "not checked"}[m.found.isDamaged()])

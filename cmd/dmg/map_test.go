@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/xml"
-	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -102,7 +101,7 @@ func TestLayOut(t *testing.T) {
 			chunks := chunksOf(t, tt.chunks)
 			cells := layOut(slices.Values(chunks), sizeOf(chunks), tt.cell*sectorSize)
 			for _, i := range tt.bad {
-				mark(cells, tt.cell*sectorSize, chunks[i])
+				mark(cells, tt.cell*sectorSize, diskRange{chunks[i].Offset, chunks[i].Length})
 			}
 			if got := cellsText(cells); got != tt.want {
 				t.Errorf("%s, want %s", got, tt.want)
@@ -178,9 +177,9 @@ func TestLayOutManyChunks(t *testing.T) {
 		}
 	}
 	// One of the dozens of chunks in a cell.
-	bad := dmg.Chunk{Method: dmg.Zlib, Offset: 123_456 * 8192, Length: 8192}
+	bad := diskRange{123_456 * 8192, 8192}
 	mark(cells, g.cellSize, bad)
-	want := int(bad.Offset / g.cellSize)
+	want := int(bad.off / g.cellSize)
 	for i, c := range cells {
 		if c.bad != (i == want) {
 			t.Errorf("cell %d: damaged is %v", i, c.bad)
@@ -207,7 +206,7 @@ func TestLayOutHugeDisk(t *testing.T) {
 	if len(cells) != maxCells || g.cellSize != 1<<50 || g.rows() != maxRows {
 		t.Fatalf("%d cells of %d in %d rows", len(cells), g.cellSize, g.rows())
 	}
-	mark(cells, g.cellSize, chunks[4])
+	mark(cells, g.cellSize, diskRange{chunks[4].Offset, chunks[4].Length})
 	for i, c := range cells {
 		got, want := cellsText([]cell{c}), map[int]string{0: "r13", 5000: "z43", maxCells - 1: "x13!"}[i]
 		if want == "" {
@@ -388,9 +387,8 @@ func worstMap() *diskMap {
 			Err:   fmt.Errorf("%s", strings.Repeat("<\x1b", 500)),
 		}
 		sum := &dmg.ChecksumError{Part: strings.Repeat("\n", 1000), Partition: i, Got: []byte{0}}
-		if err := m.found.add(errors.Join(chunk, sum)); err != nil {
-			panic(err)
-		}
+		m.found.add(dmg.VerifyResult{Damage: &dmg.Damage{Offset: chunk.Chunk.Offset, Length: sectorSize, Lost: true, Err: chunk}, Err: chunk})
+		m.found.add(dmg.VerifyResult{Checksum: new(dmg.Checksum), Err: sum})
 	}
 	return m
 }
@@ -452,10 +450,10 @@ func TestMapVerdict(t *testing.T) {
 	for image, want := range map[string]string{
 		"good-zlib.dmg":                "verified: no damage",
 		"good-no-sums.dmg":             "readable; no checksum is stored",
-		"bad-table-sum.dmg":            "damaged: 1 wrong checksum, 0 unreadable chunks",
-		"bad-stream.dmg":               "damaged: 1 wrong checksum, 1 unreadable chunk",
+		"bad-table-sum.dmg":            "damaged: 1 wrong checksum",
+		"bad-stream.dmg":               "damaged: 1 wrong checksum, 8192 bytes doubtful",
 		"containers/nodes.sparseimage": "readable; no checksum is stored",
-		"unsupported-1990s.dmg":        "4 chunks not checked: compression not supported (kencode, rle, lzh, …)",
+		"unsupported-1990s.dmg":        "32768 bytes not checked: unsupported compression (kencode, rle, lzh, …)",
 	} {
 		_, text := elements(t, []byte(dmgRun(t, "map", "--verify", images+image).out))
 		if !strings.Contains(text, "\n"+want+"\n") {
@@ -484,7 +482,7 @@ func TestMapToFile(t *testing.T) {
 
 	// Damage is an error, but the picture of it is what was asked for.
 	got := dmgRun(t, "map", bad, "-f", "--verify", "--out="+name)
-	if got.status != 1 || !strings.Contains(got.errOut, "damaged: 1 wrong checksum, 1 unreadable chunk") {
+	if got.status != 1 || !strings.Contains(got.errOut, "damaged: 1 wrong checksum, 8192 bytes doubtful") {
 		t.Errorf("with damage: %+v", got)
 	}
 	wantFile(t, name, dmgRun(t, "map", bad, "--verify", "-o", "-").out)

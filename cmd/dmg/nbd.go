@@ -29,7 +29,7 @@ const nbdBlock = 64 << 10
 // nbdCmd is dmg nbd.
 type nbdCmd struct {
 	imageArg  `embed:""`
-	Partition string `short:"p" placeholder:"NAME" help:"Serve this partition only: a number or name from dmg info, or a part of a name."`
+	Partition string `short:"p" placeholder:"NAME" help:"Serve this partition only: a number, name or type from dmg info, or a part of a name."`
 	Socket    string `placeholder:"PATH" xor:"where" help:"Listen on a Unix socket, which must not exist."`
 	Listen    string `placeholder:"ADDR" xor:"where" help:"Listen on a TCP address, HOST:PORT or PORT; 127.0.0.1:10809 if neither is given. Port 0 takes a free one."`
 	openFlags `embed:""`
@@ -231,3 +231,6 @@ func (x *extents) status(off int64) (end int64, hole bool) {
 	}
 	return x.ends[i], x.firstHole == (i%2 == 0)
 }
+
+// isHole reports whether chunks of the method are zeros of which nothing is stored.
+func isHole(m dmg.Method) bool { return m == dmg.Zero || m == dmg.Ignore }

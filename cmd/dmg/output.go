@@ -152,8 +152,8 @@ func isWithin(name string, bundle fs.FileInfo) bool {
 	}
 }
 
-// isSegment reports whether the file is a further one of an image that is split, as
-// far as names tell.
+// isSegment reports whether the file is a further one of an image that is split: by its
+// name, or by the set that its trailer names. Of encrypted ones only the names tell.
 func isSegment(file fs.FileInfo, image string) bool {
 	dir, first := filepath.Split(image)
 	entries, err := os.ReadDir(filepath.Clean(dir))
@@ -161,12 +161,32 @@ func isSegment(file fs.FileInfo, image string) bool {
 		return false
 	}
 	return slices.ContainsFunc(entries, func(e fs.DirEntry) bool {
-		if !namesSegment(e.Name(), first) {
-			return false
-		}
-		info, err := os.Stat(filepath.Join(dir, e.Name()))
-		return err == nil && os.SameFile(info, file)
+		name := filepath.Join(dir, e.Name())
+		info, err := os.Stat(name)
+		return err == nil && os.SameFile(info, file) && (namesSegment(e.Name(), first) || inOneSet(name, image))
 	})
+}
+
+// inOneSet reports whether two files are segments of one image, by their trailers.
+func inOneSet(a, b string) bool {
+	setA, okA := segmentSet(a)
+	setB, okB := segmentSet(b)
+	return okA && okB && setA == setB
+}
+
+// segmentSet returns what segments of one image have in common, if the file is one.
+func segmentSet(name string) (set [16]byte, ok bool) {
+	info, err := os.Stat(name)
+	if err != nil || !info.Mode().IsRegular() {
+		return set, false
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return set, false
+	}
+	defer f.Close()
+	t, err := segment.ParseTrailer(f, info.Size())
+	return t.Set, err == nil && t.Segmented()
 }
 
 // namesSegment reports whether a name is that of a further segment. The first may

@@ -14,7 +14,7 @@ import (
 // Names in an image are untrusted, and so are errors that quote them. Control
 // characters command a terminal, others turn the direction of the text around them
 // or can't be seen. All that a command prints of such a text goes through printable,
-// oneLine or writeJSON.
+// oneLine or escapeJSON.
 
 // isPrintable reports whether a character can be shown as it is. Format characters
 // (Cf), controls (Cc), separators other than the space, and what has no assigned
@@ -66,8 +66,14 @@ func writeJSON(w io.Writer, v any) error {
 	if err := enc.Encode(v); err != nil {
 		return err
 	}
+	_, err := io.WriteString(w, escapeJSON(b.String()))
+	return err
+}
+
+// escapeJSON escapes in JSON what printable escapes.
+func escapeJSON(text string) string {
 	var escaped strings.Builder
-	for _, r := range b.String() {
+	for _, r := range text {
 		switch high, low := utf16.EncodeRune(r); {
 		case r == '\n' || isPrintable(r):
 			escaped.WriteRune(r)
@@ -77,6 +83,5 @@ func writeJSON(w io.Writer, v any) error {
 			fmt.Fprintf(&escaped, `\u%04x\u%04x`, high, low)
 		}
 	}
-	_, err := io.WriteString(w, escaped.String())
-	return err
+	return escaped.String()
 }

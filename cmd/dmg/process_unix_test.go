@@ -193,7 +193,7 @@ func TestStatus(t *testing.T) {
 		{[]string{"--help"}, statusOK},
 		{[]string{"--version"}, statusOK},
 		{[]string{"info", images + "good-zlib.dmg"}, statusOK},
-		{[]string{"info", images + "bad-overlap.dmg"}, statusDamaged},
+		{[]string{"info", images + "bad-plist-range.dmg"}, statusDamaged},
 		{[]string{"info"}, statusMisuse},
 		{nil, statusMisuse},
 	} {

@@ -1,15 +1,20 @@
 package main
 
 import (
+	"bytes"
+	"cmp"
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -138,86 +143,169 @@ func TestVerifySamples(t *testing.T) {
 	}
 }
 
-// TestFindings sorts what Verify returns.
+// damagedChunk is a result of Verify: a chunk that can't be read.
+func damagedChunk(sector, sectors int64, lost bool, err error) dmg.VerifyResult {
+	c := dmg.Chunk{Method: dmg.Bzip2, Offset: sector * sectorSize, Length: sectors * sectorSize}
+	d := dmg.Damage{Offset: c.Offset, Length: c.Length, Lost: lost, Err: &dmg.ChunkError{Chunk: c, Err: err}}
+	return dmg.VerifyResult{Damage: &d, Err: d.Err}
+}
+
+// wrongSum is a result of Verify: a checksum that does not hold.
+func wrongSum(e *dmg.ChecksumError) dmg.VerifyResult {
+	return dmg.VerifyResult{Checksum: &dmg.Checksum{Part: e.Part, Partition: e.Partition, Algorithm: e.Algorithm, Sum: e.Want}, Err: e}
+}
+
+// TestFindings sorts results of Verify, which may come in any order.
 func TestFindings(t *testing.T) {
-	chunkAt := func(sector, sectors int64, err error) error {
-		return &dmg.ChunkError{Chunk: dmg.Chunk{Method: dmg.Bzip2, Offset: sector * 512, Length: sectors * 512}, Err: err}
-	}
-	bad := func(err error) error { return chunkAt(0, 1, err) }
-	block := bad(dmg.ErrChecksum)
-	memory, index, source := bad(fmt.Errorf("x: %w", dmg.ErrMemoryLimit)), bad(dmg.ErrIndex), errors.New("fault")
-	sum := &dmg.ChecksumError{Part: "data fork", Partition: -1, Got: []byte{1}}
-	unread := &dmg.ChecksumError{Part: "partition 0"}
-	codec := chunkAt(8, 1, dmg.ErrUnsupported)
+	sum := wrongSum(&dmg.ChecksumError{Part: "data fork", Partition: -1, Got: []byte{1}})
+	unread := wrongSum(&dmg.ChecksumError{Part: "partition 0"})
+	good := dmg.VerifyResult{Checksum: &dmg.Checksum{Part: "master", Partition: -1}}
+	lost := damagedChunk(0, 1, true, dmg.ErrFormat)
+	next := damagedChunk(1, 1, true, dmg.ErrFormat)
+	apart := damagedChunk(3, 1, true, dmg.ErrFormat)
+	doubt := damagedChunk(2, 1, false, dmg.ErrChecksum)
+	codec := damagedChunk(8, 1, true, dmg.ErrUnsupported)
 	for _, tt := range []struct {
-		err, want error
-		text      string // all that is said
-		status    int
-		places    [numLosses]int
+		results []dmg.VerifyResult
+		text    string // all that is said
+		status  int
+		places  [numLosses]int
 	}{
-		{nil, nil, "", statusOK, [numLosses]int{}},
-		{errors.Join(sum), nil, "damaged: 1 wrong checksum, 0 unreadable chunks", statusDamaged, [numLosses]int{}},
-		{errors.Join(sum, block, block, block, unread), nil, "damaged: 1 wrong checksum, 1 unreadable chunk", statusDamaged, [numLosses]int{1, 0}},
-		{errors.Join(block, block, chunkAt(1, 1, dmg.ErrFormat), unread), nil, "damaged: 0 wrong checksums, 2 unreadable chunks", statusDamaged, [numLosses]int{1, 0}},
-		{errors.Join(block, chunkAt(2, 1, dmg.ErrFormat), unread), nil, "damaged: 0 wrong checksums, 2 unreadable chunks", statusDamaged, [numLosses]int{2, 0}},
-		{errors.Join(codec, unread), nil, "1 chunk not checked: compression not supported (bzip2)", statusUnsupported, [numLosses]int{0, 1}},
-		{errors.Join(block, codec, chunkAt(9, 5, dmg.ErrUnsupported), unread), nil,
-			"damaged: 0 wrong checksums, 1 unreadable chunk, 2 chunks not checked", statusDamaged, [numLosses]int{1, 1}},
-		{errors.Join(sum, block, memory, unread), memory, "", 0, [numLosses]int{}},
-		{errors.Join(sum, index), index, "", 0, [numLosses]int{}},
-		{source, source, "", 0, [numLosses]int{}},
+		{nil, "", statusOK, [numLosses]int{}},
+		{[]dmg.VerifyResult{good}, "", statusOK, [numLosses]int{}},
+		{[]dmg.VerifyResult{sum, good}, "damaged: 1 wrong checksum", statusDamaged, [numLosses]int{}},
+		{[]dmg.VerifyResult{sum, lost, unread}, "damaged: 1 wrong checksum, 512 bytes lost", statusDamaged, [numLosses]int{isLost: 1}},
+		{[]dmg.VerifyResult{lost, next, unread}, "damaged: 1024 bytes lost", statusDamaged, [numLosses]int{isLost: 1}},
+		{[]dmg.VerifyResult{apart, next, lost}, "damaged: 1536 bytes lost", statusDamaged, [numLosses]int{isLost: 2}},
+		{[]dmg.VerifyResult{apart, doubt, next, lost}, "damaged: 1536 bytes lost, 512 bytes doubtful", statusDamaged, [numLosses]int{isLost: 2, isDoubtful: 1}},
+		{[]dmg.VerifyResult{doubt}, "damaged: 512 bytes doubtful", statusDamaged, [numLosses]int{isDoubtful: 1}},
+		{[]dmg.VerifyResult{codec, unread}, "512 bytes not checked: unsupported compression (bzip2)", statusUnsupported, [numLosses]int{isUnsupported: 1}},
+		{[]dmg.VerifyResult{damagedChunk(9, 5, true, dmg.ErrUnsupported), lost, codec}, "damaged: 512 bytes lost, 3072 bytes not checked", statusDamaged, [numLosses]int{isLost: 1, isUnsupported: 1}},
 	} {
 		f := newFindingsOf(make([]dmg.Partition, 1), nil, 1<<20, true)
-		if err := f.add(tt.err); err != tt.want {
-			t.Errorf("%v: returned %v, want %v", tt.err, err, tt.want)
-		}
-		if tt.want != nil {
-			continue
+		for _, r := range tt.results {
+			f.add(r)
 		}
 		err, got := f.err("x"), ""
 		if err != nil {
 			got = strings.TrimPrefix(err.Error(), "x: ")
 		}
 		if got != tt.text {
-			t.Errorf("%v: %q, want %q", tt.err, got, tt.text)
+			t.Errorf("%q, want %q", got, tt.text)
 		}
 		if status := report(&stdio{err: io.Discard}, err); status != tt.status {
-			t.Errorf("%v: status %d, want %d", tt.err, status, tt.status)
+			t.Errorf("%s: status %d, want %d", tt.text, status, tt.status)
 		}
-		if places := [numLosses]int{f.losses[lossDamage].places, f.losses[lossCodec].places}; places != tt.places {
-			t.Errorf("%v: %v places, want %v", tt.err, places, tt.places)
+		var places [numLosses]int
+		for kind := range places {
+			places[kind] = f.losses[kind].places()
+		}
+		if places != tt.places {
+			t.Errorf("%s: %v places, want %v", tt.text, places, tt.places)
 		}
 	}
 }
 
-// TestFindingsMerge has lost chunks side by side, and more places than are kept.
+// TestVerifyErrors tells what is wrong with an image from what keeps Verify from finding
+// that.
+func TestVerifyErrors(t *testing.T) {
+	bad := func(err error) error { return &dmg.ChunkError{Err: err} }
+	sum := &dmg.ChecksumError{Part: "master"}
+	for _, tt := range []struct {
+		err  error
+		want bool
+	}{
+		{nil, true},
+		{errors.Join(sum), true},
+		{errors.Join(sum, bad(dmg.ErrFormat), bad(dmg.ErrUnsupported), fmt.Errorf("%w: 7 more places", dmg.ErrFormat)), true},
+		{fmt.Errorf("%w: 7 more checksums", dmg.ErrChecksum), true},
+		{bad(fmt.Errorf("x: %w", dmg.ErrMemoryLimit)), false},
+		{errors.Join(sum, bad(dmg.ErrIndex)), false},
+		{errors.New("fault"), false},
+		{context.Canceled, false},
+	} {
+		if got := isOfImage(tt.err); got != tt.want {
+			t.Errorf("%v: %v", tt.err, got)
+		}
+	}
+}
+
+// TestFindingsMerge has lost chunks side by side, and more places than are kept, in
+// several orders.
 func TestFindingsMerge(t *testing.T) {
-	f := newFindingsOf([]dmg.Partition{{Name: "p", Length: 1 << 30}}, nil, 1<<30, true)
-	seen := 0
-	f.eachChunk = func(dmg.Chunk) { seen++ }
-	const chunks = 10 * maxRanges
+	const chunks = 40 * maxRanges
+	var all []dmg.VerifyResult
 	for i := range int64(chunks) {
 		at := i * 8
 		if i >= 100 {
 			at += i / 2 * 8 // pairs, with room between them
 		}
-		if err := f.add(&dmg.ChunkError{Chunk: dmg.Chunk{Method: dmg.Zlib, Offset: at * sectorSize, Length: 8 * sectorSize}, Err: dmg.ErrFormat}); err != nil {
+		all = append(all, damagedChunk(at, 8, true, dmg.ErrFormat))
+	}
+	rnd := rand.New(rand.NewPCG(1, 2))
+	for name, order := range map[string]func(){
+		"in order":  func() {},
+		"backwards": func() { slices.Reverse(all) },
+		"by workers": func() { // each with a share of the disk
+			var out []dmg.VerifyResult
+			for i := range 8 {
+				for j := i; j < chunks; j += 8 {
+					out = append(out, all[j])
+				}
+			}
+			all = out
+		},
+		"shuffled": func() { rnd.Shuffle(chunks, func(i, j int) { all[i], all[j] = all[j], all[i] }) },
+	} {
+		slices.SortFunc(all, func(a, b dmg.VerifyResult) int { return cmp.Compare(a.Damage.Offset, b.Damage.Offset) })
+		order()
+		f := newFindingsOf([]dmg.Partition{{Name: "p", Length: 1 << 40}}, nil, 1<<40, true)
+		seen := int64(0)
+		f.eachRange = func(r diskRange) { seen += r.length }
+		for _, r := range all {
+			f.add(r)
+			if n := len(f.losses[isLost].ranges); n > keptRanges+unsortedRest {
+				t.Fatalf("%s: %d ranges are kept", name, n)
+			}
+		}
+		lines := f.lines()
+		for i, want := range []string{
+			"lost: sectors 0-799 (bzip2, 100 chunks): the first: not a valid disk image",
+			"lost: sectors 1200-1215 (bzip2, 2 chunks): the first: not a valid disk image",
+			"lost: sectors 1224-1239 (bzip2, 2 chunks): the first: not a valid disk image",
+		} {
+			if i >= len(lines) || lines[i] != want {
+				t.Errorf("%s: line %d of %d is not %q", name, i, len(lines), want)
+			}
+		}
+		if len(lines) != maxRanges+1 || seen != chunks*8*sectorSize {
+			t.Fatalf("%s: %d lines, %d bytes", name, len(lines), seen)
+		}
+		// Those that are not kept may be counted apart.
+		var more, bytes int64
+		if _, err := fmt.Sscanf(lines[maxRanges], "lost: and %d ranges more; %d bytes in all", &more, &bytes); err != nil {
 			t.Fatal(err)
 		}
-	}
-	lines := f.lines()
-	places := 1 + (chunks-100)/2
-	for i, want := range map[int]string{
-		0:         "lost: sectors 0-799 (zlib, 100 chunks): the first: not a valid disk image",
-		1:         "lost: sectors 1200-1215 (zlib, 2 chunks): the first: not a valid disk image",
-		maxRanges: fmt.Sprintf("lost: and %d places more; %d bytes in all", places-maxRanges, chunks*8*sectorSize),
-	} {
-		if i >= len(lines) || lines[i] != want {
-			t.Errorf("line %d of %d is not %q", i, len(lines), want)
+		if places := more + maxRanges; places < 1+(chunks-100)/2 || places > chunks || bytes != chunks*8*sectorSize {
+			t.Errorf("%s: %d places, %d bytes", name, places, bytes)
 		}
 	}
-	if len(lines) != maxRanges+1 || seen != chunks || f.losses[lossDamage].chunks != chunks {
-		t.Errorf("%d lines, %d chunks of %d", len(lines), seen, chunks)
+}
+
+// TestDamageListOverlaps has ranges that share bytes, as those of block tables may: no
+// byte counts twice.
+func TestDamageListOverlaps(t *testing.T) {
+	for _, order := range [][]int{{0, 1, 2}, {2, 1, 0}, {1, 0, 2}} {
+		ranges := []dmg.Damage{{Offset: 0, Length: 2048}, {Offset: 512, Length: 512}, {Offset: 1024, Length: 2048}}
+		var l damageList
+		for _, i := range order {
+			d := ranges[i]
+			d.Err = &dmg.ChecksumError{Part: "partition"}
+			l.add(newDamagedRange(d))
+		}
+		if l.bytes() != 3072 || l.places() != 1 {
+			t.Errorf("%v: %d bytes in %d places", order, l.bytes(), l.places())
+		}
 	}
 }
 
@@ -227,13 +315,10 @@ func TestFindingsAreLinear(t *testing.T) {
 	const n = 200_000
 	f := newFindingsOf(make([]dmg.Partition, n), nil, n*sectorSize, true)
 	for i := range n {
-		err := errors.Join(
-			&dmg.ChunkError{Chunk: dmg.Chunk{Method: dmg.Zlib, Offset: int64(i) * 2 * sectorSize, Length: sectorSize, Partition: i}, Err: dmg.ErrFormat},
-			&dmg.ChecksumError{Part: "partition", Partition: i, Algorithm: "CRC-32", Got: []byte{1}},
-		)
-		if err := f.add(err); err != nil {
-			t.Fatal(err)
-		}
+		r := damagedChunk(int64(i)*2, 1, true, nil)
+		r.Damage.Err = &dmg.ChunkError{Chunk: dmg.Chunk{Method: dmg.Zlib, Offset: r.Damage.Offset, Length: sectorSize, Partition: i}, Err: dmg.ErrFormat}
+		f.add(r)
+		f.add(wrongSum(&dmg.ChecksumError{Part: "partition", Partition: i, Algorithm: "CRC-32", Got: []byte{1}}))
 	}
 	start := time.Now()
 	if err := f.print(io.Discard); err != nil {
@@ -249,12 +334,39 @@ func TestFindingsAreLinear(t *testing.T) {
 func TestFindingsByPlace(t *testing.T) {
 	parts := []dmg.Partition{{Name: "a", Offset: 0, Length: 1 << 20}, {Name: "b", Offset: 1 << 20, Length: 1 << 20}, {Name: "c", Offset: 2 << 20, Length: 1 << 20}}
 	f := newFindingsOf(parts, nil, 4<<20, false)
-	if err := f.add(&dmg.ChunkError{Chunk: dmg.Chunk{Offset: 2<<20 - 512, Length: 1024, Partition: -1}, Err: dmg.ErrFormat}); err != nil {
-		t.Fatal(err)
-	}
+	d := dmg.Damage{Offset: 2<<20 - 512, Length: 1024, Lost: true, Err: &dmg.ChunkError{Chunk: dmg.Chunk{Offset: 2<<20 - 512, Length: 1024, Partition: -1}, Err: dmg.ErrFormat}}
+	f.add(dmg.VerifyResult{Damage: &d, Err: d.Err})
 	for i, want := range []string{"damaged", readOnly, "damaged", "damaged"} { // of the disk, then of the partitions
 		if got := f.result(&f.parts[i]); got != want {
 			t.Errorf("part %s: %q, want %q", f.parts[i].label, got, want)
 		}
+	}
+}
+
+// TestVerifyJSON has each kind of line that scripts get.
+func TestVerifyJSON(t *testing.T) {
+	sumLine := `{"kind":"checksum","part":"[^"]+(\\"[^"]*\\")?","partition":(-1|\d+),"algorithm":"CRC-32","stored":"[0-9a-f]{8}","computed":("[0-9a-f]{8}","good":(true|false)|null,"good":false)}\n`
+	for _, tt := range []struct {
+		image  string
+		status int
+		lines  string
+	}{
+		{"good-zlib.dmg", statusOK, `(` + sumLine + `){5}{"kind":"verdict","result":"good","wrong_checksums":0,"lost":0,"doubtful":0,"unsupported":0,"defects":\[\]}\n`},
+		{"bad-stream.dmg", statusDamaged, `(` + sumLine + `)+{"kind":"doubtful","offset":40960,"length":8192,"error":"zlib chunk at sectors 80-95: [^"]*"}\n(` + sumLine +
+			`)+{"kind":"verdict","result":"damaged","wrong_checksums":1,"lost":0,"doubtful":8192,"unsupported":0,"defects":\[\]}\n`},
+		{"good-no-sums.dmg", statusOK, `{"kind":"verdict","result":"readable","wrong_checksums":0,"lost":0,"doubtful":0,"unsupported":0,"defects":\[\]}\n`},
+		{"unsupported-1990s.dmg", statusUnsupported, `(` + sumLine + `)+({"kind":"unsupported","offset":\d+,"length":8192,"error":"[^"]*"}\n){4}(` + sumLine +
+			`)+{"kind":"verdict","result":"unsupported","wrong_checksums":0,"lost":0,"doubtful":0,"unsupported":32768,"defects":\[\]}\n`},
+	} {
+		got := dmgRun(t, "verify", "--json", images+tt.image)
+		if got.status != tt.status || !regexp.MustCompile(`^`+tt.lines+`$`).MatchString(got.out) {
+			t.Errorf("%s: status %d, %q, output:\n%s", tt.image, got.status, got.errOut, got.out)
+		}
+	}
+	var errOut bytes.Buffer
+	broken := &failingWriter{5, &os.PathError{Op: "write", Path: "/dev/stdout", Err: syscall.ENOSPC}}
+	status := run(context.Background(), []string{"verify", "--json", images + "good-zlib.dmg"}, strings.NewReader(""), broken, &errOut)
+	if status != statusIO || errOut.String() != "dmg: write /dev/stdout: "+syscall.ENOSPC.Error()+"\n" {
+		t.Errorf("a full standard output: status %d, %q", status, errOut.String())
 	}
 }

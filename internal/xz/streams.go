@@ -38,32 +38,32 @@ func (s *Streams) Decode(max int) ([]byte, error) {
 
 // Finish reads on to the end of the stream at hand, for a caller that needs no
 // more of its data, and so compares the block's check, the index and the footer.
-// What stands behind that stream is not looked at. It gives up, and returns nil,
-// if that takes more than about max bytes of output, more than max bytes of input
-// behind those that it has fetched, or a longer window. Only Reset may follow.
-func (s *Streams) Finish(max int) error {
+// What stands behind that stream is not looked at. It gives up with ErrLong if that
+// takes more than about max bytes of output, or more than max bytes of input behind
+// those that it has fetched; other errors are those of Decode. Only Reset may follow.
+func (s *Streams) Finish(max int64) error {
 	s.in.limited, s.in.left = true, max
-	for excess := 0; excess <= max; {
+	for excess := int64(0); excess <= max; {
 		p, err := s.z.Decode(MaxDecode)
 		switch {
-		case err == io.EOF, err == errLimit, errors.Is(err, ErrWindow):
+		case err == io.EOF:
 			return nil
 		case err != nil:
 			return err
 		}
-		excess += len(p)
+		excess += int64(len(p))
 	}
-	return nil
+	return ErrLong
 }
 
-// errLimit is what a limited reader returns when it has given all it may.
-var errLimit = errors.New("xz: too much behind the last byte of interest")
+// ErrLong says that a stream goes on far behind the last byte of interest.
+var ErrLong = errors.New("xz: the stream goes on far behind the last byte of interest")
 
 // limited is a reader of which no more than so many bytes are to be read.
 type limited struct {
 	r       io.Reader
 	limited bool
-	left    int // bytes, if limited
+	left    int64 // bytes, if limited
 }
 
 // Read implements io.Reader.
@@ -75,9 +75,9 @@ func (l *limited) Read(p []byte) (int, error) {
 		return l.r.Read(p)
 	}
 	if l.left == 0 {
-		return 0, errLimit
+		return 0, ErrLong
 	}
-	n, err := l.r.Read(p[:min(len(p), l.left)])
-	l.left -= max(0, min(n, l.left)) // the source may lie: the Reader will notice
+	n, err := l.r.Read(p[:min(int64(len(p)), l.left)])
+	l.left -= max(0, min(int64(n), l.left)) // the source may lie: the Reader will notice
 	return n, err
 }

@@ -126,8 +126,8 @@ func TestFinish(t *testing.T) {
 		{"the source fails behind", raw, true, 50_000, nil, false},
 		{"another stream behind", append(bytes.Clone(raw), footer...), false, 50_000, nil, false},
 		{"garbage behind", append(bytes.Clone(raw), "garbage"...), false, 50_000, nil, false},
-		{"a wrong check too far on", encode(t, p, config)[:40_000], false, 1, nil, false},
-		{"a match that needs a longer window", far, false, 50_000, nil, false},
+		{"a wrong check too far on", encode(t, p, config)[:40_000], false, 1, ErrLong, true},
+		{"a match that needs a longer window", far, false, 50_000, ErrWindow, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var r io.Reader = bytes.NewReader(tt.raw)
@@ -164,7 +164,7 @@ func TestFinish(t *testing.T) {
 		c := &counting{r: bytes.NewReader(raw)}
 		s := NewStreams(Memory(4 << 10))
 		s.Reset(c)
-		if err := s.Finish(max); err != nil || c.n > max {
+		if err := s.Finish(max); err != ErrLong || c.n > max {
 			t.Errorf("%s: %v, %d bytes were read", name, err, c.n)
 		}
 		if out := s.z.block.produced; out > max+2*MaxDecode {

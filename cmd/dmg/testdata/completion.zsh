@@ -42,11 +42,12 @@ _dmg() {
             '-h[Show context-sensitive help.]' \
             '--help[Show context-sensitive help.]' \
             '--version[Print the version and exit.]' \
-            '-p[Write this partition only\: a number or name from dmg info, or a part of a name.]:NAME: ' \
-            '--partition=[Write this partition only\: a number or name from dmg info, or a part of a name.]:NAME: ' \
+            '-p[Write this partition only\: a number, name or type from dmg info, or a part of a name.]:NAME: ' \
+            '--partition=[Write this partition only\: a number, name or type from dmg info, or a part of a name.]:NAME: ' \
             '-f[Overwrite OUT if it exists.]' \
             '--force[Overwrite OUT if it exists.]' \
-            '--keep-going[Write zeros for what is damaged, list it, and exit with status 1 in the end.]' \
+            '--keep-going[Write all that can be decoded, and zeros for what is lost, list both, and exit with status 1 in the end.]' \
+            '--json[List what is damaged as JSON, an object a line, on standard output.]' \
             '-q[Show no progress.]' \
             '--quiet[Show no progress.]' \
             '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input; one newline at its end is not part of it.]:FILE:_files' \
@@ -82,6 +83,7 @@ _dmg() {
             '-h[Show context-sensitive help.]' \
             '--help[Show context-sensitive help.]' \
             '--version[Print the version and exit.]' \
+            '--json[Print JSON, an object a line.]' \
             '-q[Show no progress.]' \
             '--quiet[Show no progress.]' \
             '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input; one newline at its end is not part of it.]:FILE:_files' \
@@ -134,8 +136,8 @@ _dmg() {
             '-h[Show context-sensitive help.]' \
             '--help[Show context-sensitive help.]' \
             '--version[Print the version and exit.]' \
-            '-p[Serve this partition only\: a number or name from dmg info, or a part of a name.]:NAME: ' \
-            '--partition=[Serve this partition only\: a number or name from dmg info, or a part of a name.]:NAME: ' \
+            '-p[Serve this partition only\: a number, name or type from dmg info, or a part of a name.]:NAME: ' \
+            '--partition=[Serve this partition only\: a number, name or type from dmg info, or a part of a name.]:NAME: ' \
             '--socket=[Listen on a Unix socket, which must not exist.]:PATH:_files' \
             '--listen=[Listen on a TCP address, HOST\:PORT or PORT; 127.0.0.1\:10809 if neither is given. Port 0 takes a free one.]:ADDR: ' \
             '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input; one newline at its end is not part of it.]:FILE:_files' \

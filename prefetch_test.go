@@ -49,7 +49,7 @@ func haulTests() []struct {
 
 // All ways through the disk give its bytes in few calls, fetch nothing twice, and
 // leave no memory taken: with much memory, with little, and encrypted.
-func TestHauls(t *testing.T) {
+func TestPrefetch(t *testing.T) {
 	dmgtest.NotEmulated(t)
 	withCores(t)
 	for _, tt := range haulTests() {
@@ -69,10 +69,11 @@ func TestHauls(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					lost := int64(0) // what may be fetched in vain: all hauls, if there is not enough memory
+					lost := int64(0) // what may be fetched in vain: all prefetches, if there is not enough memory
 					if limit > 0 {
-						size, most := im.haulSize(runtime.GOMAXPROCS(0))
-						lost = size * int64(most)
+						im.mu.Lock()
+						lost = im.prefetchSize() * int64(runtime.GOMAXPROCS(0)+1)
+						im.mu.Unlock()
 					}
 					disk := holes(im, tt.disk)
 					for range 2 {
@@ -95,8 +96,8 @@ func TestHauls(t *testing.T) {
 					if err := im.Verify(context.Background(), nil); err != nil {
 						t.Error(err)
 					}
-					if n := len(im.mu.hauls); n > 0 {
-						t.Errorf("%d hauls are left", n)
+					if n := len(im.mu.reclaimers); n > 0 {
+						t.Errorf("%d prefetchers are left", n)
 					}
 				}
 			}
@@ -155,8 +156,8 @@ func TestHaulFaults(t *testing.T) {
 	}
 }
 
-// A decoder that has room only without hauls gets it.
-func TestHaulsGiveWay(t *testing.T) {
+// A decoder that has room only without prefetches gets it.
+func TestPrefetchGiveWay(t *testing.T) {
 	withCores(t)
 	disk := dmgtest.Mixed(8, 2<<20).Bytes()
 	l, err := dmgtest.Build(disk, dmgtest.Options{ChunkSectors: 64, Codecs: []dmgtest.Method{dmgtest.Zlib, dmgtest.Raw, dmgtest.LZFSE}})
