@@ -320,10 +320,10 @@ func (s *scanner) fill(stop <-chan struct{}) bool {
 	return true
 }
 
-// newAhead puts other cores to work on the coming blocks of d's bzip2 chunk, from
+// parallelReader puts other cores to work on the coming blocks of d's bzip2 chunk, from
 // byte at of its data on and as far as the reader at work needs them: as many
 // cores as there are, if memory allows for two at least. It waits for none.
-func (e *engine) newAhead(d *decoder, at int64) *ahead {
+func (e *engine) parallelReader(d *decoder, at int64) *ahead {
 	const least = 2
 	cores := runtime.GOMAXPROCS(0)
 	e.mu.Lock()
@@ -344,8 +344,8 @@ func (e *engine) newAhead(d *decoder, at int64) *ahead {
 	return a
 }
 
-// endAhead stops what newAhead started, and keeps it for the next.
-func (e *engine) endAhead(a *ahead) {
+// endParallel stops what parallelReader started, and keeps it for the next.
+func (e *engine) endParallel(a *ahead) {
 	a.rest()
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -357,7 +357,7 @@ func (e *engine) endAhead(a *ahead) {
 	e.wake()
 }
 
-// idle returns how much memory newAhead may take: what is free, and what is
+// idle returns how much memory parallelReader may take: what is free, and what is
 // cached, but for an eighth of the limit. Readers that have a decoder keep it.
 func (e *engine) idle() int64 {
 	a := &e.mu.account

@@ -32,7 +32,9 @@ const bzip2Memory = bzip2.BlockMemory + bzip2.RankMemory + bzip2.TextMemory + bz
 // bzip2Codec decodes bzip2 chunks. Its checkpoints are the starts of blocks,
 // and for each block the cursors at which a read can begin inside it.
 type bzip2Codec struct {
-	e      *engine
+	simpleCodec
+	store  *store
+	host   host
 	d      *decoder
 	stream bzip2.Stream
 	block  bzip2.Block
@@ -60,13 +62,15 @@ type bzip2Codec struct {
 	record  []byte         // for checkpoints
 }
 
-func newBzip2Codec(e *engine) *bzip2Codec { return &bzip2Codec{e: e, text: new(bzip2.Text)} }
+func newBzip2Codec(s *store, h host) *bzip2Codec {
+	return &bzip2Codec{store: s, host: h, text: new(bzip2.Text)}
+}
 
 // start goes to the last block known to begin at or before off, and in it to
 // the last cursor.
 func (z *bzip2Codec) start(d *decoder, off int64) error {
 	z.d, z.begin, z.walked, z.alone, z.detached, z.spans = d, -1, 0, false, false, false
-	from, record, err := z.e.record(z.record[:0], d.chunk, off)
+	from, record, err := z.store.record(z.record[:0], d.chunk, off)
 	if d.pos, z.record = from.off, record; err != nil {
 		return err
 	}
@@ -114,7 +118,7 @@ func (z *bzip2Codec) next() error {
 		z.kept = 1
 		return nil
 	}
-	at, record, err := z.e.record(z.record[:0], z.d.chunk, z.begin)
+	at, record, err := z.store.record(z.record[:0], z.d.chunk, z.begin)
 	z.record = record
 	if err == nil && at.off == z.begin && len(record) > 0 {
 		z.cursors, err = appendCursors(z.cursors, record)
@@ -125,9 +129,7 @@ func (z *bzip2Codec) next() error {
 
 // isNew makes a checkpoint of the block's start, and reports whether it was none.
 func (z *bzip2Codec) isNew() bool {
-	z.e.mu.Lock()
-	defer z.e.mu.Unlock()
-	if z.e.mu.points.has(z.d.chunk, z.begin) {
+	if z.store.has(z.d.chunk, z.begin) {
 		return false
 	}
 	z.keep()
@@ -155,7 +157,7 @@ func (z *bzip2Codec) decodeBlock() (err error) {
 // attach places the stream behind the block, if that was decoded ahead of it.
 func (z *bzip2Codec) attach() {
 	if z.detached {
-		c := &z.e.chunks[z.d.chunk]
+		c := &z.store.chunks[z.d.chunk]
 		z.d.fetch.begin(c.DataOffset+z.after.In/8, c.streamEnd())
 		z.stream.Resume(&z.d.fetch, z.after)
 		z.detached = false
@@ -169,13 +171,13 @@ func (z *bzip2Codec) takeAhead() bool {
 		if z.alone || z.d.until-z.d.pos < aheadFrom {
 			return false
 		}
-		if z.ahead = z.e.newAhead(z.d, z.after.In/8); z.ahead == nil {
+		if z.ahead = z.host.parallelReader(z.d, z.after.In/8); z.ahead == nil {
 			return false
 		}
 	}
 	text := z.ahead.take(z.after, z.text)
 	if z.ahead.vain >= maxVain {
-		z.rest()
+		z.suspend()
 		z.alone = true
 		return false
 	}
@@ -198,22 +200,21 @@ func (z *bzip2Codec) takeAhead() bool {
 	return true
 }
 
-// rest ends what was decoded ahead.
-func (z *bzip2Codec) rest() {
+// suspend ends what was decoded ahead.
+func (z *bzip2Codec) suspend() {
 	if z.ahead != nil {
-		z.e.endAhead(z.ahead)
+		z.host.endParallel(z.ahead)
 		z.ahead = nil
 	}
 }
 
-// keep adds the block's checkpoint, with the cursors that there are by now. It
-// is called with the lock.
+// keep adds the block's checkpoint, with the cursors that there are by now.
 func (z *bzip2Codec) keep() {
 	z.record, _ = z.point.AppendBinary(z.record[:0])
 	for _, c := range z.cursors[1:] {
 		z.record, _ = c.AppendBinary(z.record)
 	}
-	z.e.mu.points.add(z.d.chunk, checkpoint{off: z.begin, in: z.point.In/8 + 1}, z.record)
+	z.store.add(z.d.chunk, z.d.began, checkpoint{off: z.begin, in: z.point.In/8 + 1}, z.record)
 }
 
 func (z *bzip2Codec) decode(max int) ([]byte, error) {
@@ -337,9 +338,7 @@ func (z *bzip2Codec) endBlock() error {
 		return z.wrongCRC()
 	}
 	if n := len(z.cursors); n > z.kept {
-		z.e.mu.Lock()
 		z.keep()
-		z.e.mu.Unlock()
 		z.kept = n
 	}
 	return nil

@@ -26,7 +26,7 @@ type salvagedBlock struct {
 // to. The blocks behind the last damaged one end where the chunk ends. Blocks between
 // two damaged ones are placed by the lengths that these decode to, and are doubtful.
 func (z *bzip2Codec) salvage(d *decoder, c *Chunk, from int64, emit salvaged) error {
-	z.rest()
+	z.suspend()
 	bit := z.point.In
 	if z.begin >= 0 { // the damaged block at hand has been delivered
 		bit += magicLen

@@ -8,6 +8,10 @@ import (
 	"slices"
 	"sort"
 	"strconv"
+
+	"github.com/go-dmg/dmg/internal/adc"
+	"github.com/go-dmg/dmg/internal/lzfse"
+	"github.com/go-dmg/dmg/internal/xz"
 )
 
 const sectorSize = 512
@@ -38,24 +42,60 @@ const (
 	lzh          Method = 0x80000003
 )
 
-var methodNames = map[Method]string{
-	Zero:    "zero",
-	Raw:     "raw",
-	Ignore:  "ignore",
-	ADC:     "adc",
-	Zlib:    "zlib",
-	Bzip2:   "bzip2",
-	LZFSE:   "lzfse",
-	LZMA:    "lzma",
-	kenCode: "kencode",
-	rle:     "rle",
-	lzh:     "lzh",
+// methodInfo says what can be done with chunks of a method. A further compression is a
+// row in methods, a case in newCodec, and a codec in a file of its own.
+type methodInfo struct {
+	name   string // in lower case
+	format string // as hdiutil calls images of it; "" if it doesn't
+
+	compressed  bool  // it is a compression that is decoded here
+	memory      int64 // that its decoders take, in bytes; 0 if that is up to the data
+	slack       int64 // a block of it may have so many bytes more than is decoded of it
+	checkpoints bool  // decoding is resumed from checkpoints
+	spans       bool  // whole-disk work is cut at checkpoints, and may be of parts of a chunk
+	blocks      bool  // a decoder holds a whole block, which is checked, and can go to and fro in it
+	summed      bool  // every stream has a checksum of all its bytes
 }
+
+var methods = map[Method]methodInfo{
+	Zero:    {name: "zero"},
+	Raw:     {name: "raw"},
+	Ignore:  {name: "ignore"},
+	ADC:     {name: "adc", format: "UDCO", compressed: true, memory: adc.Memory},
+	Zlib:    {name: "zlib", format: "UDZO", compressed: true, memory: zlibMemory, checkpoints: true, spans: true, summed: true},
+	Bzip2:   {name: "bzip2", format: "UDBZ", compressed: true, memory: bzip2Memory, slack: 1 << 20, checkpoints: true, blocks: true, summed: true},
+	LZFSE:   {name: "lzfse", format: "ULFO", compressed: true, memory: lzfse.Memory, slack: 128 << 10},
+	LZMA:    {name: "lzma", format: "ULMO", compressed: true},
+	kenCode: {name: "kencode"},
+	rle:     {name: "rle"},
+	lzh:     {name: "lzh"},
+}
+
+// newCodec returns the codec of a compression, which takes so much memory if that is up
+// to the data.
+func newCodec(m Method, memory int64, s *store, h host) codec {
+	switch m {
+	case ADC:
+		return &forward{z: new(adc.Reader)}
+	case LZFSE:
+		return &forward{z: new(lzfse.Reader)}
+	case LZMA:
+		// What stands behind the stream of the last sector is no matter.
+		z := xz.NewStreams(memory)
+		return &forward{z: z, end: z.Finish}
+	case Bzip2:
+		return newBzip2Codec(s, h)
+	}
+	return newZlibCodec(s, h)
+}
+
+// info returns the method's row.
+func (m Method) info() methodInfo { return methods[m] }
 
 // String returns the method's name in lower case, or its number in
 // hexadecimal if it has none.
 func (m Method) String() string {
-	if s, ok := methodNames[m]; ok {
+	if s := methods[m].name; s != "" {
 		return s
 	}
 	return "0x" + strconv.FormatUint(uint64(m), 16)
@@ -66,9 +106,6 @@ func (m Method) zeros() bool { return m == Zero || m == Ignore }
 
 // compressed reports whether m is a compression that this package decodes.
 func (m Method) compressed() bool { return m >= ADC && m <= LZMA }
-
-// forward reports whether streams of method m can only be decoded from their start.
-func (m Method) forward() bool { return m == ADC || m == LZFSE || m == LZMA }
 
 // Chunk is a run of the disk's bytes that is stored in one way. All offsets
 // and lengths are in bytes.
@@ -88,13 +125,8 @@ func (c *Chunk) end() int64 { return c.Offset + c.Length }
 // No encoder makes more of a chunk than a little above its length. But a chunk may
 // claim megabytes of blocks of nothing, and a million others the same.
 func (c *Chunk) streamLen() int64 {
-	more := int64(16 << 10)
-	switch c.Method { // a chunk may end in a block, all of which is needed
-	case Bzip2:
-		more += 1 << 20
-	case LZFSE:
-		more += 128 << 10
-	}
+	// A chunk may end in a block, all of which is needed.
+	more := 16<<10 + c.Method.info().slack
 	return min(c.DataLength, 2*min(c.Length, math.MaxInt64/4)+more)
 }
 
@@ -132,10 +164,11 @@ func newChunkMap(chunks []Chunk, size int64) (chunkMap, error) {
 	return chunkMap{chunks, size}, nil
 }
 
-// length returns how many bytes of the disk are in chunks of a method.
-func (m *chunkMap) length(method Method) (n int64) {
+// spanLength returns how many bytes of the disk are in chunks that checkpoints cut into
+// spans.
+func (m *chunkMap) spanLength() (n int64) {
 	for i := range m.chunks {
-		if m.chunks[i].Method == method {
+		if m.chunks[i].Method.info().spans {
 			n += m.chunks[i].Length
 		}
 	}

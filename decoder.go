@@ -5,9 +5,7 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/go-dmg/dmg/internal/adc"
 	"github.com/go-dmg/dmg/internal/bzip2"
-	"github.com/go-dmg/dmg/internal/lzfse"
 	"github.com/go-dmg/dmg/internal/xz"
 )
 
@@ -33,6 +31,8 @@ type decoder struct {
 	// returns a byte: then a damaged block is not taken for one of another length.
 	careful bool
 	count   *counters
+	store   *store
+	began   int // the number of failures when decoding began
 }
 
 // codec is a method of compression as decoders need it. An error that is not
@@ -49,8 +49,16 @@ type codec interface {
 	// starting anew, -1 if it can't; seek goes there.
 	reach(d *decoder, off int64) int64
 	seek(d *decoder, off int64)
-	// rest is called when a reader is done, and another may go on later.
-	rest()
+	// suspend is called when a reader is done, and another may go on later.
+	suspend()
+	// abandon gives up a checkpoint that is yet to be kept.
+	abandon()
+	// verifyCheckpoint compares the checksum so far with that of a checkpoint at the
+	// position, if there is one.
+	verifyCheckpoint() error
+	// sumSoFar returns the checksum of the chunk up to the position, if the codec
+	// has one.
+	sumSoFar() (sum uint32, ok bool)
 	// finish is called after the last byte of d's chunk. It checks what can only be
 	// checked then.
 	finish(d *decoder) error
@@ -65,16 +73,15 @@ type codec interface {
 // start places d in chunk c of that index, at or before off.
 func (d *decoder) start(c *Chunk, index int, off int64) error {
 	d.chunk, d.pos, d.length, d.cut = index, 0, c.Length, c.streamLen() < c.DataLength
+	d.began = d.store.began()
 	d.fetch.begin(c.DataOffset, c.streamEnd())
 	return d.failed(d.codec.start(d, off))
 }
 
-// disown has d give up its place, and what it would have kept of it.
-func (d *decoder) disown() {
+// abandon has d give up its place, and what it would have kept of it.
+func (d *decoder) abandon() {
 	d.chunk = -1
-	if z, ok := d.codec.(*zlibCodec); ok {
-		z.pending.off = -1
-	}
+	d.codec.abandon()
 }
 
 // decode returns the next bytes of the chunk, max at most.
@@ -98,13 +105,9 @@ func (d *decoder) finish() error {
 	return fmt.Errorf("%w: behind the last sector: %w", ErrChecksum, err)
 }
 
-// joint checks what can be checked at a checkpoint where another decoder goes on.
-func (d *decoder) joint() error {
-	if z, ok := d.codec.(*zlibCodec); ok {
-		return d.failed(z.joint())
-	}
-	return nil
-}
+// verifyCheckpoint checks what can be checked at a checkpoint where another decoder
+// goes on.
+func (d *decoder) verifyCheckpoint() error { return d.failed(d.codec.verifyCheckpoint()) }
 
 // failed sorts an error of the codec: the source's own is passed on, anything
 // else is damage.
@@ -135,44 +138,46 @@ func damage(err error) error {
 
 // newDecoder returns a decoder for chunks of the method, which takes so much memory.
 func (e *engine) newDecoder(m Method, memory int64) *decoder {
-	d := &decoder{method: m, memory: memory, least: memory, chunk: -1, count: &e.count, fetch: fetcher{src: e.src}}
-	switch m {
-	case ADC:
-		d.codec = &forward{z: new(adc.Reader)}
-	case LZFSE:
-		d.codec = &forward{z: new(lzfse.Reader)}
-	case LZMA:
-		z := xz.NewStreams(memory - fetchBuffer)
-		// What stands behind the stream of the last sector is no matter.
-		d.codec = &forward{z: z, end: z.Finish}
-	case Bzip2:
-		d.codec = newBzip2Codec(e)
-	case Zlib:
-		d.codec = newZlibCodec(e)
+	return &decoder{
+		codec: newCodec(m, memory-fetchBuffer, &e.store, e), method: m, memory: memory, least: memory, chunk: -1,
+		count: &e.count, store: &e.store, fetch: fetcher{src: e.src},
 	}
-	return d
+}
+
+// host is what codecs may ask for besides checkpoints.
+type host interface {
+	// borrow takes n bytes of memory, if they can be had without waiting.
+	borrow(n int64) bool
+	giveBack(n int64)
+	// parallelReader decodes the coming blocks of d's chunk from byte at of its data
+	// on, on other cores; nil if these or memory can't be had.
+	parallelReader(d *decoder, at int64) *ahead
+	endParallel(a *ahead)
 }
 
 // decoderMemory returns how much of the limit a decoder of c takes, which needs
 // at least so long a window if that is known, or 0.
 func decoderMemory(src countingSource, c *Chunk, window int64) (memory int64, err error) {
-	switch c.Method {
-	case ADC:
-		memory = adc.Memory
-	case LZFSE:
-		memory = lzfse.Memory
-	case LZMA:
+	if memory = c.Method.info().memory; memory == 0 {
 		memory, err = xzMemory(src, c, window)
-	case Bzip2:
-		memory = bzip2Memory
-	case Zlib:
-		memory = zlibMemory
 	}
 	return memory + fetchBuffer, err
 }
 
+// simpleCodec has what codecs without checkpoints, checksums and so on do instead.
+type simpleCodec struct{}
+
+func (simpleCodec) seek(*decoder, int64)                            {}
+func (simpleCodec) suspend()                                        {}
+func (simpleCodec) abandon()                                        {}
+func (simpleCodec) verifyCheckpoint() error                         { return nil }
+func (simpleCodec) sumSoFar() (uint32, bool)                        { return 0, false }
+func (simpleCodec) salvage(*decoder, *Chunk, int64, salvaged) error { return nil }
+func (simpleCodec) proven(*decoder) int64                           { return 0 }
+
 // forward is a codec whose streams can only be decoded from their start on.
 type forward struct {
+	simpleCodec
 	z interface {
 		Reset(io.Reader)
 		Decode(max int) ([]byte, error)
@@ -193,12 +198,6 @@ func (f *forward) reach(d *decoder, off int64) int64 {
 	}
 	return -1
 }
-
-func (f *forward) salvage(*decoder, *Chunk, int64, salvaged) error { return nil }
-
-func (f *forward) seek(*decoder, int64)  {}
-func (f *forward) proven(*decoder) int64 { return 0 }
-func (f *forward) rest()                 {}
 
 func (f *forward) finish(d *decoder) error {
 	if f.end == nil {

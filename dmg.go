@@ -322,15 +322,6 @@ type Stats struct {
 // Stats returns the counters so far.
 func (im *Image) Stats() Stats { return im.stats() }
 
-// udifFormats are the names that hdiutil has for images compressed by a method.
-var udifFormats = map[Method]string{
-	ADC:   "UDCO",
-	Zlib:  "UDZO",
-	Bzip2: "UDBZ",
-	LZFSE: "ULFO",
-	LZMA:  "ULMO",
-}
-
 // Format returns the image's format as hdiutil names it: "UDZO", "UDBZ",
 // "ULFO", "ULMO", "UDCO" by the method that compresses most of the disk, "UDRO"
 // for a UDIF image that compresses nothing, "UDSP" for a sparse image, "UDSB"
@@ -340,25 +331,22 @@ func (im *Image) Format() string {
 	if im.koly == nil {
 		return im.plain.format
 	}
-	var bytes [LZMA - ADC + 1]int64
-	unknown := false
+	bytes := make(map[Method]int64)
+	best, unknown := Raw, false
 	for i := range im.chunks {
 		switch m := im.chunks[i].Method; {
 		case m.compressed():
-			bytes[m-ADC] += im.chunks[i].Length
+			bytes[m] += im.chunks[i].Length
+			if bytes[m] > bytes[best] || bytes[m] == bytes[best] && m < best {
+				best = m
+			}
 		case !m.zeros() && m != Raw:
 			unknown = true
 		}
 	}
-	best := 0
-	for i, n := range bytes {
-		if n > bytes[best] {
-			best = i
-		}
-	}
 	switch {
-	case bytes[best] > 0:
-		return udifFormats[ADC+Method(best)]
+	case best != Raw:
+		return best.info().format
 	case unknown:
 		return "UDIF"
 	}

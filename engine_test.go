@@ -159,7 +159,7 @@ func checkAtRest(tb testing.TB, e *engine) {
 // recordOf returns the record of the last checkpoint of the chunk at or before off.
 func recordOf(tb testing.TB, im *Image, chunk int, off int64) []byte {
 	tb.Helper()
-	_, record, err := im.record(nil, chunk, off)
+	_, record, err := im.store.record(nil, chunk, off)
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -204,7 +204,7 @@ func (im *Image) doubt(part int, err error, wrong bool, f func(Damage) error) er
 		found := false
 		for i := range im.chunks {
 			c := &im.chunks[i]
-			if c.Partition != part || c.DataLength == 0 || c.Method != Raw && !c.Method.compressed() || !all && (c.Method == Zlib || c.Method == Bzip2) {
+			if c.Partition != part || c.DataLength == 0 || c.Method != Raw && !c.Method.compressed() || !all && c.Method.info().summed {
 				continue
 			}
 			found = true
@@ -271,10 +271,10 @@ func (im *Image) BuildIndex(ctx context.Context, o *BuildIndexOptions) error {
 		progress: o.Progress,
 		data:     func(int64, []byte) error { return nil },
 		zeros:    func(context.Context, int64, int64) error { return nil },
-		skip:     func(c *Chunk) bool { return c.Method != Zlib && c.Method != Bzip2 || c.Length <= minSpacing },
+		skip:     func(c *Chunk) bool { return !c.Method.info().checkpoints || c.Length <= minSpacing },
 		damaged: func(d Damage) error {
 			var chunk *ChunkError
-			if errors.As(d.Err, &chunk) && chunk.Chunk.Method == Zlib { // a block of bzip2 is kept
+			if errors.As(d.Err, &chunk) && !chunk.Chunk.Method.info().blocks { // which are kept
 				damaged[chunk.Chunk.Offset] = true
 			}
 			return nil

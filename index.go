@@ -135,7 +135,7 @@ func (e *engine) pack(w *indexWriter, spacing int64) error {
 	e.mu.Lock()
 	chunks := slices.Sorted(maps.Keys(e.mu.points.chunks))
 	e.mu.Unlock()
-	r := recordReader{record: make([]byte, 0, zlibRecordMax)}
+	r := recordReader{store: &e.store, record: make([]byte, 0, zlibRecordMax)}
 	for _, i := range chunks {
 		c := &e.chunks[i]
 		from := spacing
@@ -143,7 +143,7 @@ func (e *engine) pack(w *indexWriter, spacing int64) error {
 			from = 0 // the chunk's start, if it is a checkpoint
 		}
 		for !w.full() {
-			p, record, err := r.next(e, i, from)
+			p, record, err := r.next(i, from)
 			if err != nil {
 				return err
 			}

@@ -744,7 +744,7 @@ func TestIndexForged(t *testing.T) {
 			} else {
 				for chunk, points := range places(im) {
 					for _, off := range points {
-						if _, _, e := im.record(nil, chunk, off); e != nil {
+						if _, _, e := im.store.record(nil, chunk, off); e != nil {
 							got, err = atRead, e
 						}
 					}

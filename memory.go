@@ -244,6 +244,21 @@ func (e *engine) takeCached(n int64) bool {
 	return false
 }
 
+// borrow implements host.
+func (e *engine) borrow(n int64) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.takeNow(n)
+}
+
+// giveBack implements host.
+func (e *engine) giveBack(n int64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.mu.account.release(useDecoders, n)
+	e.wake()
+}
+
 // takeNow takes memory for decoders without waiting for it. While others wait for
 // memory it takes none.
 func (e *engine) takeNow(n int64) bool {

@@ -1,7 +1,6 @@
 package dmg
 
 import (
-	"runtime"
 	"slices"
 )
 
@@ -143,24 +142,6 @@ func (s *checkpoints) copyPacked(group int32, at place, record []byte) {
 	s.log(at.chunk, at.off, record)
 }
 
-// unpacker returns an unpacker for a reader, who may have to wait for it. It is
-// nil if there are no packed checkpoints any more.
-func (e *engine) unpacker() *unpacker {
-	s := &e.mu.points
-	for len(s.packed.groups) > 0 {
-		if n := len(s.packed.idle); n > 0 {
-			u := s.packed.idle[n-1]
-			s.packed.idle = s.packed.idle[:n-1]
-			return u
-		}
-		if s.packed.made < runtime.GOMAXPROCS(0) && s.takeUnpacker() {
-			return newUnpacker()
-		}
-		e.mu.unpacked.Wait()
-	}
-	return nil
-}
-
 // takeUnpacker accounts for one more unpacker.
 func (s *checkpoints) takeUnpacker() bool {
 	a := s.account
@@ -169,67 +150,6 @@ func (s *checkpoints) takeUnpacker() bool {
 	}
 	s.packed.made++
 	return true
-}
-
-// restUnpacker takes an unpacker back.
-func (e *engine) restUnpacker(u *unpacker) {
-	s := &e.mu.points
-	if len(s.packed.groups) > 0 {
-		s.packed.idle = append(s.packed.idle, u)
-	} else {
-		s.packed.made--
-		s.account.release(useCheckpoints, unpackerMemory)
-		e.wake()
-	}
-	e.mu.unpacked.Broadcast()
-}
-
-// record returns the last checkpoint of the chunk at or before off, and appends
-// to dst what is kept for it: the chunk's start, and nothing, if there is none.
-// It unpacks the checkpoint's group if need be. An error is that of an index which
-// its author meant to be wrong: it has passed the checksum.
-func (e *engine) record(dst []byte, chunk int, off int64) (checkpoint, []byte, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for {
-		i := e.mu.points.find(chunk, off)
-		if i < 0 {
-			return checkpoint{}, dst, nil
-		}
-		p := e.mu.points.chunks[chunk][i]
-		if p.log != noRecord {
-			return p, e.mu.points.at(dst, p), nil
-		}
-		g := e.mu.points.packed.groups[p.group-1]
-		u := e.unpacker()
-		if u == nil {
-			continue
-		}
-		dst, err := e.unpackRecord(dst, u, chunk, p, g)
-		return p, dst, err
-	}
-}
-
-// unpackRecord unpacks group g with u, which it takes back, and appends the record
-// of p to dst. It lets go of the lock while it unpacks.
-func (e *engine) unpackRecord(dst []byte, u *unpacker, chunk int, p checkpoint, g group) ([]byte, error) {
-	defer e.restUnpacker(u)
-	if err := e.unpackUnlocked(u, g); err != nil {
-		return dst, err
-	}
-	dst = append(dst, u.record(g.at(chunk, p.off))...)
-	for i, at := range g.places {
-		e.mu.points.copyPacked(p.group, at, u.record(i))
-	}
-	return dst, nil
-}
-
-// unpackUnlocked unpacks g without the lock, and has it again when that returns or
-// panics.
-func (e *engine) unpackUnlocked(u *unpacker, g group) error {
-	e.mu.Unlock()
-	defer e.mu.Lock()
-	return u.unpack(g.data, e.chunks, g.places)
 }
 
 // yield makes room where nothing else can. It reports whether there was anything
@@ -243,46 +163,10 @@ func (e *engine) yield() bool {
 		s.giveUpSome()
 	case len(s.packed.groups) > 0:
 		s.dropPacked()
-		e.mu.unpacked.Broadcast()
+		e.store.unpacked.Broadcast()
 	default:
 		return s.givePage()
 	}
 	s.trim()
 	return true
-}
-
-// recordReader reads the records of checkpoints in order. It leaves none in the
-// log.
-type recordReader struct {
-	u      *unpacker
-	group  int32 // that u has unpacked
-	record []byte
-}
-
-// next returns the first checkpoint of the chunk at or after off, and its record,
-// which is nil if there is none.
-func (r *recordReader) next(e *engine, chunk int, off int64) (checkpoint, []byte, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	s := &e.mu.points
-	p, ok := s.next(chunk, off)
-	switch {
-	case !ok:
-		return p, nil, nil
-	case p.log != noRecord:
-		r.record = s.at(r.record[:0], p)
-		return p, r.record, nil
-	}
-	g := s.packed.groups[p.group-1]
-	if r.group != p.group {
-		if r.u == nil {
-			r.u = newUnpacker()
-		}
-		r.group = 0
-		if err := e.unpackUnlocked(r.u, g); err != nil {
-			return p, nil, err
-		}
-		r.group = p.group
-	}
-	return p, r.u.record(g.at(chunk, p.off)), nil
 }

@@ -207,7 +207,7 @@ func (r *pipelineRun) assign(t *task, c *Chunk) (err error) {
 	e := r.e
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if c.Method == Zlib {
+	if c.Method.info().spans {
 		if at := e.mu.points.from(t.chunk, t.off-c.Offset+spanTask); at > 0 {
 			t.end = min(t.end, c.Offset+at)
 		}

@@ -213,7 +213,7 @@ func (e *engine) prefetchable(i int, from, to int64) (data, end int64, ok bool) 
 	switch {
 	case c.Method == Raw:
 		return c.DataOffset + from - c.Offset, c.DataOffset + to - c.Offset, c.DataLength >= c.Length
-	case c.Method == Zlib && e.mu.points.from(i, spanTask) > 0:
+	case c.Method.info().spans && e.mu.points.from(i, spanTask) > 0:
 		return 0, 0, false // it is several tasks
 	}
 	return c.DataOffset, c.streamEnd(), c.Method.compressed() && c.DataLength > 0 && from == c.Offset && to == c.end()

@@ -23,23 +23,23 @@ type engine struct {
 	chunkMap
 	src   countingSource
 	count counters
+	store store
 
 	mu struct {
 		sync.Mutex
-		account account
-		cache   cache
-		turns   []*turn    // at work
-		spare   []*turn    // for use again
-		parked  []*decoder // least recently used first
-		standby *ahead     // at rest, to be used again; may be nil
-		points  checkpoints
-		doubts  doubts
-		windows map[int]int64 // of LZMA chunks that need more than their first header says
-		queue   []*waiter     // for memory, in the order in which they came
+		account  account
+		cache    cache
+		turns    []*turn    // at work
+		spare    []*turn    // for use again
+		parked   []*decoder // least recently used first
+		standby  *ahead     // at rest, to be used again; may be nil
+		points   checkpoints
+		failures failures
+		windows  map[int]int64 // of LZMA chunks that need more than their first header says
+		queue    []*waiter     // for memory, in the order in which they came
 
 		reclaimers []reclaimer // pipelines that can give back memory
 		outputFree sync.Cond   // a pipeline has given back its buffers
-		unpacked   sync.Cond   // an unpacker is free, or there are none any more
 	}
 }
 
@@ -48,9 +48,10 @@ func (e *engine) init(r io.ReaderAt, m chunkMap, limit int64) {
 	e.src = newSource(r, &e.count)
 	e.mu.account.limit = limit
 	e.mu.cache.init(&e.mu.account)
-	e.mu.points.init(&e.mu.account, &e.mu.cache, m.length(Zlib))
+	e.mu.points.init(&e.mu.account, &e.mu.cache, m.spanLength())
 	e.mu.outputFree.L = &e.mu
-	e.mu.unpacked.L = &e.mu
+	e.store = store{mu: &e.mu, chunks: m.chunks, points: &e.mu.points, failures: &e.mu.failures, freed: e.wake}
+	e.store.unpacked.L = &e.mu
 }
 
 // stats returns the counters so far.
@@ -221,8 +222,8 @@ func (e *engine) turn(t *turn, i int, p []byte, off int64) (n int, proven int64,
 	defer func() {
 		d := t.d
 		if d != nil {
-			if d.codec.rest(); panics {
-				d.disown()
+			if d.codec.suspend(); panics {
+				d.abandon()
 			}
 		}
 		e.mu.Lock()
@@ -231,10 +232,10 @@ func (e *engine) turn(t *turn, i int, p []byte, off int64) (n int, proven int64,
 		}
 		e.endTurn(t)
 		if d != nil {
-			if d.fetch.err != nil || e.mu.doubts.since(t.chunk, t.doubt) {
+			if d.fetch.err != nil || e.mu.failures.since(t.chunk, t.doubt) {
 				// The codec remembers the source's error, or began with what
 				// may have been wrong.
-				d.disown()
+				d.abandon()
 				d.fetch.forget()
 			}
 			e.park(d, err)
@@ -284,7 +285,7 @@ func (e *engine) beginTurn(i int, off, end int64) *turn {
 		t.moved.L = &e.mu
 	}
 	t.chunk, t.d, t.page, t.pos, t.end = i, nil, nil, off, end
-	t.doubt = e.mu.doubts.next
+	t.doubt = e.mu.failures.next
 	e.mu.turns = append(e.mu.turns, t)
 	return t
 }
@@ -318,7 +319,7 @@ func (e *engine) inTheWay(i int, off int64) *turn {
 		// A turn says where it is a page at a time. A bzip2 decoder can go to
 		// and fro in its block, which takes long to decode.
 		if from < t.pos+pageSize && t.pos <= off ||
-			e.chunks[i].Method == Bzip2 && e.mu.points.nearest(i, t.pos) == from {
+			e.chunks[i].Method.info().blocks && e.mu.points.nearest(i, t.pos) == from {
 			return t
 		}
 	}
@@ -334,9 +335,7 @@ func (e *engine) place(i int, off int64, t *turn) error {
 	if near.index >= 0 && near.reach >= from {
 		d := e.unpark(near.index)
 		t.d = d
-		if z, ok := d.codec.(*zlibCodec); ok {
-			z.doubt = t.doubt // it would have been disowned
-		}
+		d.began = t.doubt // it would have been abandoned
 		if d.pos == off {
 			// A reader that goes on where it stopped will want the page's rest.
 			t.end = min(d.length, roundUp(t.end, pageSize))
@@ -384,7 +383,7 @@ func (e *engine) decode(t *turn, p []byte, off int64) (n int, err error) {
 	}
 	e.turnPage(t, 0)
 	if err == nil && d.pos%minSpacing == 0 && d.pos < d.length {
-		err = d.joint()
+		err = d.verifyCheckpoint()
 	}
 	if err == nil && d.pos == d.length {
 		if err = d.finish(); err != nil {
@@ -426,7 +425,7 @@ func (e *engine) closePage(t *turn, hi int) {
 	pg := t.page
 	t.page = nil
 	switch {
-	case !e.mu.doubts.since(t.chunk, t.doubt):
+	case !e.mu.failures.since(t.chunk, t.doubt):
 	case pg.cached:
 		hi = pg.hi
 	default:
@@ -445,7 +444,7 @@ func (e *engine) chunkError(d *decoder, c *Chunk, err error) error {
 	}
 	wrong := errors.Is(err, ErrChecksum)
 	if wrong || errors.Is(err, ErrFormat) {
-		e.distrust(d, wrong)
+		e.invalidate(d, wrong)
 	}
 	return &ChunkError{*c, err}
 }

@@ -276,9 +276,9 @@ func (e *engine) aim(d *decoder, i int, t *turn, onward bool) int64 {
 	in, exact := e.input(i, t.end)
 	f.want, f.guess, f.most, f.onward, f.beyond = c.DataOffset+in, !exact, 0, onward, 0
 	switch {
-	case exact && !onward && c.Method == Zlib:
+	case exact && !onward && c.Method.info().spans:
 		f.want, f.most = c.DataOffset+e.likely(i, t.end, in), f.want
-	case !exact && c.Method.forward() && c.streamLen() <= maxFetch:
+	case !exact && !c.Method.info().checkpoints && c.streamLen() <= maxFetch:
 		f.most = c.streamEnd()
 	}
 	from := f.at
@@ -316,7 +316,7 @@ func (e *engine) input(i int, end int64) (n int64, exact bool) {
 		return min(in+codecsLook, c.streamLen()), true
 	}
 	last := points.before(i, end)
-	if c.Method == Bzip2 {
+	if c.Method.info().blocks {
 		// All of the block is needed. Its cursors say whether it is the chunk's
 		// last one. Without them, that is no longer than the one before, and an
 		// only one may be a whole chunk as hdiutil makes them.
@@ -331,7 +331,7 @@ func (e *engine) input(i int, end int64) (n int64, exact bool) {
 	}
 	left, length := float64(c.streamLen()-last.in), float64(c.Length-last.off)
 	n = last.in + max(firstFetch, int64(left*(float64(end-last.off)/length)))
-	if c.Method.forward() {
+	if !c.Method.info().checkpoints {
 		// A chunk has parts that compress better than others. Beyond this guess the
 		// rest of it is fetched.
 		n += forwardBlock + c.streamLen()/16
@@ -400,7 +400,7 @@ func (e *engine) widen(d *decoder, n int64) {
 		extra := room - have
 		// It must not keep others from having a decoder of their own.
 		share := a.limit / 8
-		if d.method == Bzip2 {
+		if d.method.info().blocks {
 			share = a.limit / 4
 		}
 		used := a.used[useDecoders]

@@ -78,7 +78,7 @@ func (w *worker) giveBack(t *task) {
 func (w *worker) giveBackDecoder(t *task) {
 	if d := t.d; d != nil {
 		t.d = nil
-		d.codec.rest()
+		d.codec.suspend()
 		w.run.e.retire(d)
 	}
 }
@@ -223,7 +223,7 @@ func (w *worker) decode(t *task, c *Chunk, at int64) (int64, error) {
 	case to == c.Length:
 		err = d.finish()
 	default:
-		err = d.joint()
+		err = d.verifyCheckpoint()
 	}
 	if err != nil {
 		err = e.chunkError(d, c, err)

@@ -14,10 +14,11 @@ import (
 // window those bytes that what follows refers to. These are known when the
 // next checkpoint is due, until when the codec keeps the window itself.
 type zlibCodec struct {
-	e     *engine
+	simpleCodec
+	store *store
+	host  host
 	d     *decoder
 	chunk int // d's, at start
-	doubt int // the number of the next one then
 	z     deflate.Decoder
 	state deflate.Checkpoint
 	head  [deflate.ZlibHeaderLen]byte
@@ -42,8 +43,8 @@ const zlibRecordMax = stateMax + deflate.MaxPackedWindow
 // zlibMemory is what a zlibCodec holds.
 const zlibMemory = deflate.Memory + deflate.WindowSize + zlibRecordMax + stateMax + 8<<10
 
-func newZlibCodec(e *engine) *zlibCodec {
-	z := &zlibCodec{e: e, pending: checkpoint{off: -1}, record: make([]byte, 0, zlibRecordMax)}
+func newZlibCodec(s *store, h host) *zlibCodec {
+	z := &zlibCodec{store: s, host: h, pending: checkpoint{off: -1}, record: make([]byte, 0, zlibRecordMax)}
 	z.state.Header = make([]byte, 0, stateMax)
 	return z
 }
@@ -53,17 +54,13 @@ func newZlibCodec(e *engine) *zlibCodec {
 func (z *zlibCodec) start(d *decoder, off int64) error {
 	z.leave()
 	z.d, z.chunk = d, d.chunk
-	z.e.mu.Lock()
-	z.doubt = z.e.mu.doubts.next
-	z.e.mu.Unlock()
-	from, record, err := z.e.record(z.record[:0], d.chunk, off)
+	from, record, err := z.store.record(z.record[:0], d.chunk, off)
 	z.good = 0
 	if d.pos, z.record = from.off, record; err != nil {
 		return err
 	}
-	z.e.mu.Lock()
-	z.plan(z.e.mu.points.spacing)
-	z.e.mu.Unlock()
+	_, spacing := z.store.wanted(d.chunk, d.pos)
+	z.plan(spacing)
 	if len(z.record) > 0 {
 		z.sum, z.last = from.sum, nil
 		return z.resume(z.record)
@@ -155,11 +152,9 @@ func (z *zlibCodec) addLast() {
 // If there is, it fails where the data before is not what it was then.
 func (z *zlibCodec) checkpoint() error {
 	z.finishPending()
-	z.e.mu.Lock()
-	err := z.compare()
-	wanted := z.e.mu.points.wanted(z.chunk, z.d.pos)
-	z.plan(z.e.mu.points.spacing)
-	z.e.mu.Unlock()
+	err := z.store.compare(z.chunk, z.d.pos, z.sum)
+	wanted, spacing := z.store.wanted(z.chunk, z.d.pos)
+	z.plan(spacing)
 	if !wanted {
 		return err
 	}
@@ -173,22 +168,6 @@ func (z *zlibCodec) checkpoint() error {
 	copy(z.window[:], z.z.Window())
 	z.z.Track()
 	return nil
-}
-
-// compare compares the Adler-32 at the position with that of the checkpoint there,
-// if there is one. So it is checked wherever a decoder passes one, and damage that
-// was done to the data since doesn't stay unseen because nobody reads from the
-// checkpoint before it to the chunk's end. It is called with the lock.
-func (z *zlibCodec) compare() error {
-	p := z.e.mu.points.before(z.chunk, z.d.pos)
-	if p.off != z.d.pos || p.off == 0 || p.sum == z.sum {
-		return nil
-	}
-	when := "a checkpoint there was made"
-	if p.group > 0 {
-		when = "the index was made; if the image was replaced since, it takes a new index"
-	}
-	return fmt.Errorf("%w: Adler-32 up to byte %d is %08x, was %08x when %s", ErrChecksum, p.off, z.sum, p.sum, when)
 }
 
 // finishPending keeps the pending checkpoint, now that a window's length has
@@ -218,11 +197,7 @@ func (z *zlibCodec) leave() {
 // window that refs marks, or all.
 func (z *zlibCodec) keep(refs *deflate.Refs) {
 	z.record = deflate.AppendPackedWindow(z.record, z.window[:], refs)
-	z.e.mu.Lock()
-	if !z.e.mu.doubts.since(z.chunk, z.doubt) {
-		z.e.mu.points.add(z.chunk, z.pending, z.record)
-	}
-	z.e.mu.Unlock()
+	z.store.add(z.chunk, z.d.began, z.pending, z.record)
 	z.pending.off = -1
 }
 
@@ -233,24 +208,29 @@ func (z *zlibCodec) reach(d *decoder, off int64) int64 {
 	return -1
 }
 
-func (z *zlibCodec) seek(*decoder, int64)  {}
 func (z *zlibCodec) proven(*decoder) int64 { return z.good }
 
-// rest sees to it that nothing refers to the fetcher's buffer while others may use
+func (z *zlibCodec) abandon() { z.pending.off = -1 }
+
+// sumSoFar returns the Adler-32 up to the position.
+func (z *zlibCodec) sumSoFar() (uint32, bool) {
+	z.addLast()
+	return z.sum, true
+}
+
+// suspend sees to it that nothing refers to the fetcher's buffer while others may use
 // it.
-func (z *zlibCodec) rest() {
+func (z *zlibCodec) suspend() {
 	if z.z.Lent() {
 		z.addLast()
 	}
 	z.z.Settle()
 }
 
-// joint compares the Adler-32 where another decoder goes on, at a checkpoint.
-func (z *zlibCodec) joint() error {
+// verifyCheckpoint compares the Adler-32 where another decoder goes on.
+func (z *zlibCodec) verifyCheckpoint() error {
 	z.addLast()
-	z.e.mu.Lock()
-	defer z.e.mu.Unlock()
-	return z.compare()
+	return z.store.compare(z.chunk, z.d.pos, z.sum)
 }
 
 // maxExcess returns how many bytes more than a chunk of that length its stream is

@@ -17,20 +17,11 @@ const salvageMemory = deflate.FindMemory + deflate.MarkerMemory + 96<<10
 // copies of it are lost, and zeros; sectors are told apart by whether they have any. No
 // checksum is of the rest alone, so that is doubtful.
 func (z *zlibCodec) salvage(d *decoder, c *Chunk, from int64, emit salvaged) error {
-	e := z.e
-	e.mu.Lock()
-	ok := e.takeNow(salvageMemory)
-	e.mu.Unlock()
-	if !ok {
+	if !z.host.borrow(salvageMemory) {
 		return nil // others need the memory; what is behind stays lost
 	}
-	defer func() {
-		e.mu.Lock()
-		e.mu.account.release(useDecoders, salvageMemory)
-		e.wake()
-		e.mu.Unlock()
-	}()
-	src := interruptedSource{d.fetch.ctx, io.NewSectionReader(e.src, c.DataOffset, c.DataLength)}
+	defer z.host.giveBack(salvageMemory)
+	src := interruptedSource{d.fetch.ctx, io.NewSectionReader(d.fetch.src, c.DataOffset, c.DataLength)}
 	tail, err := deflate.FindTail(src, deflate.ZlibHeaderLen*8+z.z.In(), c.DataLength, 0, c.Length)
 	switch {
 	case errors.Is(err, deflate.ErrNoTail):

@@ -1,20 +1,20 @@
 package dmg
 
-// doubts are the places where chunks failed to decode last. The damage may be the
+// failures are the places where chunks failed to decode last. The damage may be the
 // image's, or the source's alone, which has given a wrong byte this once. Then what
 // was decoded on the way is wrong too: what is cached of it, and the checkpoints made
 // of it. So these are given up; if decoding fails anew in the same place, and has come
 // to the same bytes, it is the image, and they stay. So do the checkpoints of bzip2,
 // which are made of blocks that have been checked. The engine's lock guards it.
-type doubts struct {
-	last [maxDoubts]doubt
+type failures struct {
+	last [maxFailures]failure
 	next int // the number of the next one
 }
 
-const maxDoubts = 64
+const maxFailures = 64
 
-// doubt is a place where decoding failed.
-type doubt struct {
+// failure is a place where decoding failed.
+type failure struct {
 	chunk int
 	pos   int64
 	sum   uint32 // of what is before pos, where the codec has one
@@ -22,44 +22,41 @@ type doubt struct {
 }
 
 // again notes a place, and reports whether it was among the last.
-func (s *doubts) again(d doubt) bool {
+func (s *failures) again(d failure) bool {
 	for i := range s.last {
 		if s.last[i] == d {
 			return true
 		}
 	}
-	s.last[s.next%maxDoubts] = d
+	s.last[s.next%maxFailures] = d
 	s.next++
 	return false
 }
 
-// since reports whether there may have been doubts about a chunk since next was n.
-func (s *doubts) since(chunk, n int) bool {
-	if s.next-n > maxDoubts {
+// since reports whether there may have been failures in a chunk since next was n.
+func (s *failures) since(chunk, n int) bool {
+	if s.next-n > maxFailures {
 		return true
 	}
 	for ; n < s.next; n++ {
-		if s.last[n%maxDoubts].chunk == chunk {
+		if s.last[n%maxFailures].chunk == chunk {
 			return true
 		}
 	}
 	return false
 }
 
-// distrust gives up what was made of the chunk that d failed to decode, unless it has
+// invalidate gives up what was made of the chunk that d failed to decode, unless it has
 // failed so before; all says that what is cached can't be right even then.
-func (e *engine) distrust(d *decoder, all bool) {
+func (e *engine) invalidate(d *decoder, all bool) {
 	chunk := d.chunk
-	at := doubt{chunk: chunk, pos: d.pos, known: true}
-	z, ok := d.codec.(*zlibCodec)
-	if ok {
-		z.addLast()
-		at.sum = z.sum
-	}
+	at := failure{chunk: chunk, pos: d.pos, known: true}
+	summed := false
+	at.sum, summed = d.codec.sumSoFar()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	again := e.mu.doubts.again(at)
-	if p := e.mu.points.before(chunk, at.pos); ok && p.group == 0 && p.off == at.pos && p.off > 0 && p.sum != at.sum {
+	again := e.mu.failures.again(at)
+	if p := e.mu.points.before(chunk, at.pos); summed && p.group == 0 && p.off == at.pos && p.off > 0 && p.sum != at.sum {
 		again = false // it may be the checkpoint that is wrong, and as the one before it was
 	}
 	if !again || all {
@@ -68,14 +65,14 @@ func (e *engine) distrust(d *decoder, all bool) {
 	if again {
 		return
 	}
-	if d.method != Bzip2 { // whose blocks have been checked before more is made of them
+	if !d.method.info().blocks { // which are checked before more is made of them
 		e.mu.points.forget(chunk)
 	}
-	d.disown()
+	d.abandon()
 	c := &e.chunks[chunk]
 	for _, other := range e.mu.parked {
 		if other.chunk == chunk {
-			other.disown()
+			other.abandon()
 		}
 		if other.fetch.overlaps(c.DataOffset, c.streamEnd()) {
 			other.fetch.forget()

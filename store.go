@@ -1,0 +1,183 @@
+package dmg
+
+import (
+	"fmt"
+	"runtime"
+	"sync"
+)
+
+// store is the checkpoints as codecs see them. Its methods take the engine's lock,
+// which guards what it points to, and may be called by any goroutine without it.
+type store struct {
+	mu       sync.Locker
+	chunks   []Chunk
+	points   *checkpoints
+	failures *failures
+	unpacked sync.Cond // an unpacker is free, or there are none any more
+	freed    func()    // is called with the lock when memory has come free
+}
+
+// record returns the last checkpoint of the chunk at or before off, and appends
+// to dst what is kept for it: the chunk's start, and nothing, if there is none.
+// It unpacks the checkpoint's group if need be. An error is that of an index which
+// its author meant to be wrong: it has passed the checksum.
+func (s *store) record(dst []byte, chunk int, off int64) (checkpoint, []byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for {
+		i := s.points.find(chunk, off)
+		if i < 0 {
+			return checkpoint{}, dst, nil
+		}
+		p := s.points.chunks[chunk][i]
+		if p.log != noRecord {
+			return p, s.points.at(dst, p), nil
+		}
+		g := s.points.packed.groups[p.group-1]
+		u := s.waitUnpacker()
+		if u == nil {
+			continue
+		}
+		dst, err := s.unpackRecord(dst, u, chunk, p, g)
+		return p, dst, err
+	}
+}
+
+// waitUnpacker returns an unpacker for a reader, who may have to wait for it. It is
+// nil if there are no packed checkpoints any more.
+func (s *store) waitUnpacker() *unpacker {
+	packed := &s.points.packed
+	for len(packed.groups) > 0 {
+		if n := len(packed.idle); n > 0 {
+			u := packed.idle[n-1]
+			packed.idle = packed.idle[:n-1]
+			return u
+		}
+		if packed.made < runtime.GOMAXPROCS(0) && s.points.takeUnpacker() {
+			return newUnpacker()
+		}
+		s.unpacked.Wait()
+	}
+	return nil
+}
+
+// putUnpacker takes an unpacker back. It is called with the lock.
+func (s *store) putUnpacker(u *unpacker) {
+	packed := &s.points.packed
+	if len(packed.groups) > 0 {
+		packed.idle = append(packed.idle, u)
+	} else {
+		packed.made--
+		s.points.account.release(useCheckpoints, unpackerMemory)
+		s.freed()
+	}
+	s.unpacked.Broadcast()
+}
+
+// unpackRecord unpacks group g with u, which it takes back, and appends the record
+// of p to dst. It lets go of the lock while it unpacks.
+func (s *store) unpackRecord(dst []byte, u *unpacker, chunk int, p checkpoint, g group) ([]byte, error) {
+	defer s.putUnpacker(u)
+	if err := s.unpackUnlocked(u, g); err != nil {
+		return dst, err
+	}
+	dst = append(dst, u.record(g.at(chunk, p.off))...)
+	for i, at := range g.places {
+		s.points.copyPacked(p.group, at, u.record(i))
+	}
+	return dst, nil
+}
+
+// unpackUnlocked unpacks g without the lock, and has it again when that returns or
+// panics.
+func (s *store) unpackUnlocked(u *unpacker, g group) error {
+	s.mu.Unlock()
+	defer s.mu.Lock()
+	return u.unpack(g.data, s.chunks, g.places)
+}
+
+// has reports whether byte off of the chunk is a checkpoint.
+func (s *store) has(chunk int, off int64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.points.has(chunk, off)
+}
+
+// wanted reports whether a checkpoint at byte off of the chunk would be kept, and how
+// far apart they are to be.
+func (s *store) wanted(chunk int, off int64) (wanted bool, spacing int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.points.wanted(chunk, off), s.points.spacing
+}
+
+// add keeps a checkpoint of the chunk, unless decoding of the chunk has failed since
+// the number of failures was began: then what it was made of may be wrong.
+func (s *store) add(chunk int, began int, p checkpoint, record []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.failures.since(chunk, began) {
+		s.points.add(chunk, p, record)
+	}
+}
+
+// compare compares the checksum of all before byte off of the chunk with that of the
+// checkpoint there, if there is one. So damage that was done to the data since it was
+// made is noticed by whatever decoder passes it.
+func (s *store) compare(chunk int, off int64, sum uint32) error {
+	s.mu.Lock()
+	p := s.points.before(chunk, off)
+	s.mu.Unlock()
+	if p.off != off || off == 0 || p.sum == sum {
+		return nil
+	}
+	when := "a checkpoint there was made"
+	if p.group > 0 {
+		when = "the index was made; if the image was replaced since, it takes a new index"
+	}
+	return fmt.Errorf("%w: Adler-32 up to byte %d is %08x, was %08x when %s", ErrChecksum, p.off, sum, p.sum, when)
+}
+
+// began returns the number of failures so far.
+func (s *store) began() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.failures.next
+}
+
+// recordReader reads the records of checkpoints in order. It leaves none in the
+// log.
+type recordReader struct {
+	store  *store
+	u      *unpacker
+	group  int32 // that u has unpacked
+	record []byte
+}
+
+// next returns the first checkpoint of the chunk at or after off, and its record,
+// which is nil if there is none.
+func (r *recordReader) next(chunk int, off int64) (checkpoint, []byte, error) {
+	s := r.store
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p, ok := s.points.next(chunk, off)
+	switch {
+	case !ok:
+		return p, nil, nil
+	case p.log != noRecord:
+		r.record = s.points.at(r.record[:0], p)
+		return p, r.record, nil
+	}
+	g := s.points.packed.groups[p.group-1]
+	if r.group != p.group {
+		if r.u == nil {
+			r.u = newUnpacker()
+		}
+		r.group = 0
+		if err := s.unpackUnlocked(r.u, g); err != nil {
+			return p, nil, err
+		}
+		r.group = p.group
+	}
+	return p, r.u.record(g.at(chunk, p.off)), nil
+}
