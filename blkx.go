@@ -9,6 +9,7 @@ import (
 	"io"
 	"math"
 
+	"github.com/go-dmg/dmg/internal/blkx"
 	"github.com/go-dmg/dmg/internal/plistguard"
 	"github.com/go-dmg/dmg/internal/readat"
 )
@@ -80,13 +81,6 @@ func parseChecksum(b readBuf) checksum {
 	return c
 }
 
-// resource is one block table as the metadata holds it.
-type resource struct {
-	name string
-	data []byte
-	err  error // why the rest of the data can't be had
-}
-
 // blockTables reads the image's block tables with p: from the XML property list or,
 // where there is none or it is damaged, from the resource fork. Images that have
 // both say the same in both. Where both are damaged, the one is taken of which fewer
@@ -96,7 +90,7 @@ func (k *koly) blockTables(p tableParser, r io.ReaderAt, size, total int64) (*bl
 	var damage error // the first
 	for _, list := range []struct {
 		length uint64
-		read   func(r io.ReaderAt, size, total int64) ([]resource, error)
+		read   func(r io.ReaderAt, size, total int64) ([]blkx.Resource, error)
 	}{{k.xml.length, k.plistTables}, {k.rsrc.length, k.forkTables}} {
 		if list.length == 0 || best != nil && best.damaged == 0 {
 			continue
@@ -125,8 +119,33 @@ func (k *koly) blockTables(p tableParser, r io.ReaderAt, size, total int64) (*bl
 	return nil, damage
 }
 
+// plistTables reads the block tables from the XML property list.
+func (k *koly) plistTables(r io.ReaderAt, size, total int64) ([]blkx.Resource, error) {
+	if !k.xml.within(size) {
+		return nil, &FormatError{Section: "koly", Offset: 0xD8, Msg: "property list outside the file"}
+	}
+	if limit := blkx.PlistLimit(total); k.xml.length > limit {
+		return nil, &FormatError{Section: "koly", Offset: 0xE0, Msg: fmt.Sprintf("property list of %d bytes, more than %d in an image of %d", k.xml.length, limit, total)}
+	}
+	xml := make([]byte, k.xml.length)
+	if _, err := readat.Full(r, xml, int64(k.xml.off)); err != nil {
+		return nil, err
+	}
+	resources, err := blkx.ParsePlist(xml)
+	return resources, listError(err)
+}
+
+// listError makes a fault of a list that package blkx found a FormatError.
+func listError(err error) error {
+	var e *blkx.Error
+	if errors.As(err, &e) {
+		return &FormatError{Section: e.Section, Offset: e.Offset, Msg: e.Msg}
+	}
+	return err
+}
+
 // forkTables reads the block tables from a resource fork through its map.
-func (k *koly) forkTables(r io.ReaderAt, size, _ int64) ([]resource, error) {
+func (k *koly) forkTables(r io.ReaderAt, size, _ int64) ([]blkx.Resource, error) {
 	if !k.rsrc.within(size) {
 		return nil, &FormatError{Section: "koly", Offset: 0x28, Msg: "resource fork outside the file"}
 	}
@@ -142,8 +161,8 @@ func (k *koly) forkTables(r io.ReaderAt, size, _ int64) ([]resource, error) {
 
 // parseFork returns the resources of type blkx. The layout is that of Inside
 // Macintosh: More Macintosh Toolbox, "Resource Fork Format".
-func parseFork(fork []byte) ([]resource, error) {
-	bad := func(at int, msg string) ([]resource, error) {
+func parseFork(fork []byte) ([]blkx.Resource, error) {
+	bad := func(at int, msg string) ([]blkx.Resource, error) {
 		return nil, &FormatError{Section: "resource fork", Offset: int64(at), Msg: msg}
 	}
 	if len(fork) < forkHeader {
@@ -184,7 +203,7 @@ func (m *forkMap) bad(at int, msg string) error {
 }
 
 // tables finds the blkx type and reads its references.
-func (m *forkMap) tables() ([]resource, error) {
+func (m *forkMap) tables() ([]blkx.Resource, error) {
 	const listsAt = 24
 	if len(m.b) < listsAt+4 {
 		return nil, m.bad(0, "short map")
@@ -209,13 +228,13 @@ func (m *forkMap) tables() ([]resource, error) {
 }
 
 // references reads count resources whose list starts at byte at of the map.
-func (m *forkMap) references(at, count, names int) ([]resource, error) {
+func (m *forkMap) references(at, count, names int) ([]blkx.Resource, error) {
 	const refLen = 12
 	if at > len(m.b) || count*refLen > len(m.b)-at {
 		return nil, m.bad(at, "reference list outside the map")
 	}
 	b := readBuf(m.b[at:])
-	tables := make([]resource, count)
+	tables := make([]blkx.Resource, count)
 	left := len(m.data) // resources don't share data: thousands could, of megabytes each
 	for i := range tables {
 		b.sub(2) // id
@@ -233,7 +252,7 @@ func (m *forkMap) references(at, count, names int) ([]resource, error) {
 		if left -= 4 + int(n); left < 0 {
 			return nil, m.bad(at+i*refLen, "resources overlap")
 		}
-		tables[i] = resource{name: m.name(names + name), data: d[4 : 4+n]}
+		tables[i] = blkx.Resource{Name: m.name(names + name), Data: d[4 : 4+n]}
 	}
 	return tables, nil
 }

@@ -7,10 +7,10 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"slices"
 	"testing"
 
+	"github.com/go-dmg/dmg/internal/blkx"
 	"github.com/go-dmg/dmg/internal/dmgtest"
 )
 
@@ -224,34 +224,6 @@ func readPrefix(r io.ReaderAt, p []byte, step int) (n int, err error) {
 	return n, err
 }
 
-// FuzzPlist decodes anything as the property list. The stack is kept so small
-// that a document which recurses ends the process, as it would with the usual
-// limit if it were larger.
-func FuzzPlist(f *testing.F) {
-	defer debug.SetMaxStack(debug.SetMaxStack(600 << 10)) // other tests run after it
-	f.Add(dmgtest.Plist([]dmgtest.Resource{
-		{Type: "blkx", Name: "disk image (Apple_HFS : 1)", Data: make([]byte, mishLen)},
-		{Type: "blkx", ID: 1, Name: "\xff", CFName: "x", Data: []byte("mish")},
-		{Type: "plst", Data: make([]byte, 10)},
-	}))
-	f.Add([]byte("<plist><dict><key>resource-fork</key><dict><key>blkx</key><array><dict><key>Data</key><data>bGlmdGVkIDA=</data></dict></array></dict></dict></plist>"))
-	f.Add([]byte("<plist><dict><key>resource-fork</key><dict><key>blkx</key><array><dict><key>Data</key><data>A</data></dict></array></dict></dict></plist>"))
-	f.Add([]byte("<data>"))
-	f.Add(bytes.Repeat([]byte("<array>"), 50))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		size := len(b)
-		tables, err := parsePlist(b)
-		if err != nil && !errors.Is(err, ErrFormat) {
-			t.Fatalf("an error without a class: %v", err)
-		}
-		for _, table := range tables {
-			if len(table.data) > size {
-				t.Fatalf("%d bytes of data from %d", len(table.data), size)
-			}
-		}
-	})
-}
-
 // FuzzFork decodes anything as a resource fork.
 func FuzzFork(f *testing.F) {
 	fork, err := dmgtest.ResourceFork([]dmgtest.Resource{
@@ -269,8 +241,8 @@ func FuzzFork(f *testing.F) {
 			t.Fatalf("an error without a class: %v", err)
 		}
 		for _, table := range tables {
-			if len(table.data) > len(b) {
-				t.Fatalf("%d bytes of data from %d", len(table.data), len(b))
+			if len(table.Data) > len(b) {
+				t.Fatalf("%d bytes of data from %d", len(table.Data), len(b))
 			}
 		}
 	})
@@ -294,7 +266,7 @@ func FuzzMish(f *testing.F) {
 			f.Fatal(err)
 		}
 		for _, table := range tables {
-			f.Add(table.data, uint64(0), int64(len(b)))
+			f.Add(table.Data, uint64(0), int64(len(b)))
 		}
 	}
 	f.Fuzz(func(t *testing.T, b []byte, dataFork uint64, size int64) {
@@ -303,7 +275,7 @@ func FuzzMish(f *testing.F) {
 		}
 		p := tableParser{dataFork: dataFork, dataSize: size}
 		// Twice, so that the tables' chunks overlap.
-		tables := p.parse([]resource{{data: b}, {data: b}})
+		tables := p.parse([]blkx.Resource{{Data: b}, {Data: b}})
 		if err := tables.damage(); err != nil && !errors.Is(err, ErrFormat) {
 			t.Fatalf("an error without a class: %v", err)
 		}

@@ -6,6 +6,8 @@ import (
 	"math"
 	"math/bits"
 	"slices"
+
+	"github.com/go-dmg/dmg/internal/blkx"
 )
 
 const (
@@ -85,11 +87,11 @@ type tableParser struct {
 }
 
 // parse reads block tables and fits their chunks together.
-func (p tableParser) parse(resources []resource) *blockTables {
+func (p tableParser) parse(resources []blkx.Resource) *blockTables {
 	b := &blockTables{tables: make([]table, 0, len(resources)), sectors: p.sectors}
 	entries := 0
 	for _, res := range resources {
-		entries += len(res.data) / entryLen
+		entries += len(res.Data) / entryLen
 	}
 	b.chunks = make([]Chunk, 0, entries)
 	var beyond []Chunk
@@ -98,7 +100,7 @@ func (p tableParser) parse(resources []resource) *blockTables {
 		e.parse(res)
 		b.chunks, beyond = e.chunks, e.beyond
 		if e.faults > 0 {
-			b.note(fmt.Sprintf("mish %d", i), int64(e.at), func() string { return e.complaint(res.name) })
+			b.note(fmt.Sprintf("mish %d", i), int64(e.at), func() string { return e.complaint(res.Name) })
 		}
 		b.adrift = b.adrift || e.table.lost
 		b.tables = append(b.tables, e.table)
@@ -146,17 +148,17 @@ func (e *entryParser) complaint(name string) string {
 }
 
 // parse reads a 204-byte header, then the entries.
-func (e *entryParser) parse(res resource) {
-	e.table.name = res.name
-	if res.err != nil {
-		e.fault(len(res.data), res.err.Error)
+func (e *entryParser) parse(res blkx.Resource) {
+	e.table.name = res.Name
+	if res.Err != nil {
+		e.fault(len(res.Data), res.Err.Error)
 	}
-	n, ok := e.header(res.data)
+	n, ok := e.header(res.Data)
 	if !ok {
-		e.table = table{name: res.name, lost: true}
+		e.table = table{name: res.Name, lost: true}
 		return
 	}
-	b := readBuf(res.data[mishLen:])
+	b := readBuf(res.Data[mishLen:])
 	room := len(b) / entryLen
 	if uint64(n) > uint64(room) {
 		e.fault(0xC8, func() string { return fmt.Sprintf("%d chunks, room for %d", n, room) })

@@ -2,105 +2,14 @@ package dmg
 
 import (
 	"bytes"
-	"encoding/base64"
 	"errors"
 	"io"
-	"math/rand/v2"
 	"runtime"
 	"strings"
 	"testing"
 
 	"github.com/go-dmg/dmg/internal/dmgtest"
-	"github.com/go-dmg/dmg/internal/plistguard"
 )
-
-// list is a property list with the given block tables' data elements.
-func list(data ...string) []byte {
-	var b strings.Builder
-	b.WriteString("<plist><dict><key>resource-fork</key><dict><key>blkx</key><array>")
-	for _, d := range data {
-		b.WriteString("<dict><key>Data</key>" + d + "<key>Name</key><string>n</string></dict>")
-	}
-	b.WriteString("</array></dict></dict></plist>")
-	return []byte(b.String())
-}
-
-// TestPlistData has the same bytes come of a data element however it is written.
-func TestPlistData(t *testing.T) {
-	for _, d := range []string{"<data>YWJj</data>", "<data>\n\t\tYW\n\t\tJj\n</data>", "<data ><![CDATA[YWJj]]></data>", "<data><!-- x -->YWJj</data>", "<data>YW&#74;j</data>", "<!-- <data> --><data>YWJj</data>", "<!-- <data>AAAA</data> --><data>YWJj</data>", "<!-- </data> --><data>YWJj</data>"} {
-		tables, err := parsePlist(list("<data>AAAA</data>", d, "<data>BBBB</data>"))
-		if err != nil || len(tables) != 3 || string(tables[1].data) != "abc" {
-			t.Errorf("%s: %v, %v", d, tables, err)
-		}
-	}
-}
-
-// TestPlistOffset wants the offset of an error to be the property list's, whatever
-// was lifted out before it.
-func TestPlistOffset(t *testing.T) {
-	long := "<data>" + strings.Repeat("A", 1000) + "</data>"
-	for _, before := range []string{"", "<data>", long, long + long + "<data></data>" + long} {
-		xml := "<plist>" + before + strings.Repeat(long, 20)
-		at := int64(len(xml))
-		_, err := parsePlist([]byte(xml + "< >" + long))
-		var bad *FormatError
-		if !errors.As(err, &bad) || bad.Offset != at {
-			t.Errorf("%.20s: %v, want byte %d", before, err, at)
-		}
-	}
-	xml := "<plist>" + long + "<!--" + strings.Repeat(" ", plistguard.MaxLen)
-	_, err := parsePlist([]byte(xml))
-	if err == nil || !strings.Contains(err.Error(), "beside its data") {
-		t.Errorf("a long comment: %v", err)
-	}
-}
-
-// TestPlistManyData would take minutes if what is behind a data element were
-// looked at for each.
-func TestPlistManyData(t *testing.T) {
-	dmgtest.Native(t)
-	const n = 300_000
-	for _, xml := range []string{
-		"<!--" + strings.Repeat("<data>", n) + strings.Repeat(" ", 12*n) + "</data>-->",
-		"<!--" + strings.Repeat("<data>", n) + "-->" + strings.Repeat(" ", 6*n),
-		"<!--" + strings.Repeat("<data>&", n) + "</data>-->",
-		"<!--" + strings.Repeat("<data></data>", n/2) + "-->",
-		"<!--" + strings.Repeat("</data>", n) + "-->",
-	} {
-		_, err := parsePlist(append([]byte(xml), list("<data>AAAA</data>")...))
-		if err != nil && !errors.Is(err, ErrFormat) {
-			t.Error(err)
-		}
-	}
-}
-
-func TestDecodeBase64(t *testing.T) {
-	r := rand.New(rand.NewPCG(1, 2))
-	for _, n := range []int{0, 1, 2, 3, 4, 3071, 3072, 3073, 6143, 6144, 6145, 100_000} {
-		want := make([]byte, n)
-		for i := range want {
-			want[i] = byte(r.Uint32())
-		}
-		var b []byte
-		for _, c := range []byte(base64.StdEncoding.EncodeToString(want)) {
-			if r.IntN(30) == 0 {
-				b = append(b, "\n\t\t"...)
-			}
-			b = append(b, c)
-		}
-		got, err := decodeBase64(b)
-		if err != nil || !bytes.Equal(got, want) {
-			t.Errorf("%d bytes: %d bytes, %v", n, len(got), err)
-		}
-	}
-	full := strings.Repeat("A", 4<<10)
-	for _, s := range []string{"A", "AA", "AAA", "=", "AA=", "A===", "AA==A", "AA==AAAA", full + "A", full[1:], full[1:] + "==", full[2:] + "==" + full, full[1:] + "=" + full, full + "-" + full} {
-		_, want := base64.StdEncoding.DecodeString(s)
-		if _, err := decodeBase64([]byte(s)); err == nil || err != want {
-			t.Errorf("%.10q of %d: %v, want %v", s, len(s), err, want)
-		}
-	}
-}
 
 // farTail is a source of zeros that ends in tail.
 type farTail struct {
@@ -139,7 +48,11 @@ func rawDisk(n, spaces int, data int64) *farTail {
 // and refuses such lists in small images.
 func TestLongList(t *testing.T) {
 	dmgtest.Native(t)
-	const long = usualList + 1<<20
+	const (
+		usualList = 32 << 20
+		long      = usualList + 1<<20
+		listShare = 16
+	)
 	for _, tt := range []struct {
 		name   string
 		spaces int
@@ -157,17 +70,6 @@ func TestLongList(t *testing.T) {
 		}
 		if err == nil && (im.Size() != 100*sectorSize || len(im.chunks) != 100) {
 			t.Errorf("%s: %d bytes in %d chunks", tt.name, im.Size(), len(im.chunks))
-		}
-	}
-}
-
-func TestListLimit(t *testing.T) {
-	for _, tt := range []struct {
-		size  int64
-		limit uint64
-	}{{0, 32 << 20}, {512 << 20, 32 << 20}, {800 << 20, 50 << 20}, {1<<63 - 1, maxList}} {
-		if got := listLimit(tt.size); got != tt.limit {
-			t.Errorf("%d bytes: %d, want %d", tt.size, got, tt.limit)
 		}
 	}
 }

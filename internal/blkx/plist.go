@@ -1,18 +1,16 @@
-package dmg
+package blkx
 
 import (
 	"bytes"
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"strconv"
 
 	"howett.net/plist"
 
 	"github.com/go-dmg/dmg/internal/plistguard"
-	"github.com/go-dmg/dmg/internal/readat"
 )
 
 // How long a property list may be: usualList in any image, and in a large one
@@ -25,31 +23,16 @@ const (
 	maxList   = min(512<<20, math.MaxInt>>4) // 9 million chunks
 )
 
-// listLimit returns how long the property list may be of an image whose files have
-// size bytes together.
-func listLimit(size int64) uint64 { return uint64(min(max(usualList, size/listShare), maxList)) }
+// PlistLimit returns how long the property list of an image may be, in bytes. The
+// image's files have size bytes together.
+func PlistLimit(size int64) uint64 { return uint64(min(max(usualList, size/listShare), maxList)) }
 
-// plistTables reads the block tables from the XML property list.
-func (k *koly) plistTables(r io.ReaderAt, size, total int64) ([]resource, error) {
-	if !k.xml.within(size) {
-		return nil, &FormatError{Section: "koly", Offset: 0xD8, Msg: "property list outside the file"}
-	}
-	if limit := listLimit(total); k.xml.length > limit {
-		return nil, &FormatError{Section: "koly", Offset: 0xE0, Msg: fmt.Sprintf("property list of %d bytes, more than %d in an image of %d", k.xml.length, limit, total)}
-	}
-	xml := make([]byte, k.xml.length)
-	if _, err := readat.Full(r, xml, int64(k.xml.off)); err != nil {
-		return nil, err
-	}
-	return parsePlist(xml)
-}
-
-// parsePlist decodes the block tables of an XML property list. Only what it
-// asks for is decoded: resources of other types come in shapes of their own
-// and must not fail the image. The tables lie in xml, which it writes to.
-func parsePlist(xml []byte) ([]resource, error) {
-	bad := func(at int64, msg string) ([]resource, error) {
-		return nil, &FormatError{Section: "plist", Offset: at, Msg: msg}
+// ParsePlist decodes the block tables of an XML property list. It decodes only what
+// it asks for: resources of other types come in shapes of their own and must not fail
+// the image. It writes to xml, and the tables' data lies there. An error is an *Error.
+func ParsePlist(xml []byte) ([]Resource, error) {
+	bad := func(at int64, msg string) ([]Resource, error) {
+		return nil, &Error{Section: "plist", Offset: at, Msg: msg}
 	}
 	doc, lifted := liftData(plistguard.UTF8(xml))
 	if len(doc) > plistguard.MaxLen {
@@ -78,14 +61,14 @@ func parsePlist(xml []byte) ([]resource, error) {
 	if len(list.Fork.Blkx) == 0 {
 		return bad(0, "no blkx resources")
 	}
-	tables := make([]resource, len(list.Fork.Blkx))
+	tables := make([]Resource, len(list.Fork.Blkx))
 	for i, b := range list.Fork.Blkx {
 		name := b.Name
 		if name == "" {
 			name = b.CFName
 		}
 		data, err := lifted.data(b.Data)
-		tables[i] = resource{name, data, err}
+		tables[i] = Resource{name, data, err}
 	}
 	return tables, nil
 }
