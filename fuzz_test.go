@@ -224,30 +224,6 @@ func readPrefix(r io.ReaderAt, p []byte, step int) (n int, err error) {
 	return n, err
 }
 
-// FuzzFork decodes anything as a resource fork.
-func FuzzFork(f *testing.F) {
-	fork, err := dmgtest.ResourceFork([]dmgtest.Resource{
-		{Type: "blkx", Name: "one", Data: []byte("mish")},
-		{Type: "plst", Data: make([]byte, 10)},
-		{Type: "blkx", ID: 1, Name: "two", Data: nil},
-	})
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(fork)
-	f.Fuzz(func(t *testing.T, b []byte) {
-		tables, err := parseFork(b)
-		if err != nil && !errors.Is(err, ErrFormat) {
-			t.Fatalf("an error without a class: %v", err)
-		}
-		for _, table := range tables {
-			if len(table.Data) > len(b) {
-				t.Fatalf("%d bytes of data from %d", len(table.Data), len(b))
-			}
-		}
-	})
-}
-
 // FuzzMish decodes anything as a block table. What it accepts lies within the
 // table, the disk and the file.
 func FuzzMish(f *testing.F) {

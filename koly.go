@@ -2,11 +2,20 @@ package dmg
 
 import (
 	"bytes"
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"fmt"
 	"io"
+	"math"
 
+	"github.com/go-dmg/dmg/internal/blkx"
 	"github.com/go-dmg/dmg/internal/readat"
 )
 
+// Apple publishes no specification of UDIF's structures: the fields are those that
+// independent readers agree on, checked against images that hdiutil wrote
+// (docs/FORMAT.md).
 const (
 	kolyLen  = 512
 	kolyMark = "koly\x00\x00\x00\x04\x00\x00\x02\x00" // magic, version 4, length 512
@@ -120,34 +129,15 @@ func (k *koly) begins(r io.ReaderAt, start, at int64) (bool, error) {
 	if !k.data.within(room) || !k.rsrc.within(room) || !k.xml.within(room) {
 		return false, nil
 	}
-	place, is := k.xml, isXML
+	place, is := k.xml, blkx.IsPlist
 	if place.length == 0 {
-		place, is = k.rsrc, isFork
+		place, is = k.rsrc, blkx.IsFork
 	}
 	b := make([]byte, min(place.length, 64))
 	if _, err := readat.Full(r, b, start+int64(place.off)); err != nil {
 		return false, err
 	}
 	return is(b, place.length), nil
-}
-
-// isXML reports whether b looks like the beginning of an XML document, in UTF-16
-// perhaps.
-func isXML(b []byte, _ uint64) bool {
-	for _, mark := range []string{"\xEF\xBB\xBF", "\xFE\xFF", "\xFF\xFE"} {
-		b = bytes.TrimPrefix(b, []byte(mark))
-	}
-	b = bytes.TrimLeft(b, " \t\r\n\x00")
-	return len(b) > 1 && b[0] == '<' && bytes.IndexByte([]byte("?!p\x00"), b[1]) >= 0
-}
-
-// isFork reports whether b looks like the beginning of a resource fork of a length.
-func isFork(b []byte, length uint64) bool {
-	if len(b) < forkHeader {
-		return false
-	}
-	data, dmap := forkParts(b)
-	return data.off >= forkHeader && data.within(int64(length)) && dmap.off >= forkHeader && dmap.within(int64(length))
 }
 
 // isKoly asks for the version and the length besides the magic, because the
@@ -175,4 +165,143 @@ func parseKoly(data []byte) *koly {
 	b.sub(4) // variant: device or partition
 	k.sectors = b.uint64()
 	return k
+}
+
+// blockTables reads the image's block tables with p: from the XML property list or,
+// where there is none or it is damaged, from the resource fork. Images that have
+// both say the same in both. Where both are damaged, the one is taken of which fewer
+// tables are. r has size bytes, all the image's files have total.
+func (k *koly) blockTables(p tableParser, r io.ReaderAt, size, total int64) (*blockTables, error) {
+	var best *blockTables
+	var damage error // the first
+	for _, list := range []struct {
+		length uint64
+		read   func(r io.ReaderAt, size, total int64) ([]blkx.Resource, error)
+	}{{k.xml.length, k.plistTables}, {k.rsrc.length, k.forkTables}} {
+		if list.length == 0 || best != nil && best.damaged == 0 {
+			continue
+		}
+		resources, err := list.read(r, size, total)
+		if err != nil && !errors.Is(err, ErrFormat) {
+			return nil, err // an error of the source says nothing about the list
+		}
+		if err == nil {
+			tables := p.parse(resources)
+			if err = tables.damage(); tables.readable() && (best == nil || tables.damaged < best.damaged) {
+				best = tables
+			}
+		}
+		damage = cmp.Or(damage, err)
+	}
+	switch {
+	case best != nil:
+		if damage != nil && best.damaged == 0 {
+			best.defects = append(best.defects, damage) // of the list that was not taken
+		}
+		return best, nil
+	case damage == nil:
+		damage = &FormatError{Section: "koly", Offset: 0xD8, Msg: "neither a property list nor a resource fork"}
+	}
+	return nil, damage
+}
+
+// plistTables reads the block tables from the XML property list.
+func (k *koly) plistTables(r io.ReaderAt, size, total int64) ([]blkx.Resource, error) {
+	if !k.xml.within(size) {
+		return nil, &FormatError{Section: "koly", Offset: 0xD8, Msg: "property list outside the file"}
+	}
+	if limit := blkx.PlistLimit(total); k.xml.length > limit {
+		return nil, &FormatError{Section: "koly", Offset: 0xE0, Msg: fmt.Sprintf("property list of %d bytes, more than %d in an image of %d", k.xml.length, limit, total)}
+	}
+	xml := make([]byte, k.xml.length)
+	if _, err := readat.Full(r, xml, int64(k.xml.off)); err != nil {
+		return nil, err
+	}
+	resources, err := blkx.ParsePlist(xml)
+	return resources, listError(err)
+}
+
+// listError makes a fault of a list that package blkx found a FormatError.
+func listError(err error) error {
+	var e *blkx.Error
+	if errors.As(err, &e) {
+		return &FormatError{Section: e.Section, Offset: e.Offset, Msg: e.Msg}
+	}
+	return err
+}
+
+// forkTables reads the block tables from a resource fork through its map.
+func (k *koly) forkTables(r io.ReaderAt, size, _ int64) ([]blkx.Resource, error) {
+	if !k.rsrc.within(size) {
+		return nil, &FormatError{Section: "koly", Offset: 0x28, Msg: "resource fork outside the file"}
+	}
+	if k.rsrc.length > blkx.MaxFork {
+		return nil, &FormatError{Section: "koly", Offset: 0x30, Msg: fmt.Sprintf("resource fork of %d bytes, more than %d", k.rsrc.length, blkx.MaxFork)}
+	}
+	fork := make([]byte, k.rsrc.length)
+	if _, err := readat.Full(r, fork, int64(k.rsrc.off)); err != nil {
+		return nil, err
+	}
+	resources, err := blkx.ParseFork(fork)
+	return resources, listError(err)
+}
+
+// readBuf reads big-endian fields off a slice whose length has been checked.
+type readBuf []byte
+
+func (b *readBuf) uint16() uint16 {
+	v := binary.BigEndian.Uint16(*b)
+	*b = (*b)[2:]
+	return v
+}
+
+func (b *readBuf) uint32() uint32 {
+	v := binary.BigEndian.Uint32(*b)
+	*b = (*b)[4:]
+	return v
+}
+
+func (b *readBuf) uint64() uint64 {
+	v := binary.BigEndian.Uint64(*b)
+	*b = (*b)[8:]
+	return v
+}
+
+func (b *readBuf) sub(n int) []byte {
+	v := (*b)[:n]
+	*b = (*b)[n:]
+	return v
+}
+
+// extent is a range of bytes as a header claims it.
+type extent struct{ off, length uint64 }
+
+// end returns the byte behind e, the last there is if it has more than 64 bits.
+func (e extent) end() uint64 {
+	if e.off > math.MaxUint64-e.length {
+		return math.MaxUint64
+	}
+	return e.off + e.length
+}
+
+// within reports whether e lies in the first size bytes of something.
+func (e extent) within(size int64) bool {
+	return e.off <= uint64(size) && e.length <= uint64(size)-e.off
+}
+
+// checksumLen is the size of a checksum with its type in koly and mish.
+const checksumLen = 136
+
+// checksum is a checksum as the image stores it.
+type checksum struct {
+	kind uint32
+	sum  []byte // nil if the stated size is senseless
+}
+
+func parseChecksum(b readBuf) checksum {
+	c := checksum{kind: b.uint32()}
+	if bits := b.uint32(); bits%8 == 0 && uint64(bits/8) <= uint64(len(b)) {
+		c.sum = bytes.Clone(b[:bits/8])
+	}
+	return c
 }

@@ -1,6 +1,6 @@
 // Package blkx reads the resources of type blkx, each of which holds a block table
-// of a UDIF image, from an XML property list. It decodes nothing else of the list, and
-// takes the block tables as they are: bytes with a name.
+// of a UDIF image, from an XML property list or a resource fork. It decodes nothing
+// else of the list, and takes the block tables as they are: bytes with a name.
 //
 // Lists come from untrusted images. What a list makes this package allocate is a
 // small multiple of its length at most, and no list makes it recurse deeply.

@@ -27,6 +27,16 @@ const (
 // image's files have size bytes together.
 func PlistLimit(size int64) uint64 { return uint64(min(max(usualList, size/listShare), maxList)) }
 
+// IsPlist reports whether b looks like the beginning of an XML document, in UTF-16
+// perhaps. The list's length is of no account.
+func IsPlist(b []byte, _ uint64) bool {
+	for _, mark := range []string{"\xEF\xBB\xBF", "\xFE\xFF", "\xFF\xFE"} {
+		b = bytes.TrimPrefix(b, []byte(mark))
+	}
+	b = bytes.TrimLeft(b, " \t\r\n\x00")
+	return len(b) > 1 && b[0] == '<' && bytes.IndexByte([]byte("?!p\x00"), b[1]) >= 0
+}
+
 // ParsePlist decodes the block tables of an XML property list. It decodes only what
 // it asks for: resources of other types come in shapes of their own and must not fail
 // the image. It writes to xml, and the tables' data lies there. An error is an *Error.
