@@ -4,6 +4,7 @@ import (
 	"runtime"
 	"sync"
 
+	"github.com/go-dmg/dmg/internal/budget"
 	"github.com/go-dmg/dmg/internal/bzip2"
 )
 
@@ -352,7 +353,7 @@ func (e *engine) endParallel(a *ahead) {
 	if e.mu.standby == nil {
 		e.mu.standby = a
 	} else {
-		e.mu.account.release(useDecoders, a.memory)
+		e.mu.account.Release(budget.Decoders, a.memory)
 	}
 	e.wake()
 }
@@ -361,5 +362,5 @@ func (e *engine) endParallel(a *ahead) {
 // cached, but for an eighth of the limit. Readers that have a decoder keep it.
 func (e *engine) idle() int64 {
 	a := &e.mu.account
-	return a.limit - a.limit/8 - a.total() + a.used[useCache]
+	return a.Limit - a.Limit/8 - a.Total() + a.Used[budget.Cache]
 }

@@ -1,5 +1,7 @@
 package dmg
 
+import "github.com/go-dmg/dmg/internal/budget"
+
 // pageSize is the unit in which decoded data is cached, in bytes. Pages are
 // aligned to their chunk's start, as checkpoints are. It is small enough for
 // random reads not to fill the cache with what nobody asked for, and large
@@ -53,14 +55,14 @@ func (l *pageList) remove(p *page) {
 // way through a large disk does not flush what is used all the time. The
 // engine's lock guards it.
 type cache struct {
-	account *account
+	account *budget.Budget
 	pages   map[pageKey]*page
 	fresh   pageList // read once, or decoded on the way to what was read
 	recent  pageList // read again
 	spare   []*page  // with a buffer that is counted as taken
 }
 
-func (c *cache) init(a *account) {
+func (c *cache) init(a *budget.Budget) {
 	c.account = a
 	c.pages = make(map[pageKey]*page)
 	c.fresh.init()
@@ -118,7 +120,7 @@ func (c *cache) open(chunk int, off int64) *page {
 // used longest ago. It is nil if there is none.
 func (c *cache) blank() *page {
 	if len(c.spare) == 0 {
-		if c.mayGrow() && c.account.take(useCache, pageSize) {
+		if c.mayGrow() && c.account.Take(budget.Cache, pageSize) {
 			return &page{buf: make([]byte, pageSize)}
 		}
 		c.evict()
@@ -137,25 +139,25 @@ func (c *cache) blank() *page {
 // quarter that is left to decoders.
 func (c *cache) mayGrow() bool {
 	a := c.account
-	return a.used[useCache]+a.used[useCheckpoints]+pageSize <= a.limit-a.limit/4
+	return a.Used[budget.Cache]+a.Used[budget.Checkpoints]+pageSize <= a.Limit-a.Limit/4
 }
 
 // give returns a page's memory for checkpoints, nil if there is none.
 func (c *cache) give() []byte {
-	if c.mayGrow() && c.account.take(useCheckpoints, pageSize) {
+	if c.mayGrow() && c.account.Take(budget.Checkpoints, pageSize) {
 		return make([]byte, pageSize)
 	}
 	p := c.blank()
 	if p == nil {
 		return nil
 	}
-	c.account.move(useCache, useCheckpoints, pageSize)
+	c.account.Move(budget.Cache, budget.Checkpoints, pageSize)
 	return p.buf
 }
 
 // takeBack makes memory that give returned a spare page again.
 func (c *cache) takeBack(buf []byte) {
-	c.account.move(useCheckpoints, useCache, pageSize)
+	c.account.Move(budget.Checkpoints, budget.Cache, pageSize)
 	c.spare = append(c.spare, &page{buf: buf})
 }
 
@@ -222,7 +224,7 @@ func (c *cache) shrink() bool {
 	}
 	c.spare[n-1] = nil
 	c.spare = c.spare[:n-1]
-	c.account.release(useCache, pageSize)
+	c.account.Release(budget.Cache, pageSize)
 	return true
 }
 

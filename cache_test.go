@@ -4,13 +4,14 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"github.com/go-dmg/dmg/internal/budget"
 	"github.com/go-dmg/dmg/internal/dmgtest"
 )
 
 // newTestCache returns a cache of its own, of a limit in pages. A quarter of
 // the limit is not for pages.
-func newTestCache(pages int64) (*cache, *account) {
-	a := &account{limit: pages * pageSize}
+func newTestCache(pages int64) (*cache, *budget.Budget) {
+	a := &budget.Budget{Limit: pages * pageSize}
 	c := new(cache)
 	c.init(a)
 	return c, a
@@ -78,12 +79,12 @@ func checkCache(t *testing.T, c *cache, held int) {
 	}
 	if held >= 0 {
 		want := int64(len(c.pages)+len(c.spare)+held) * pageSize
-		if got := c.account.used[useCache]; got != want {
+		if got := c.account.Used[budget.Cache]; got != want {
 			t.Fatalf("%d bytes are accounted for, %d pages are there", got, want/pageSize)
 		}
 	}
-	if c.account.total() > c.account.limit {
-		t.Fatalf("%d bytes of %d", c.account.total(), c.account.limit)
+	if c.account.Total() > c.account.Limit {
+		t.Fatalf("%d bytes of %d", c.account.Total(), c.account.Limit)
 	}
 }
 
@@ -179,8 +180,8 @@ func TestCachePins(t *testing.T) {
 	checkCache(t, c, 0)
 	for c.shrink() {
 	}
-	if a.total() != 0 {
-		t.Errorf("%d bytes can't be given back", a.total())
+	if a.Total() != 0 {
+		t.Errorf("%d bytes can't be given back", a.Total())
 	}
 }
 
@@ -301,8 +302,8 @@ func TestCacheRandom(t *testing.T) {
 			}
 		}
 		checkCache(t, c, -1)
-		if a.used[useCheckpoints] != given {
-			t.Fatalf("%d bytes were given, %d are accounted for", given, a.used[useCheckpoints])
+		if a.Used[budget.Checkpoints] != given {
+			t.Fatalf("%d bytes were given, %d are accounted for", given, a.Used[budget.Checkpoints])
 		}
 	}
 	for _, r := range at {
@@ -325,7 +326,7 @@ func TestCacheRandom(t *testing.T) {
 	}
 	for c.shrink() {
 	}
-	if a.total() != given {
-		t.Errorf("%d bytes are in use after all was given back, want %d", a.total(), given)
+	if a.Total() != given {
+		t.Errorf("%d bytes are in use after all was given back, want %d", a.Total(), given)
 	}
 }

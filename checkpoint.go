@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"slices"
 	"sort"
+
+	"github.com/go-dmg/dmg/internal/budget"
 )
 
 // How many bytes of a chunk lie between checkpoints at first: minSpacing, a
@@ -26,7 +28,7 @@ const (
 // use. Those of a saved index stay packed until they are wanted. The engine's lock
 // guards all of it.
 type checkpoints struct {
-	account *account
+	account *budget.Budget
 	cache   *cache
 	spacing int64
 	chunks  map[int][]checkpoint // by chunk, in order of off
@@ -61,11 +63,11 @@ const (
 )
 
 // init prepares s for zlib chunks of so many bytes.
-func (s *checkpoints) init(a *account, c *cache, bytes int64) {
+func (s *checkpoints) init(a *budget.Budget, c *cache, bytes int64) {
 	s.account = a
 	s.cache = c
 	s.spacing = usualSpacing
-	if bytes/minSpacing*checkpointSize <= a.checkpointShare() {
+	if bytes/minSpacing*checkpointSize <= checkpointShare(a) {
 		s.spacing = minSpacing
 	}
 	s.chunks = make(map[int][]checkpoint)
@@ -189,11 +191,11 @@ func (s *checkpoints) log(chunk int, off int64, record []byte) {
 // room makes sure that n more bytes fit into the log, and that the share is not
 // used up: what checkpoints take beside the log may have grown.
 func (s *checkpoints) room(n int64) bool {
-	if s.account.used[useCheckpoints] > s.account.checkpointShare() {
+	if s.account.Used[budget.Checkpoints] > checkpointShare(s.account) {
 		return false
 	}
 	for s.size+n > int64(len(s.pages))*pageSize {
-		if s.account.used[useCheckpoints]+pageSize > s.account.checkpointShare() {
+		if s.account.Used[budget.Checkpoints]+pageSize > checkpointShare(s.account) {
 			return false
 		}
 		page := s.cache.give()
@@ -240,7 +242,7 @@ func (s *checkpoints) takeOverhead(chunk int) bool {
 	if len(s.chunks[chunk]) == 0 {
 		n += chunkOverhead
 	}
-	for !s.account.take(useCheckpoints, n) {
+	for !s.account.Take(budget.Checkpoints, n) {
 		if !s.cache.shrink() {
 			return false
 		}
@@ -318,10 +320,10 @@ func (s *checkpoints) filter(keep func(p *checkpoint, last int64) bool) {
 			}
 		}
 		s.chunks[chunk] = kept
-		s.account.release(useCheckpoints, int64(len(points)-len(kept))*checkpointOverhead)
+		s.account.Release(budget.Checkpoints, int64(len(points)-len(kept))*checkpointOverhead)
 		if len(kept) == 0 {
 			delete(s.chunks, chunk)
-			s.account.release(useCheckpoints, chunkOverhead)
+			s.account.Release(budget.Checkpoints, chunkOverhead)
 		}
 	}
 }
@@ -334,10 +336,10 @@ func (s *checkpoints) forget(chunk int) {
 		return
 	}
 	s.dead = true
-	s.account.release(useCheckpoints, int64(len(points)-len(kept))*checkpointOverhead)
+	s.account.Release(budget.Checkpoints, int64(len(points)-len(kept))*checkpointOverhead)
 	if s.chunks[chunk] = kept; len(kept) == 0 {
 		delete(s.chunks, chunk)
-		s.account.release(useCheckpoints, chunkOverhead)
+		s.account.Release(budget.Checkpoints, chunkOverhead)
 	}
 }
 
@@ -359,7 +361,7 @@ func (s *checkpoints) compact() {
 			s.write(buf)
 		}
 	}
-	for s.account.used[useCheckpoints] > s.account.checkpointShare() && s.givePage() {
+	for s.account.Used[budget.Checkpoints] > checkpointShare(s.account) && s.givePage() {
 	}
 }
 

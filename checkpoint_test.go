@@ -6,12 +6,14 @@ import (
 	"math"
 	"math/rand/v2"
 	"testing"
+
+	"github.com/go-dmg/dmg/internal/budget"
 )
 
 // newTestCheckpoints returns checkpoints of their own, with a cache to take
 // memory from.
-func newTestCheckpoints(limit int64) (*checkpoints, *account) {
-	a := &account{limit: limit}
+func newTestCheckpoints(limit int64) (*checkpoints, *budget.Budget) {
+	a := &budget.Budget{Limit: limit}
 	c := new(cache)
 	c.init(a)
 	s := new(checkpoints)
@@ -68,18 +70,18 @@ func checkCheckpoints(t *testing.T, s *checkpoints, last map[[2]int64][]byte) {
 	if s.size > int64(len(s.pages))*pageSize {
 		t.Fatalf("a log of %d bytes in %d pages", s.size, len(s.pages))
 	}
-	if got := s.account.used[useCheckpoints]; got != memory {
+	if got := s.account.Used[budget.Checkpoints]; got != memory {
 		t.Fatalf("%d bytes are accounted for, %d are there", got, memory)
 	}
-	if s.account.total() > s.account.limit {
-		t.Fatalf("%d bytes of %d", s.account.total(), s.account.limit)
+	if s.account.Total() > s.account.Limit {
+		t.Fatalf("%d bytes of %d", s.account.Total(), s.account.Limit)
 	}
 }
 
 // memoryOf is what the records and their checkpoints take, without what is
 // unused of the last page.
 func memoryOf(s *checkpoints) int64 {
-	return s.account.used[useCheckpoints] - int64(len(s.pages))*pageSize + s.size
+	return s.account.Used[budget.Checkpoints] - int64(len(s.pages))*pageSize + s.size
 }
 
 // Before there are checkpoints, and between them, the questions have answers.
@@ -212,8 +214,8 @@ func TestCheckpointThinning(t *testing.T) {
 					r := testRecord(chunk, off, tt.record)
 					last[[2]int64{int64(chunk), off}] = r
 					s.add(chunk, checkpoint{off: off, in: off / 2}, r)
-					if a.used[useCheckpoints] > a.checkpointShare()+chunkOverhead+checkpointOverhead {
-						t.Fatalf("checkpoints take %d, their share is %d", a.used[useCheckpoints], a.checkpointShare())
+					if a.Used[budget.Checkpoints] > checkpointShare(a)+chunkOverhead+checkpointOverhead {
+						t.Fatalf("checkpoints take %d, their share is %d", a.Used[budget.Checkpoints], checkpointShare(a))
 					}
 				}
 			}
@@ -232,8 +234,8 @@ func TestCheckpointThinning(t *testing.T) {
 				}
 			}
 			// Less than a quarter in use would say that they were thinned too soon.
-			if used := memoryOf(s); tt.chunks == 1 && used < a.checkpointShare()/4 {
-				t.Errorf("checkpoints take %d bytes of a share of %d", used, a.checkpointShare())
+			if used := memoryOf(s); tt.chunks == 1 && used < checkpointShare(a)/4 {
+				t.Errorf("checkpoints take %d bytes of a share of %d", used, checkpointShare(a))
 			}
 		})
 	}
@@ -269,7 +271,7 @@ func TestCheckpointRandom(t *testing.T) {
 // suffers for it.
 func TestCheckpointNoMemory(t *testing.T) {
 	s, a := newTestCheckpoints(1 << 20)
-	if !a.take(useDecoders, a.limit-2*pageSize-1000) {
+	if !a.Take(budget.Decoders, a.Limit-2*pageSize-1000) {
 		t.Fatal("no memory for the decoders")
 	}
 	last := make(map[[2]int64][]byte)
@@ -284,7 +286,7 @@ func TestCheckpointNoMemory(t *testing.T) {
 	}
 	// A record that will never fit is no reason to drop what there is.
 	n := len(s.chunks[0])
-	huge := make([]byte, a.limit)
+	huge := make([]byte, a.Limit)
 	s.add(0, checkpoint{off: 300 * s.spacing}, huge)
 	if len(s.chunks[0]) != n {
 		t.Errorf("%d checkpoints of %d are left after one that is too large", len(s.chunks[0]), n)
@@ -327,7 +329,7 @@ func TestFirstSpacing(t *testing.T) {
 		{math.MaxInt64, math.MaxInt64, minSpacing},
 	} {
 		var s checkpoints
-		s.init(&account{limit: tt.limit}, nil, tt.bytes)
+		s.init(&budget.Budget{Limit: tt.limit}, nil, tt.bytes)
 		if s.spacing != tt.spacing {
 			t.Errorf("%d bytes under a limit of %d: %d apart, want %d", tt.bytes, tt.limit, s.spacing, tt.spacing)
 		}

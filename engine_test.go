@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-dmg/dmg/internal/budget"
 	"github.com/go-dmg/dmg/internal/dmgtest"
 )
 
@@ -127,32 +128,32 @@ func checkAtRest(tb testing.TB, e *engine) {
 	if len(e.mu.turns) != 0 || len(e.mu.queue) != 0 {
 		tb.Errorf("at rest: turns in %d chunks, %d readers waiting", len(e.mu.turns), len(e.mu.queue))
 	}
-	var want [numUses]int64
+	var want [budget.NumUses]int64
 	for _, d := range e.mu.parked {
-		want[useDecoders] += d.memory
+		want[budget.Decoders] += d.memory
 	}
 	if a := e.mu.standby; a != nil {
-		want[useDecoders] += a.memory
+		want[budget.Decoders] += a.memory
 	}
 	for key, p := range e.mu.cache.pages {
 		if p.pins != 0 || p.growing || !p.cached {
 			tb.Errorf("at rest: page %v has %d pins, growing %v, cached %v", key, p.pins, p.growing, p.cached)
 		}
 	}
-	want[useCache] = int64(len(e.mu.cache.pages)+len(e.mu.cache.spare)) * pageSize
-	want[useCheckpoints] = int64(len(e.mu.points.pages)) * pageSize
+	want[budget.Cache] = int64(len(e.mu.cache.pages)+len(e.mu.cache.spare)) * pageSize
+	want[budget.Checkpoints] = int64(len(e.mu.points.pages)) * pageSize
 	for _, points := range e.mu.points.chunks {
-		want[useCheckpoints] += chunkOverhead + int64(len(points))*checkpointOverhead
+		want[budget.Checkpoints] += chunkOverhead + int64(len(points))*checkpointOverhead
 	}
 	packed := &e.mu.points.packed
 	if packed.made != len(packed.idle) {
 		tb.Errorf("at rest: %d of %d unpackers are", len(packed.idle), packed.made)
 	}
-	want[useCheckpoints] += packed.memory + int64(packed.made)*unpackerMemory
-	if a := &e.mu.account; a.used != want {
-		tb.Errorf("at rest: the account is %v, there is %v", a.used, want)
-	} else if a.total() > a.limit {
-		tb.Errorf("at rest: %d bytes are in use of %d", a.total(), a.limit)
+	want[budget.Checkpoints] += packed.memory + int64(packed.made)*unpackerMemory
+	if a := &e.mu.account; a.Used != want {
+		tb.Errorf("at rest: the account is %v, there is %v", a.Used, want)
+	} else if a.Total() > a.Limit {
+		tb.Errorf("at rest: %d bytes are in use of %d", a.Total(), a.Limit)
 	}
 }
 
@@ -899,7 +900,7 @@ func readInMemory(t *testing.T, name string, limit int64, images int) {
 	counted := int64(0)
 	for _, im := range all {
 		checkAtRest(t, &im.engine)
-		counted += im.mu.account.total()
+		counted += im.mu.account.Total()
 	}
 	if rest := inUse() - before; rest > counted+1<<20 {
 		t.Errorf("at rest %d bytes are in use, %d are accounted for", rest, counted)

@@ -21,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-dmg/dmg/internal/budget"
 	"github.com/go-dmg/dmg/internal/dmgtest"
 )
 
@@ -165,11 +166,11 @@ func checkIdle(t *testing.T, im *Image, before int) {
 	}
 	c := &im.mu.cache
 	pages := int64(c.fresh.len+c.recent.len+len(c.spare)) * pageSize
-	if used := &im.mu.account.used; used[useDecoders] != decoders || used[useCache] != pages || used[useBuffers] != 0 {
-		t.Errorf("%d bytes are taken for decoders, %d are parked; %d for pages, there are %d; %d for buffers", used[useDecoders], decoders, used[useCache], pages, used[useBuffers])
+	if used := &im.mu.account.Used; used[budget.Decoders] != decoders || used[budget.Cache] != pages || used[budget.Buffers] != 0 {
+		t.Errorf("%d bytes are taken for decoders, %d are parked; %d for pages, there are %d; %d for buffers", used[budget.Decoders], decoders, used[budget.Cache], pages, used[budget.Buffers])
 	}
-	if total := im.mu.account.total(); total > im.mu.account.limit {
-		t.Errorf("%d bytes are taken of %d", total, im.mu.account.limit)
+	if total := im.mu.account.Total(); total > im.mu.account.Limit {
+		t.Errorf("%d bytes are taken of %d", total, im.mu.account.Limit)
 	}
 	if len(im.mu.turns) > 0 || len(im.mu.queue) > 0 {
 		t.Errorf("%d turns and %d waiting readers are left", len(im.mu.turns), len(im.mu.queue))
@@ -522,7 +523,7 @@ func TestBzip2Ahead(t *testing.T) {
 				s.call = func(int) (bool, error) {
 					im.mu.Lock()
 					defer im.mu.Unlock()
-					ahead = ahead || im.mu.account.used[useDecoders] >= bzip2Memory+2*aheadMemory
+					ahead = ahead || im.mu.account.Used[budget.Decoders] >= bzip2Memory+2*aheadMemory
 					return false, nil
 				}
 				if n, err := im.WriteTo(s); n != im.Size() || err != nil {
@@ -810,7 +811,7 @@ func TestWriteToSlow(t *testing.T) {
 	s.call = func(int) (bool, error) {
 		time.Sleep(time.Millisecond)
 		im.mu.Lock()
-		peak = max(peak, im.mu.account.total())
+		peak = max(peak, im.mu.account.Total())
 		im.mu.Unlock()
 		return false, nil
 	}

@@ -169,7 +169,7 @@ func TestLZMAHugeDictionary(t *testing.T) {
 			if huge := size >= 28 && size <= 40; huge != errors.Is(err, ErrMemoryLimit) || !huge && (err == nil) != (size <= 40) {
 				t.Errorf("dictionary %d in a chunk of %d sectors: %v", size, sectors, err)
 			}
-			if used := im.mu.account.total(); used > DefaultMemoryLimit {
+			if used := im.mu.account.Total(); used > DefaultMemoryLimit {
 				t.Fatalf("dictionary %d: %d bytes are taken", size, used)
 			}
 		}

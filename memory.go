@@ -5,61 +5,15 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+
+	"github.com/go-dmg/dmg/internal/budget"
 )
-
-// use says what bytes of the memory limit are taken for.
-type use int
-
-const (
-	useDecoders    use = iota // decoders at work or parked, with their buffers
-	useCheckpoints            // what decoders resume from
-	useCache                  // decoded data
-	useBuffers                // decoded data on its way out of a pipeline
-	numUses
-)
-
-// account is the one count of the memory that Options.MemoryLimit bounds, over
-// the whole image. Its owner's lock guards it.
-type account struct {
-	limit    int64
-	used     [numUses]int64
-	reserved int64 // bytes that only the first in the queue for memory may take
-}
-
-// total returns the bytes in use.
-func (a *account) total() (n int64) {
-	for _, used := range a.used {
-		n += used
-	}
-	return n
-}
-
-// take counts n more bytes for u, unless that would exceed the limit or take what
-// is reserved.
-func (a *account) take(u use, n int64) bool {
-	if n > a.limit-a.total()-a.reserved {
-		return false
-	}
-	a.used[u] += n
-	return true
-}
-
-// release gives n bytes back.
-func (a *account) release(u use, n int64) {
-	a.used[u] -= n
-}
-
-// move counts n bytes that were taken for one use for another.
-func (a *account) move(from, to use, n int64) {
-	a.used[from] -= n
-	a.used[to] += n
-}
 
 // checkpointShare is how much of the limit checkpoints may take before they
 // are thinned out: nine parts of sixteen. The rest is for decoders and decoded
 // data: it must hold at least one decoder, and more checkpoints would not make
 // reads faster in proportion, since a read also decodes what was asked for.
-func (a *account) checkpointShare() int64 { return a.limit / 16 * 9 }
+func checkpointShare(a *budget.Budget) int64 { return a.Limit / 16 * 9 }
 
 // A waiter waits for memory. Waiters are served in the order in which they came, so
 // that one which needs much is not passed by for ever by others that need little.
@@ -73,11 +27,11 @@ type waiter struct {
 // acquire has try take memory, of which it needs so many bytes, as soon as it is this
 // caller's turn. try reports whether it has succeeded; it is called with the lock,
 // which acquire lets go while it waits. held is what the caller's run holds of
-// useBuffers, and cannot give up. acquire returns errNoRoom if the need can't ever be
+// budget.Buffers, and cannot give up. acquire returns errNoRoom if the need can't ever be
 // met, or the cause for which ctx is done.
 func (e *engine) acquire(ctx context.Context, need, held int64, try func() bool) error {
 	a := &e.mu.account
-	if need > a.limit-held {
+	if need > a.Limit-held {
 		return errNoRoom
 	}
 	if len(e.mu.queue) == 0 && e.tryRoom(need, try) {
@@ -90,14 +44,14 @@ func (e *engine) acquire(ctx context.Context, need, held int64, try func() bool)
 	for {
 		if e.mu.queue[0] == w {
 			// Nobody else takes what comes free from now on.
-			a.reserved = 0
+			a.Reserved = 0
 			if e.tryRoom(need, try) {
 				return nil
 			}
 			switch {
 			case w.woke > maxWoke && e.makeRoom():
 				continue
-			case need > a.limit-a.used[useCheckpoints]-a.used[useBuffers] && e.yield():
+			case need > a.Limit-a.Used[budget.Checkpoints]-a.Used[budget.Buffers] && e.yield():
 				continue
 			case e.stuck():
 				if !e.yield() {
@@ -105,7 +59,7 @@ func (e *engine) acquire(ctx context.Context, need, held int64, try func() bool)
 				}
 				continue
 			}
-			a.reserved = need
+			a.Reserved = need
 		}
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -139,13 +93,13 @@ func (e *engine) stuck() bool {
 	for _, w := range e.mu.queue {
 		held += w.held
 	}
-	return e.atWork() <= 0 && e.mu.account.used[useBuffers] <= held
+	return e.atWork() <= 0 && e.mu.account.Used[budget.Buffers] <= held
 }
 
 // leaveQueue ends a wait, and wakes the next.
 func (e *engine) leaveQueue(w *waiter) {
 	if e.mu.queue[0] == w {
-		e.mu.account.reserved = 0
+		e.mu.account.Reserved = 0
 	}
 	i := slices.Index(e.mu.queue, w)
 	e.mu.queue = slices.Delete(e.mu.queue, i, i+1)
@@ -190,7 +144,7 @@ func (e *engine) makeRoom() bool {
 	}
 	if a := e.mu.standby; a != nil {
 		e.mu.standby = nil
-		e.mu.account.release(useDecoders, a.memory)
+		e.mu.account.Release(budget.Decoders, a.memory)
 		return true
 	}
 	for _, r := range e.mu.reclaimers {
@@ -202,7 +156,7 @@ func (e *engine) makeRoom() bool {
 		return false
 	}
 	d := e.unpark(0)
-	e.mu.account.release(useDecoders, d.memory)
+	e.mu.account.Release(budget.Decoders, d.memory)
 	return true
 }
 
@@ -221,20 +175,20 @@ func (e *engine) atRest() (n int64) {
 }
 
 // atWork returns how much memory decoders have that are.
-func (e *engine) atWork() int64 { return e.mu.account.used[useDecoders] - e.atRest() }
+func (e *engine) atWork() int64 { return e.mu.account.Used[budget.Decoders] - e.atRest() }
 
 // mayFit reports whether n bytes can be had by makeRoom. If not, what is there had
 // better stay.
 func (e *engine) mayFit(n int64) bool {
 	a := &e.mu.account
-	return n <= a.limit-a.total()-a.reserved+a.used[useCache]+e.atRest()
+	return n <= a.Limit-a.Total()-a.Reserved+a.Used[budget.Cache]+e.atRest()
 }
 
 // takeCached takes memory for a decoder, from the cache if need be. While others wait
 // for memory it takes none.
 func (e *engine) takeCached(n int64) bool {
 	for len(e.mu.queue) == 0 {
-		if e.mu.account.take(useDecoders, n) {
+		if e.mu.account.Take(budget.Decoders, n) {
 			return true
 		}
 		if !e.mu.cache.shrink() {
@@ -255,7 +209,7 @@ func (e *engine) borrow(n int64) bool {
 func (e *engine) giveBack(n int64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.mu.account.release(useDecoders, n)
+	e.mu.account.Release(budget.Decoders, n)
 	e.wake()
 }
 
@@ -263,7 +217,7 @@ func (e *engine) giveBack(n int64) {
 // memory it takes none.
 func (e *engine) takeNow(n int64) bool {
 	for len(e.mu.queue) == 0 {
-		if e.mu.account.take(useDecoders, n) {
+		if e.mu.account.Take(budget.Decoders, n) {
 			return true
 		}
 		if !e.makeRoom() {

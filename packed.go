@@ -2,6 +2,8 @@ package dmg
 
 import (
 	"slices"
+
+	"github.com/go-dmg/dmg/internal/budget"
 )
 
 // packed are the checkpoints that a saved index brought, as they are in its
@@ -70,7 +72,7 @@ func (g *group) at(chunk int, off int64) int {
 // takePacked accounts for n bytes of packed checkpoints.
 func (s *checkpoints) takePacked(n int64) bool {
 	a := s.account
-	if a.used[useCheckpoints]+n > a.checkpointShare()/8*packedShare || !a.take(useCheckpoints, n) {
+	if a.Used[budget.Checkpoints]+n > checkpointShare(a)/8*packedShare || !a.Take(budget.Checkpoints, n) {
 		return false
 	}
 	s.packed.memory += n
@@ -100,7 +102,7 @@ func (s *checkpoints) dropPacked() int64 {
 	s.copies = 0
 	s.compact()
 	n := s.packed.memory + int64(len(s.packed.idle))*unpackerMemory
-	s.account.release(useCheckpoints, n)
+	s.account.Release(budget.Checkpoints, n)
 	s.packed = packed{made: s.packed.made - len(s.packed.idle)}
 	return n
 }
@@ -145,7 +147,7 @@ func (s *checkpoints) copyPacked(group int32, at place, record []byte) {
 // takeUnpacker accounts for one more unpacker.
 func (s *checkpoints) takeUnpacker() bool {
 	a := s.account
-	if a.used[useCheckpoints]+unpackerMemory > a.checkpointShare() || !a.take(useCheckpoints, unpackerMemory) {
+	if a.Used[budget.Checkpoints]+unpackerMemory > checkpointShare(a) || !a.Take(budget.Checkpoints, unpackerMemory) {
 		return false
 	}
 	s.packed.made++

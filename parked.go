@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+
+	"github.com/go-dmg/dmg/internal/budget"
 )
 
 // near is the parked decoder from which a read would go on.
@@ -67,7 +69,7 @@ func (e *engine) blank(ctx context.Context, i int, held int64) (d *decoder, err 
 		// Whole-disk work has buffers besides.
 		buffers := int64(runtime.GOMAXPROCS(0)) * outputBuffers * maxOutputBuffer
 		err = &ChunkError{*c, fmt.Errorf("%w: decoding it takes %d bytes of memory, the limit is %d; a limit of %d MiB will do",
-			ErrMemoryLimit, memory, e.mu.account.limit, roundUp(memory+buffers, 1<<20)>>20)}
+			ErrMemoryLimit, memory, e.mu.account.Limit, roundUp(memory+buffers, 1<<20)>>20)}
 	}
 	return d, err
 }
@@ -111,13 +113,13 @@ func (e *engine) needWindow(i int, window int64) bool {
 func (e *engine) tryBlank(c *Chunk, memory int64) *decoder {
 	a := &e.mu.account
 	old := e.reusable(c, memory)
-	few := a.used[useDecoders]+memory <= a.limit/4 && len(e.mu.parked) < maxParked
+	few := a.Used[budget.Decoders]+memory <= a.Limit/4 && len(e.mu.parked) < maxParked
 	if old >= 0 && (!few || e.mu.parked[old].chunk < 0) {
 		d := e.unpark(old)
 		d.chunk, d.once, d.careful = -1, false, false
 		return d
 	}
-	if !a.take(useDecoders, memory) {
+	if !a.Take(budget.Decoders, memory) {
 		return nil
 	}
 	return e.newDecoder(c.Method, memory)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"slices"
+
+	"github.com/go-dmg/dmg/internal/budget"
 )
 
 // prefetcher fetches the stored data of neighbouring tasks of a run in one call: each
@@ -45,7 +47,7 @@ func (f *prefetcher) begin(p *pipeline) {
 	defer e.mu.Unlock()
 	f.size = e.prefetchSize()
 	if f.size > 0 {
-		f.most = min(workers+1, int(e.mu.account.limit/8/f.size))
+		f.most = min(workers+1, int(e.mu.account.Limit/8/f.size))
 	}
 	e.mu.reclaimers = append(e.mu.reclaimers, f)
 }
@@ -87,7 +89,7 @@ func (f *prefetcher) reclaim() bool {
 func (f *prefetcher) drop(i int) {
 	h := f.all[i]
 	f.all = slices.Delete(f.all, i, i+1)
-	f.e.mu.account.release(useDecoders, h.memory)
+	f.e.mu.account.Release(budget.Decoders, h.memory)
 	h.buf, h.memory = nil, 0
 }
 
@@ -95,7 +97,7 @@ func (f *prefetcher) drop(i int) {
 // memory that they need; 0 if that is not worth it.
 func (e *engine) prefetchSize() int64 {
 	size := int64(maxFetch)
-	for size > e.mu.account.limit/32 {
+	for size > e.mu.account.Limit/32 {
 		size /= 2
 	}
 	if size < fetchBuffer {
@@ -115,7 +117,7 @@ func (e *engine) readBuffer() (buf []byte, giveBack func()) {
 	}
 	return make([]byte, size), func() {
 		e.mu.Lock()
-		e.mu.account.release(useDecoders, size)
+		e.mu.account.Release(budget.Decoders, size)
 		e.wake()
 		e.mu.Unlock()
 	}

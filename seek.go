@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/go-dmg/dmg/internal/budget"
 	"github.com/go-dmg/dmg/internal/xz"
 )
 
@@ -27,7 +28,7 @@ type engine struct {
 
 	mu struct {
 		sync.Mutex
-		account  account
+		account  budget.Budget
 		cache    cache
 		turns    []*turn    // at work
 		spare    []*turn    // for use again
@@ -46,7 +47,7 @@ type engine struct {
 func (e *engine) init(r io.ReaderAt, m chunkMap, limit int64) {
 	e.chunkMap = m
 	e.src = newSource(r, &e.count)
-	e.mu.account.limit = limit
+	e.mu.account.Limit = limit
 	e.mu.cache.init(&e.mu.account)
 	e.mu.points.init(&e.mu.account, &e.mu.cache, m.spanLength())
 	e.mu.outputFree.L = &e.mu
@@ -57,7 +58,7 @@ func (e *engine) init(r io.ReaderAt, m chunkMap, limit int64) {
 // stats returns the counters so far.
 func (e *engine) stats() Stats {
 	e.mu.Lock()
-	used := e.mu.account.used
+	used := e.mu.account.Used
 	e.mu.Unlock()
 	return Stats{
 		BytesRead:       e.count.bytesRead.Load(),
@@ -65,8 +66,8 @@ func (e *engine) stats() Stats {
 		SourceBytes:     e.count.sourceBytes.Load(),
 		SourceReads:     e.count.sourceReads.Load(),
 		CacheHits:       e.count.cacheHits.Load(),
-		CheckpointBytes: used[useCheckpoints],
-		CacheBytes:      used[useCache],
+		CheckpointBytes: used[budget.Checkpoints],
+		CacheBytes:      used[budget.Cache],
 	}
 }
 
@@ -413,7 +414,7 @@ func (e *engine) turnPage(t *turn, more int64) {
 	if t.pos = t.d.pos; t.waiting > 0 {
 		t.moved.Broadcast()
 	}
-	if more > 0 && more <= e.mu.account.limit/4 {
+	if more > 0 && more <= e.mu.account.Limit/4 {
 		t.page = e.mu.cache.open(t.d.chunk, t.d.pos)
 	}
 }

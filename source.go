@@ -6,6 +6,7 @@ import (
 	"math"
 	"sync/atomic"
 
+	"github.com/go-dmg/dmg/internal/budget"
 	"github.com/go-dmg/dmg/internal/crypt"
 	"github.com/go-dmg/dmg/internal/readat"
 )
@@ -399,12 +400,12 @@ func (e *engine) widen(d *decoder, n int64) {
 		}
 		extra := room - have
 		// It must not keep others from having a decoder of their own.
-		share := a.limit / 8
+		share := a.Limit / 8
 		if d.method.info().blocks {
-			share = a.limit / 4
+			share = a.Limit / 4
 		}
-		used := a.used[useDecoders]
-		fits := used+extra <= share || used == d.memory && used+extra <= a.limit/2
+		used := a.Used[budget.Decoders]
+		fits := used+extra <= share || used == d.memory && used+extra <= a.Limit/2
 		if fits && e.takeCached(extra) {
 			d.memory += extra
 			d.fetch.room = room

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
+
+	"github.com/go-dmg/dmg/internal/budget"
 )
 
 // store is the checkpoints as codecs see them. Its methods take the engine's lock,
@@ -68,7 +70,7 @@ func (s *store) putUnpacker(u *unpacker) {
 		packed.idle = append(packed.idle, u)
 	} else {
 		packed.made--
-		s.points.account.release(useCheckpoints, unpackerMemory)
+		s.points.account.Release(budget.Checkpoints, unpackerMemory)
 		s.freed()
 	}
 	s.unpacked.Broadcast()

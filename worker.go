@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/go-dmg/dmg/internal/budget"
 	"github.com/go-dmg/dmg/internal/xz"
 )
 
@@ -360,7 +361,7 @@ func (e *engine) outputBuffer(workers int) int64 {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	a := &e.mu.account
-	n := (a.limit/runShare - a.used[useBuffers]) / outputBuffers / int64(workers)
+	n := (a.Limit/runShare - a.Used[budget.Buffers]) / outputBuffers / int64(workers)
 	return max(minOutputBuffer, min(maxOutputBuffer, n))
 }
 
@@ -370,15 +371,15 @@ func (e *engine) takeOutput(ctx context.Context, i int, memory int64) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	a := &e.mu.account
-	tooLow := fmt.Errorf("%w: %d bytes have no room for a buffer", ErrMemoryLimit, a.limit)
-	share := a.limit / runsShare
+	tooLow := fmt.Errorf("%w: %d bytes have no room for a buffer", ErrMemoryLimit, a.Limit)
+	share := a.Limit / runsShare
 	if i > 0 {
-		share = a.limit / runShare
+		share = a.Limit / runShare
 	}
 	// The share is waited for apart from the memory: runs that hold it may need
 	// memory to come to their end.
 	fits := func() bool {
-		taken := a.used[useBuffers]
+		taken := a.Used[budget.Buffers]
 		return taken == 0 || taken+memory <= share
 	}
 	for {
@@ -392,7 +393,7 @@ func (e *engine) takeOutput(ctx context.Context, i int, memory int64) error {
 			e.mu.outputFree.Wait()
 		}
 		if i > 0 {
-			if !e.tryRoom(memory, func() bool { return a.take(useBuffers, memory) }) {
+			if !e.tryRoom(memory, func() bool { return a.Take(budget.Buffers, memory) }) {
 				return tooLow
 			}
 			return nil
@@ -402,7 +403,7 @@ func (e *engine) takeOutput(ctx context.Context, i int, memory int64) error {
 			if !fits() {
 				return true // another run was first
 			}
-			taken = a.take(useBuffers, memory)
+			taken = a.Take(budget.Buffers, memory)
 			return taken
 		})
 		switch {
@@ -417,7 +418,7 @@ func (e *engine) takeOutput(ctx context.Context, i int, memory int64) error {
 // releaseOutput gives the memory of a worker's buffers back.
 func (e *engine) releaseOutput(memory int64) {
 	e.mu.Lock()
-	e.mu.account.release(useBuffers, memory)
+	e.mu.account.Release(budget.Buffers, memory)
 	e.mu.outputFree.Broadcast()
 	e.wake()
 	e.mu.Unlock()
