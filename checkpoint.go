@@ -6,6 +6,7 @@ import (
 	"sort"
 
 	"github.com/go-dmg/dmg/internal/budget"
+	"github.com/go-dmg/dmg/internal/pagecache"
 )
 
 // How many bytes of a chunk lie between checkpoints at first: minSpacing, a
@@ -29,7 +30,7 @@ const (
 // guards all of it.
 type checkpoints struct {
 	account *budget.Budget
-	cache   *cache
+	cache   *pagecache.Cache
 	spacing int64
 	chunks  map[int][]checkpoint // by chunk, in order of off
 	pages   [][]byte             // of pageSize bytes
@@ -63,7 +64,7 @@ const (
 )
 
 // init prepares s for zlib chunks of so many bytes.
-func (s *checkpoints) init(a *budget.Budget, c *cache, bytes int64) {
+func (s *checkpoints) init(a *budget.Budget, c *pagecache.Cache, bytes int64) {
 	s.account = a
 	s.cache = c
 	s.spacing = usualSpacing
@@ -198,7 +199,7 @@ func (s *checkpoints) room(n int64) bool {
 		if s.account.Used[budget.Checkpoints]+pageSize > checkpointShare(s.account) {
 			return false
 		}
-		page := s.cache.give()
+		page := s.cache.Lend()
 		if page == nil {
 			return false
 		}
@@ -243,7 +244,7 @@ func (s *checkpoints) takeOverhead(chunk int) bool {
 		n += chunkOverhead
 	}
 	for !s.account.Take(budget.Checkpoints, n) {
-		if !s.cache.shrink() {
+		if !s.cache.Shrink() {
 			return false
 		}
 	}
@@ -377,7 +378,7 @@ func (s *checkpoints) givePage() bool {
 	if last < 0 || s.size > int64(last)*pageSize {
 		return false
 	}
-	s.cache.takeBack(s.pages[last])
+	s.cache.Return(s.pages[last])
 	s.pages[last] = nil
 	s.pages = s.pages[:last]
 	return true

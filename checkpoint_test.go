@@ -8,14 +8,15 @@ import (
 	"testing"
 
 	"github.com/go-dmg/dmg/internal/budget"
+	"github.com/go-dmg/dmg/internal/pagecache"
 )
 
 // newTestCheckpoints returns checkpoints of their own, with a cache to take
 // memory from.
 func newTestCheckpoints(limit int64) (*checkpoints, *budget.Budget) {
 	a := &budget.Budget{Limit: limit}
-	c := new(cache)
-	c.init(a)
+	c := new(pagecache.Cache)
+	c.Init(a)
 	s := new(checkpoints)
 	s.init(a, c, 0)
 	return s, a

@@ -135,12 +135,10 @@ func checkAtRest(tb testing.TB, e *engine) {
 	if a := e.mu.standby; a != nil {
 		want[budget.Decoders] += a.memory
 	}
-	for key, p := range e.mu.cache.pages {
-		if p.pins != 0 || p.growing || !p.cached {
-			tb.Errorf("at rest: page %v has %d pins, growing %v, cached %v", key, p.pins, p.growing, p.cached)
-		}
+	if err := e.mu.cache.CheckIdle(); err != nil {
+		tb.Errorf("at rest: %v", err)
 	}
-	want[budget.Cache] = int64(len(e.mu.cache.pages)+len(e.mu.cache.spare)) * pageSize
+	want[budget.Cache] = e.mu.cache.Size()
 	want[budget.Checkpoints] = int64(len(e.mu.points.pages)) * pageSize
 	for _, points := range e.mu.points.chunks {
 		want[budget.Checkpoints] += chunkOverhead + int64(len(points))*checkpointOverhead

@@ -164,8 +164,7 @@ func checkIdle(t *testing.T, im *Image, before int) {
 	if a := im.mu.standby; a != nil {
 		decoders += a.memory
 	}
-	c := &im.mu.cache
-	pages := int64(c.fresh.len+c.recent.len+len(c.spare)) * pageSize
+	pages := im.mu.cache.Size()
 	if used := &im.mu.account.Used; used[budget.Decoders] != decoders || used[budget.Cache] != pages || used[budget.Buffers] != 0 {
 		t.Errorf("%d bytes are taken for decoders, %d are parked; %d for pages, there are %d; %d for buffers", used[budget.Decoders], decoders, used[budget.Cache], pages, used[budget.Buffers])
 	}

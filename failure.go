@@ -60,7 +60,7 @@ func (e *engine) invalidate(d *decoder, all bool) {
 		again = false // it may be the checkpoint that is wrong, and as the one before it was
 	}
 	if !again || all {
-		e.mu.cache.forget(chunk, e.chunks[chunk].Length)
+		e.mu.cache.DropPages(chunk, e.chunks[chunk].Length)
 	}
 	if again {
 		return

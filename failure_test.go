@@ -24,7 +24,7 @@ func squeeze(im *Image) {
 // evict does what other readers' pages do.
 func evict(im *Image, chunk int) {
 	im.mu.Lock()
-	im.mu.cache.forget(chunk, im.chunks[chunk].Length)
+	im.mu.cache.DropPages(chunk, im.chunks[chunk].Length)
 	im.mu.Unlock()
 }
 
@@ -372,7 +372,7 @@ func TestDamageIsKept(t *testing.T) {
 		good = max(good, n)
 	}
 	im.mu.Lock()
-	im.mu.cache.forget(0, c.Length)
+	im.mu.cache.DropPages(0, c.Length)
 	im.mu.Unlock()
 	for range 5 {
 		before := im.Stats().BytesDecoded

@@ -139,7 +139,7 @@ type reclaimer interface {
 // what was fetched ahead, or of the decoder parked longest ago. It returns false if
 // all that is left is at work.
 func (e *engine) makeRoom() bool {
-	if e.mu.cache.shrink() {
+	if e.mu.cache.Shrink() {
 		return true
 	}
 	if a := e.mu.standby; a != nil {
@@ -191,7 +191,7 @@ func (e *engine) takeCached(n int64) bool {
 		if e.mu.account.Take(budget.Decoders, n) {
 			return true
 		}
-		if !e.mu.cache.shrink() {
+		if !e.mu.cache.Shrink() {
 			return false
 		}
 	}

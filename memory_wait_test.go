@@ -112,7 +112,7 @@ func TestLargeDecoderIsServed(t *testing.T) {
 			t.Errorf("served after %v", took)
 		}
 		im.engine.mu.Lock()
-		im.engine.mu.cache.forget(len(small), 48<<20)
+		im.engine.mu.cache.DropPages(len(small), 48<<20)
 		im.engine.mu.Unlock()
 		for reads.Load() < before+200 && !t.Failed() {
 			time.Sleep(time.Millisecond)

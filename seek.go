@@ -10,8 +10,13 @@ import (
 	"sync"
 
 	"github.com/go-dmg/dmg/internal/budget"
+	"github.com/go-dmg/dmg/internal/pagecache"
 	"github.com/go-dmg/dmg/internal/xz"
 )
+
+// pageSize is the unit, in bytes, in which decoded data is cached, and a decoder's progress
+// is told to those that wait.
+const pageSize = pagecache.PageSize
 
 // engine serves the bytes of a chunk map. Zero and raw chunks are read straight
 // into the caller's buffer. A read of a compressed chunk is made of steps; each
@@ -29,7 +34,7 @@ type engine struct {
 	mu struct {
 		sync.Mutex
 		account  budget.Budget
-		cache    cache
+		cache    pagecache.Cache
 		turns    []*turn    // at work
 		spare    []*turn    // for use again
 		parked   []*decoder // least recently used first
@@ -48,7 +53,7 @@ func (e *engine) init(r io.ReaderAt, m chunkMap, limit int64) {
 	e.chunkMap = m
 	e.src = newSource(r, &e.count)
 	e.mu.account.Limit = limit
-	e.mu.cache.init(&e.mu.account)
+	e.mu.cache.Init(&e.mu.account)
 	e.mu.points.init(&e.mu.account, &e.mu.cache, m.spanLength())
 	e.mu.outputFree.L = &e.mu
 	e.store = store{mu: &e.mu, chunks: m.chunks, points: &e.mu.points, failures: &e.mu.failures, freed: e.wake}
@@ -177,12 +182,12 @@ func (e *engine) readRaw(c *Chunk, p []byte, off int64) (int, error) {
 type turn struct {
 	chunk   int
 	d       *decoder
-	page    *page // that is being filled; may be nil
-	pos     int64 // decoded, and cached if there was room, up to here
-	end     int64 // where it will stop
-	more    int64 // bytes that the reader wants beyond the chunk's end
-	doubt   int   // the number of the next one when the turn began
-	waiting int   // readers that wait
+	page    *pagecache.Page // that is being filled; may be nil
+	pos     int64           // decoded, and cached if there was room, up to here
+	end     int64           // where it will stop
+	more    int64           // bytes that the reader wants beyond the chunk's end
+	doubt   int             // the number of the next one when the turn began
+	waiting int             // readers that wait
 	moved   sync.Cond
 }
 
@@ -193,7 +198,7 @@ type turn struct {
 func (e *engine) step(i int, p []byte, off, more int64) (n int, proven int64, err error) {
 	e.mu.Lock()
 	for {
-		if pg := e.mu.cache.find(i, off); pg != nil {
+		if pg := e.mu.cache.Pin(i, off); pg != nil {
 			return e.copyPage(pg, p, off), 0, nil
 		}
 		t := e.inTheWay(i, off)
@@ -229,7 +234,7 @@ func (e *engine) turn(t *turn, i int, p []byte, off int64) (n int, proven int64,
 		}
 		e.mu.Lock()
 		if t.page != nil {
-			e.closePage(t, t.page.hi)
+			e.closePage(t, t.page.End())
 		}
 		e.endTurn(t)
 		if d != nil {
@@ -260,14 +265,14 @@ func roundUp(n, unit int64) int64 {
 	return (n + unit - 1) &^ (unit - 1)
 }
 
-// copyPage copies from a cached page, which find has pinned. It is called with
+// copyPage copies from a cached page, which is pinned. It is called with
 // the lock and returns without.
-func (e *engine) copyPage(pg *page, p []byte, off int64) int {
-	hi := pg.hi
+func (e *engine) copyPage(pg *pagecache.Page, p []byte, off int64) int {
+	b := pg.From(off)
 	e.mu.Unlock()
-	n := copy(p, pg.buf[off%pageSize:hi])
+	n := copy(p, b)
 	e.mu.Lock()
-	e.mu.cache.unpin(pg)
+	e.mu.cache.Unpin(pg)
 	e.wake()
 	e.mu.Unlock()
 	e.count.cacheHits.Add(1)
@@ -375,7 +380,7 @@ func (e *engine) decode(t *turn, p []byte, off int64) (n int, err error) {
 			var b []byte
 			b, err = d.decode(stop - at)
 			if t.page != nil {
-				copy(t.page.buf[at%pageSize:], b)
+				t.page.Put(b, at)
 			}
 			if skip := max(0, off-at); skip < int64(len(b)) {
 				n += copy(p[n:], b[skip:])
@@ -391,7 +396,7 @@ func (e *engine) decode(t *turn, p []byte, off int64) (n int, err error) {
 			// Nobody may read the chunk's end before it has been checked.
 			n = 0
 			e.mu.Lock()
-			e.mu.cache.forgetPage(d.chunk, (d.length-1)/pageSize)
+			e.mu.cache.DropPage(d.chunk, (d.length-1)/pageSize)
 			e.mu.Unlock()
 		}
 	}
@@ -408,31 +413,28 @@ func (e *engine) decode(t *turn, p []byte, off int64) (n int, err error) {
 func (e *engine) turnPage(t *turn, more int64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if pg := t.page; pg != nil {
-		e.closePage(t, int(t.d.pos-pg.key.n*pageSize))
+	if t.page != nil {
+		e.closePage(t, t.d.pos)
 	}
 	if t.pos = t.d.pos; t.waiting > 0 {
 		t.moved.Broadcast()
 	}
 	if more > 0 && more <= e.mu.account.Limit/4 {
-		t.page = e.mu.cache.open(t.d.chunk, t.d.pos)
+		t.page = e.mu.cache.Open(t.d.chunk, t.d.pos)
 	}
 }
 
-// closePage ends the turn's page, filled up to hi. If there have been doubts about the
+// closePage ends the turn's page, filled up to byte end of the chunk. If there have been doubts about the
 // chunk since the turn began, what it has added is not kept, nor what the page had if
 // that was given up meanwhile.
-func (e *engine) closePage(t *turn, hi int) {
+func (e *engine) closePage(t *turn, end int64) {
 	pg := t.page
 	t.page = nil
-	switch {
-	case !e.mu.failures.since(t.chunk, t.doubt):
-	case pg.cached:
-		hi = pg.hi
-	default:
-		hi = pg.lo
+	if e.mu.failures.since(t.chunk, t.doubt) {
+		e.mu.cache.Discard(pg)
+	} else {
+		e.mu.cache.Seal(pg, end)
 	}
-	e.mu.cache.close(pg, hi)
 }
 
 // chunkError names the chunk in an error that is not the source's own. What was

@@ -376,7 +376,7 @@ func (e *engine) joined(i int, more int64) int64 {
 			more -= c.Length
 			continue
 		}
-		if more <= 0 || c.Method != method || c.DataOffset < end || c.DataOffset-end > joinGap || e.mu.cache.pages[pageKey{i, 0}] != nil {
+		if more <= 0 || c.Method != method || c.DataOffset < end || c.DataOffset-end > joinGap || e.mu.cache.Has(i, 0) {
 			break
 		}
 		n := c.streamLen()

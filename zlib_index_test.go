@@ -105,7 +105,7 @@ func TestZlibLastCheckpoint(t *testing.T) {
 	places(func(off int64) { ti.mustRead(t, im, off, 4096) })
 	im.mu.Lock()
 	for i := range im.chunks {
-		im.mu.cache.forget(i, chunk)
+		im.mu.cache.DropPages(i, chunk)
 	}
 	spacing := im.mu.points.spacing
 	im.mu.Unlock()

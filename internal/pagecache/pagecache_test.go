@@ -1,4 +1,4 @@
-package dmg
+package pagecache
 
 import (
 	"math/rand/v2"
@@ -10,24 +10,24 @@ import (
 
 // newTestCache returns a cache of its own, of a limit in pages. A quarter of
 // the limit is not for pages.
-func newTestCache(pages int64) (*cache, *budget.Budget) {
-	a := &budget.Budget{Limit: pages * pageSize}
-	c := new(cache)
-	c.init(a)
+func newTestCache(pages int64) (*Cache, *budget.Budget) {
+	a := &budget.Budget{Limit: pages * PageSize}
+	c := new(Cache)
+	c.Init(a)
 	return c, a
 }
 
 // put caches bytes [lo, hi) of page n of a chunk.
-func put(t *testing.T, c *cache, chunk int, n int64, lo, hi int) {
+func put(t *testing.T, c *Cache, chunk int, n int64, lo, hi int) {
 	t.Helper()
-	p := c.open(chunk, n*pageSize+int64(lo))
+	p := c.Open(chunk, n*PageSize+int64(lo))
 	if p == nil {
 		t.Fatalf("no page for page %d of chunk %d", n, chunk)
 	}
 	for i := lo; i < hi; i++ {
 		p.buf[i] = pageByte(chunk, n, i)
 	}
-	c.close(p, hi)
+	c.Seal(p, p.at.n*PageSize+int64(hi))
 }
 
 // pageByte is what the tests keep at byte i of a page.
@@ -36,55 +36,24 @@ func pageByte(chunk int, n int64, i int) byte {
 }
 
 // holds reports whether the cache has byte i of a page, without using it.
-func holds(c *cache, chunk int, n int64, i int) bool {
-	p := c.pages[pageKey{chunk, n}]
+func holds(c *Cache, chunk int, n int64, i int) bool {
+	p := c.pages[place{chunk, n}]
 	return p != nil && p.lo <= i && i < p.hi
 }
 
 // checkCache tests what must hold of a cache between any two calls. Pages that
 // callers hold are those they opened and have not closed yet, and are in no
 // cache.
-func checkCache(t *testing.T, c *cache, held int) {
+func checkCache(t *testing.T, c *Cache, held int) {
 	t.Helper()
-	fresh, recent := 0, 0
-	for key, p := range c.pages {
-		if p.key != key || !p.cached || p.lo < 0 || p.lo > p.hi || p.hi > pageSize || len(p.buf) != pageSize {
-			t.Fatalf("page %v: %d-%d of %d bytes, key %v, cached %v", key, p.lo, p.hi, len(p.buf), p.key, p.cached)
-		}
-		if p.seen {
-			recent++
-		} else {
-			fresh++
-		}
-	}
-	if fresh != c.fresh.len || recent != c.recent.len {
-		t.Fatalf("lists of %d and %d pages, %d and %d are cached", c.fresh.len, c.recent.len, fresh, recent)
-	}
-	for _, l := range []*pageList{&c.fresh, &c.recent} {
-		n := 0
-		for p := l.root.next; p != &l.root; p = p.next {
-			if p.next.prev != p || p.prev.next != p || c.pages[p.key] != p {
-				t.Fatalf("page %v is linked wrong", p.key)
-			}
-			n++
-		}
-		if n != l.len {
-			t.Fatalf("a list of %d pages has %d", l.len, n)
-		}
-	}
-	for _, p := range c.spare {
-		if p.cached || p.pins != 0 || p.growing {
-			t.Fatalf("spare page %v: cached %v, %d pins, growing %v", p.key, p.cached, p.pins, p.growing)
-		}
+	if err := c.Check(); err != nil {
+		t.Fatal(err)
 	}
 	if held >= 0 {
-		want := int64(len(c.pages)+len(c.spare)+held) * pageSize
+		want := c.Size() + int64(held)*PageSize
 		if got := c.account.Used[budget.Cache]; got != want {
-			t.Fatalf("%d bytes are accounted for, %d pages are there", got, want/pageSize)
+			t.Fatalf("%d bytes are accounted for, %d pages are there", got, want/PageSize)
 		}
-	}
-	if c.account.Total() > c.account.Limit {
-		t.Fatalf("%d bytes of %d", c.account.Total(), c.account.Limit)
 	}
 }
 
@@ -93,11 +62,11 @@ func checkCache(t *testing.T, c *cache, held int) {
 func TestCacheScan(t *testing.T) {
 	c, _ := newTestCache(64) // 48 pages
 	for n := range int64(8) {
-		put(t, c, 1, n, 0, pageSize)
-		c.unpin(c.find(1, n*pageSize))
+		put(t, c, 1, n, 0, PageSize)
+		c.Unpin(c.Pin(1, n*PageSize))
 	}
 	for n := range int64(1000) {
-		put(t, c, 2, n, 0, pageSize)
+		put(t, c, 2, n, 0, PageSize)
 		checkCache(t, c, 0)
 	}
 	for n := range int64(8) {
@@ -116,9 +85,9 @@ func TestCacheAges(t *testing.T) {
 	use := func(chunk int) {
 		for n := range int64(48) {
 			if !holds(c, chunk, n, 0) {
-				put(t, c, chunk, n, 0, pageSize)
+				put(t, c, chunk, n, 0, PageSize)
 			}
-			c.unpin(c.find(chunk, n*pageSize))
+			c.Unpin(c.Pin(chunk, n*PageSize))
 		}
 	}
 	for range 3 {
@@ -144,25 +113,25 @@ func TestCacheAges(t *testing.T) {
 func TestCachePins(t *testing.T) {
 	c, a := newTestCache(8) // 6 pages
 	for n := range int64(6) {
-		put(t, c, 0, n, 0, pageSize)
+		put(t, c, 0, n, 0, PageSize)
 	}
-	var pinned []*page
+	var pinned []*Page
 	for n := range int64(6) {
-		pinned = append(pinned, c.find(0, n*pageSize+5))
+		pinned = append(pinned, c.Pin(0, n*PageSize+5))
 	}
-	if p := c.open(0, 99*pageSize); p != nil {
+	if p := c.Open(0, 99*PageSize); p != nil {
 		t.Fatal("a page is taken from its reader")
 	}
-	if c.shrink() || c.give() != nil {
+	if c.Shrink() || c.Lend() != nil {
 		t.Fatal("memory is taken from a page's reader")
 	}
-	c.unpin(pinned[3])
-	put(t, c, 0, 99, 0, pageSize)
+	c.Unpin(pinned[3])
+	put(t, c, 0, 99, 0, PageSize)
 	if holds(c, 0, 3, 0) || !holds(c, 0, 99, 0) {
 		t.Error("the only page that nobody reads was not the one to go")
 	}
 	// Forgotten pages are read to the end too.
-	c.forget(0, 1<<40)
+	c.DropPages(0, 1<<40)
 	if len(c.pages) != 0 {
 		t.Errorf("%d pages of a chunk are left", len(c.pages))
 	}
@@ -175,10 +144,10 @@ func TestCachePins(t *testing.T) {
 				t.Fatalf("byte %d of page %d changed under its reader", i, n)
 			}
 		}
-		c.unpin(p)
+		c.Unpin(p)
 	}
 	checkCache(t, c, 0)
-	for c.shrink() {
+	for c.Shrink() {
 	}
 	if a.Total() != 0 {
 		t.Errorf("%d bytes can't be given back", a.Total())
@@ -193,7 +162,7 @@ var openTests = []struct {
 	wantLo, wantHi int // in the cache in the end
 }{
 	{"goes on", 0, 100, 100, 300, 0, 300},
-	{"goes on to the end", 7, 100, 100, pageSize, 7, pageSize},
+	{"goes on to the end", 7, 100, 100, PageSize, 7, PageSize},
 	{"fuller", 200, 300, 0, 300, 0, 300},
 	{"less full", 0, 300, 300 - 10, 310, 0, 300},
 	{"as full", 0, 300, 400, 700, 0, 300},
@@ -209,7 +178,7 @@ func TestCacheOpen(t *testing.T) {
 			put(t, c, 3, 2, tt.lo, tt.hi)
 			put(t, c, 3, 2, tt.thenLo, tt.thenHi)
 			checkCache(t, c, 0)
-			p := c.pages[pageKey{3, 2}]
+			p := c.pages[place{3, 2}]
 			if p == nil || p.lo != tt.wantLo || p.hi != tt.wantHi {
 				t.Fatalf("cached is %+v, want bytes %d-%d", p, tt.wantLo, tt.wantHi)
 			}
@@ -218,7 +187,7 @@ func TestCacheOpen(t *testing.T) {
 					t.Fatalf("byte %d is wrong", i)
 				}
 			}
-			if c.find(3, 2*pageSize+int64(tt.wantHi)%pageSize) != nil && tt.wantHi < pageSize {
+			if c.Pin(3, 2*PageSize+int64(tt.wantHi)%PageSize) != nil && tt.wantHi < PageSize {
 				t.Error("a byte is found that nobody decoded")
 			}
 		})
@@ -230,27 +199,78 @@ func TestCacheOpen(t *testing.T) {
 func TestCacheGrowing(t *testing.T) {
 	c, _ := newTestCache(8)
 	put(t, c, 0, 0, 0, 100)
-	p := c.open(0, 100)
-	if p != c.pages[pageKey{0, 0}] {
+	p := c.Open(0, 100)
+	if p != c.pages[place{0, 0}] {
 		t.Fatal("a page that ends where decoding goes on is not gone on with")
 	}
-	if c.find(0, 100) != nil {
+	if c.Pin(0, 100) != nil {
 		t.Error("a byte is found before it is decoded")
 	}
-	q := c.open(0, 100)
+	q := c.Open(0, 100)
 	if q == p {
 		t.Fatal("two readers append to one page")
 	}
-	for i := range pageSize {
+	for i := range PageSize {
 		p.buf[i], q.buf[i] = pageByte(0, 0, i), pageByte(0, 0, i)
 	}
 	// The other is fuller by itself, and then not the one that is cached.
-	c.close(q, 400)
+	c.Seal(q, 400)
 	checkCache(t, c, -1)
-	c.close(p, 500)
+	c.Seal(p, 500)
 	checkCache(t, c, 0)
-	if got := c.pages[pageKey{0, 0}]; got != p || got.hi != 500 {
+	if got := c.pages[place{0, 0}]; got != p || got.hi != 500 {
 		t.Errorf("cached are bytes %d-%d, want 0-500", got.lo, got.hi)
+	}
+}
+
+// Of an open page nothing is kept that was added before Discard: neither behind what
+// the cache has, nor of a page of its own, nor of one that was dropped meanwhile.
+func TestDiscard(t *testing.T) {
+	c, _ := newTestCache(8)
+	put(t, c, 0, 0, 0, 100)
+	p := c.Open(0, 100)
+	p.Put(make([]byte, 50), 100)
+	c.Discard(p)
+	if got := c.pages[place{0, 0}]; got != p || got.lo != 0 || got.hi != 100 {
+		t.Errorf("cached are bytes %d-%d, want 0-100", got.lo, got.hi)
+	}
+	p = c.Open(0, PageSize+7)
+	p.Put(make([]byte, 50), PageSize+7)
+	c.Discard(p)
+	if c.Has(0, 1) {
+		t.Error("a page that was discarded is cached")
+	}
+	p = c.Open(0, 100)
+	c.DropPage(0, 0)
+	c.Discard(p)
+	if c.Has(0, 0) {
+		t.Error("a page that was dropped is cached")
+	}
+	checkCache(t, c, 0)
+	if err := c.CheckIdle(); err != nil {
+		t.Error(err)
+	}
+}
+
+// CheckIdle tells of pages in use.
+func TestCheckIdle(t *testing.T) {
+	c, _ := newTestCache(8)
+	put(t, c, 0, 0, 0, 100)
+	p := c.Pin(0, 50)
+	if c.CheckIdle() == nil {
+		t.Error("a pinned page is not noticed")
+	}
+	if got := p.From(50); len(got) != 50 || got[0] != pageByte(0, 0, 50) {
+		t.Errorf("%d bytes from byte 50 on", len(got))
+	}
+	c.Unpin(p)
+	p = c.Open(0, 100)
+	if c.CheckIdle() == nil {
+		t.Error("an open page is not noticed")
+	}
+	c.Seal(p, 100)
+	if err := c.CheckIdle(); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -261,7 +281,7 @@ func TestCacheRandom(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 1))
 	c, a := newTestCache(24)
 	type reader struct {
-		p      *page
+		p      *Page
 		filler bool
 		lo     int
 	}
@@ -271,12 +291,12 @@ func TestCacheRandom(t *testing.T) {
 		chunk, n := rng.IntN(3), int64(rng.IntN(12))
 		switch k := rng.IntN(100); {
 		case k < 30 && len(at) < 10:
-			if p := c.find(chunk, n*pageSize+rng.Int64N(pageSize)); p != nil {
+			if p := c.Pin(chunk, n*PageSize+rng.Int64N(PageSize)); p != nil {
 				at = append(at, reader{p: p})
 			}
 		case k < 60 && len(at) < 10:
-			lo := rng.IntN(4) * (pageSize / 4)
-			if p := c.open(chunk, n*pageSize+int64(lo)); p != nil {
+			lo := rng.IntN(4) * (PageSize / 4)
+			if p := c.Open(chunk, n*PageSize+int64(lo)); p != nil {
 				at = append(at, reader{p, true, lo})
 			}
 		case k < 94 && len(at) > 0:
@@ -284,21 +304,21 @@ func TestCacheRandom(t *testing.T) {
 			r := at[i]
 			at = append(at[:i], at[i+1:]...)
 			if !r.filler {
-				c.unpin(r.p)
+				c.Unpin(r.p)
 				continue
 			}
-			hi := r.lo + rng.IntN(pageSize-r.lo+1)
+			hi := r.lo + rng.IntN(PageSize-r.lo+1)
 			for i := r.lo; i < hi; i++ {
-				r.p.buf[i] = pageByte(r.p.key.chunk, r.p.key.n, i)
+				r.p.buf[i] = pageByte(r.p.at.chunk, r.p.at.n, i)
 			}
-			c.close(r.p, hi)
+			c.Seal(r.p, r.p.at.n*PageSize+int64(hi))
 		case k < 96:
-			c.shrink()
+			c.Shrink()
 		case k < 97:
-			c.forget(chunk, rng.Int64N(10)*pageSize)
-		case given < 6*pageSize:
-			if c.give() != nil {
-				given += pageSize
+			c.DropPages(chunk, rng.Int64N(10)*PageSize)
+		case given < 6*PageSize:
+			if c.Lend() != nil {
+				given += PageSize
 			}
 		}
 		checkCache(t, c, -1)
@@ -308,9 +328,9 @@ func TestCacheRandom(t *testing.T) {
 	}
 	for _, r := range at {
 		if r.filler {
-			c.close(r.p, r.lo)
+			c.Seal(r.p, r.p.at.n*PageSize+int64(r.lo))
 		} else {
-			c.unpin(r.p)
+			c.Unpin(r.p)
 		}
 	}
 	checkCache(t, c, 0)
@@ -324,7 +344,7 @@ func TestCacheRandom(t *testing.T) {
 			}
 		}
 	}
-	for c.shrink() {
+	for c.Shrink() {
 	}
 	if a.Total() != given {
 		t.Errorf("%d bytes are in use after all was given back, want %d", a.Total(), given)
