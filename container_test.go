@@ -820,7 +820,7 @@ func checkPartitions(t *testing.T, im *dmg.Image, disk []byte, want []namedRange
 	var got []namedRange
 	for _, p := range im.Partitions() {
 		got = append(got, namedRange{p.Name, p.Type, p.Offset, p.Length})
-		b, err := io.ReadAll(p.Open())
+		b, err := io.ReadAll(p.Section())
 		if err != nil || !bytes.Equal(b, disk[p.Offset:p.Offset+p.Length]) {
 			t.Errorf("partition at %d: %d bytes that differ, %v", p.Offset, len(b), err)
 		}

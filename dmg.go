@@ -174,11 +174,9 @@ type Partition struct {
 	im *Image
 }
 
-// Open returns a reader of the partition's bytes. It is safe for concurrent
-// use as far as io.SectionReader is: ReadAt is, Read and Seek are not.
-func (p Partition) Open() *io.SectionReader {
-	return io.NewSectionReader(p.im, p.Offset, p.Length)
-}
+// Section returns a reader of the partition's bytes, as [Image.Section] does for any
+// range of the disk. The Partition must come from [Image.Partitions].
+func (p Partition) Section() *Section { return p.im.Section(p.Offset, p.Length) }
 
 // Open opens the disk image of that name in the file system: a file, the
 // directory that is a sparse bundle, or any file of an image that was split, whose

@@ -264,7 +264,7 @@ func TestSectionReader(t *testing.T) {
 		t.Error(err)
 	}
 	for _, p := range im.Partitions() {
-		if err := iotest.TestReader(p.Open(), disk[p.Offset:p.Offset+p.Length]); err != nil {
+		if err := iotest.TestReader(p.Section(), disk[p.Offset:p.Offset+p.Length]); err != nil {
 			t.Errorf("%s: %v", p.Name, err)
 		}
 	}

@@ -89,7 +89,7 @@ func ExampleImage_Partitions() {
 }
 
 // A partition is what packages that read file systems take.
-func ExamplePartition_Open() {
+func ExamplePartition_Section() {
 	im := mustOpen("testdata/good-zlib.dmg", nil)
 	defer im.Close()
 
@@ -97,7 +97,7 @@ func ExamplePartition_Open() {
 		if p.Type != "Apple_HFS" {
 			continue
 		}
-		var r io.ReadSeeker = p.Open()
+		var r io.ReadSeeker = p.Section()
 		start := make([]byte, 16)
 		if _, err := io.ReadFull(r, start); err != nil {
 			log.Fatal(err)

@@ -42,7 +42,7 @@ func TestWholeDiskTable(t *testing.T) {
 			t.Errorf("%v: %v, with %d reads more", codec, parts, src.Calls()-calls)
 		}
 		got := make([]byte, parts[1].Length)
-		if _, err := parts[1].Open().ReadAt(got, 0); err != nil || !bytes.Equal(got, gptDisk()[parts[1].Offset:][:len(got)]) {
+		if _, err := parts[1].Section().ReadAt(got, 0); err != nil || !bytes.Equal(got, gptDisk()[parts[1].Offset:][:len(got)]) {
 			t.Errorf("%v: %v, or other bytes", codec, err)
 		}
 		for c := range im.Chunks() {

@@ -14,7 +14,7 @@
 //	...
 //	for _, p := range im.Partitions() {
 //		if strings.Contains(p.Type, "FAT") {
-//			part := &partition{SectionReader: p.Open()}
+//			part := &partition{SectionReader: p.Section().SectionReader}
 //			files, err := openFAT(part)
 //			...
 //			err = write(os.Stdout, part, files, "docs/readme.txt")
@@ -88,7 +88,7 @@ func findFAT(im *dmg.Image) (*partition, error) {
 	}
 	for _, p := range parts {
 		if strings.Contains(p.Type, "FAT") { // DOS_FAT_32, Windows_FAT_16, …
-			return &partition{SectionReader: p.Open()}, nil
+			return &partition{SectionReader: p.Section().SectionReader}, nil
 		}
 	}
 	return nil, errors.New("no FAT partition in the image")
