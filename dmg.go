@@ -315,6 +315,7 @@ type Stats struct {
 	CacheHits       int64 // times that a read found decoded data
 	CheckpointBytes int64 // memory that checkpoints take now
 	CacheBytes      int64 // memory that decoded data takes now
+	MemoryUsed      int64 // of Options.MemoryLimit, by everything that counts in it, now
 }
 
 // Stats returns the counters so far.

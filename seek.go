@@ -63,7 +63,7 @@ func (e *engine) init(r io.ReaderAt, m chunkMap, limit int64) {
 // stats returns the counters so far.
 func (e *engine) stats() Stats {
 	e.mu.Lock()
-	used := e.mu.account.Used
+	used, total := e.mu.account.Used, e.mu.account.Total()
 	e.mu.Unlock()
 	return Stats{
 		BytesRead:       e.count.bytesRead.Load(),
@@ -73,6 +73,7 @@ func (e *engine) stats() Stats {
 		CacheHits:       e.count.cacheHits.Load(),
 		CheckpointBytes: used[budget.Checkpoints],
 		CacheBytes:      used[budget.Cache],
+		MemoryUsed:      total,
 	}
 }
 
