@@ -296,12 +296,16 @@ func ExampleImage_Index() {
 	if err := im.BuildIndex(context.Background(), nil); err != nil {
 		log.Fatal(err)
 	}
+	index, err := im.Index()
+	if err != nil {
+		log.Fatal(err)
+	}
 	var file bytes.Buffer
-	if _, err := im.Index().WriteTo(&file); err != nil {
+	if _, err := index.WriteTo(&file); err != nil {
 		log.Fatal(err)
 	}
 
-	index, err := dmg.ReadIndex(&file)
+	index, err = dmg.ReadIndex(&file)
 	if err != nil {
 		log.Fatal(err)
 	}

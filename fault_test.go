@@ -226,7 +226,9 @@ func checkFlip(t *testing.T, disk, bad []byte, bit int, before *dmg.Index, summe
 func mustIndex(t *testing.T, im *dmg.Image) *dmg.Index {
 	t.Helper()
 	var b bytes.Buffer
-	if _, err := im.Index().WriteTo(&b); err != nil {
+	if ix, err := im.Index(); err != nil {
+		t.Fatal(err)
+	} else if _, err := ix.WriteTo(&b); err != nil {
 		t.Fatal(err)
 	}
 	ix, err := dmg.ReadIndex(&b)

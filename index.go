@@ -21,7 +21,6 @@ import (
 // An Index never changes and may be used by many goroutines and Images at once.
 type Index struct {
 	file []byte // as docs/INDEX.md has it; its frame has been checked
-	err  error  // why there is none
 }
 
 // An index is to cost little beside its image: a twentieth of the data, for
@@ -67,14 +66,10 @@ func sizeHint(r io.Reader) int {
 	return int(min(max(n, 0), maxIndexLen+1))
 }
 
-// WriteTo writes the index to w. It returns how many bytes were written. The
-// same checkpoints of the same image give the same bytes. The error is w's, or
-// why there is no index: the source's if the image could not be identified by
-// what Index read of it, ErrIndex if the image was opened with a forged one.
+// WriteTo writes the index to w, as [ReadIndex] reads it, and returns how many bytes it
+// wrote. The same checkpoints of the same image give the same bytes. The error is w's,
+// or [ErrIndex] if ix is the zero value.
 func (ix *Index) WriteTo(w io.Writer) (int64, error) {
-	if ix.err != nil {
-		return 0, ix.err
-	}
 	if ix.file == nil {
 		return 0, badIndex("it is empty: get one from Image.Index")
 	}
@@ -86,35 +81,40 @@ func (ix *Index) WriteTo(w io.Writer) (int64, error) {
 // has no compressed chunks that can be decoded from elsewhere than their start,
 // or none that are large enough.
 func (ix *Index) Len() int {
-	if ix.err != nil || ix.file == nil {
+	if ix.file == nil {
 		return 0
 	}
 	return int(min(ix.count(), maxIndexRaw)) // each takes a byte at least
 }
 
-// Index returns the checkpoints that reads have left so far, for Options.Index.
-// Those are left out that lie closer than a power of two, the least with which
-// the index takes a twentieth of the image's compressed data or 4 KiB. It may be
-// called concurrently with reads; it takes a tenth of a second for each MB that
-// the index has.
-func (im *Image) Index() *Index {
+// Index returns the checkpoints that reads have left so far, for [Options].Index of a
+// later Image of the same file. After [Image.BuildIndex] these are all of the disk's.
+//
+// To keep the index below 5 % of the compressed data (or 4 KiB, if that is larger), Index
+// thins the checkpoints out to the smallest power-of-two spacing that fits.
+//
+// Index may be called concurrently with reads. It takes a tenth of a second for each MB
+// of the index. The error is the source's if the image stores no checksums and Index
+// could not read what tells it from other images, or [ErrIndex] if the image was opened
+// with a forged index.
+func (im *Image) Index() (*Index, error) {
 	id, err := im.identity()
 	if err != nil {
-		return &Index{err: err}
+		return nil, err
 	}
 	w := indexWriter{limit: im.indexLimit()}
 	for spacing := int64(minSpacing); spacing > 0; spacing *= 2 {
 		w.begin()
 		if err := im.pack(&w, spacing); err != nil {
-			return &Index{err: err}
+			return nil, err
 		}
 		if file := w.finish(id); file != nil {
-			return &Index{file: file}
+			return &Index{file: file}, nil
 		}
 	}
 	// Only a chunk of 2^62 bytes has one to keep whatever the spacing.
 	w.begin()
-	return &Index{file: w.finish(id)}
+	return &Index{file: w.finish(id)}, nil
 }
 
 // indexLimit returns how long the image's index may be, in bytes.
@@ -174,9 +174,6 @@ func (s *checkpoints) next(chunk int, off int64) (p checkpoint, ok bool) {
 // useIndex takes over the checkpoints of a saved index: packed as they are, if
 // the memory limit leaves room for that.
 func (im *Image) useIndex(ix *Index) error {
-	if ix.err != nil {
-		return ix.err
-	}
 	if ix.file == nil {
 		return badIndex("it is empty")
 	}

@@ -184,14 +184,14 @@ func TestPackedBlockGrows(t *testing.T) {
 	for off := int64(0); off < im.Size(); off += 400_000 {
 		ti.mustRead(t, im, off, 100)
 	}
-	few := im.Index()
+	few := indexOf(t, im)
 	whole := ti.index(t, minSpacing)
 	im = ti.openIndexed(t, 64<<20, few)
-	if got := im.Index(); !bytes.Equal(got.file, few.file) || bytes.Equal(got.file, whole.file) {
+	if got := indexOf(t, im); !bytes.Equal(got.file, few.file) || bytes.Equal(got.file, whole.file) {
 		t.Error("another index when it is saved again")
 	}
 	ti.wayThrough(t, im, 10_000)
-	if got := im.Index(); !bytes.Equal(got.file, whole.file) {
+	if got := indexOf(t, im); !bytes.Equal(got.file, whole.file) {
 		t.Error("another index than without one before")
 	}
 }

@@ -111,7 +111,11 @@ var soakWorks = map[string]func(s *soaked, ctx context.Context, rng *rand.Rand) 
 	"BuildIndex": func(s *soaked, ctx context.Context, _ *rand.Rand) error { return s.im.BuildIndex(ctx, nil) },
 	"an image opened from the index": func(s *soaked, _ context.Context, rng *rand.Rand) error {
 		var saved bytes.Buffer
-		if _, err := s.im.Index().WriteTo(&saved); err != nil {
+		ix, err := s.im.Index()
+		if err != nil {
+			return err
+		}
+		if _, err := ix.WriteTo(&saved); err != nil {
 			return err
 		}
 		x, err := ReadIndex(&saved)

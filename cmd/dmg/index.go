@@ -103,7 +103,10 @@ func (c *indexCmd) build(ctx context.Context, std *stdio, im *dmg.Image, w io.Wr
 	if err != nil {
 		return 0, 0, err
 	}
-	ix := im.Index()
+	ix, err := im.Index()
+	if err != nil {
+		return 0, 0, err
+	}
 	size, err = ix.WriteTo(w)
 	return ix.Len(), size, err
 }

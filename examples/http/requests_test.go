@@ -224,5 +224,9 @@ func buildIndex(t *testing.T, file []byte, opts dmg.Options) *dmg.Index {
 	if err := im.BuildIndex(context.Background(), nil); err != nil {
 		t.Fatal(err)
 	}
-	return im.Index()
+	ix, err := im.Index()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ix
 }
