@@ -442,7 +442,7 @@ func wrapError(err error) error {
 	var part *segment.PartError
 	switch {
 	case errors.Is(err, crypt.ErrPassword):
-		return &classError{ErrPassword, err}
+		return &classError{passwordClass(err), err}
 	case errors.Is(err, crypt.ErrUnsupported), errors.Is(err, sparse.ErrUnsupported):
 		return &classError{ErrUnsupported, err}
 	case errors.As(err, &c):
@@ -461,6 +461,21 @@ func wrapError(err error) error {
 		return fmt.Errorf("%w: %w", ErrFormat, err)
 	}
 	return err
+}
+
+// passwordClass returns the class of an error that is crypt.ErrPassword.
+func passwordClass(err error) error {
+	for _, c := range []struct{ inside, class error }{
+		{crypt.ErrNoPassword, ErrNoPassword},
+		{crypt.ErrWrongPassword, ErrWrongPassword},
+		{crypt.ErrNoPrivateKey, ErrNoPrivateKey},
+		{crypt.ErrWrongPrivateKey, ErrWrongPrivateKey},
+	} {
+		if errors.Is(err, c.inside) {
+			return c.class
+		}
+	}
+	return ErrPassword
 }
 
 // segmentErrors are what can be wrong with a segment itself. Other errors in a

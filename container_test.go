@@ -80,17 +80,37 @@ func TestSamplesPassword(t *testing.T) {
 func checkPassword(t *testing.T, name string) {
 	t.Helper()
 	const wrong = "correct horse battery staple"
-	for password, say := range map[string]string{"": "no password given", wrong: "wrong password"} {
-		im, err := dmg.Open(name, &dmg.Options{Password: password})
+	for _, tt := range []struct {
+		password string
+		err      error
+		say      string
+	}{
+		{"", dmg.ErrNoPassword, "no password given"},
+		{wrong, dmg.ErrWrongPassword, "wrong password"},
+	} {
+		im, err := dmg.Open(name, &dmg.Options{Password: tt.password})
 		if err == nil {
 			im.Close()
-		}
-		if !errors.Is(err, dmg.ErrPassword) || errors.Is(err, dmg.ErrFormat) || errors.Is(err, dmg.ErrUnsupported) {
-			t.Errorf("password %q: %v, want ErrPassword alone", password, err)
+			t.Errorf("password %q opens the image", tt.password)
 			continue
 		}
-		if msg := err.Error(); !strings.Contains(msg, say) || strings.Contains(msg, wrong) {
-			t.Errorf("password %q: the error is %q, want %q in it", password, msg, say)
+		checkPasswordError(t, err, tt.err)
+		if msg := err.Error(); !strings.Contains(msg, tt.say) || strings.Contains(msg, wrong) {
+			t.Errorf("password %q: the error is %q, want %q in it", tt.password, msg, tt.say)
+		}
+	}
+}
+
+// checkPasswordError asks that err is ErrPassword, and which of its kinds, and of no
+// other class.
+func checkPasswordError(t *testing.T, err, want error) {
+	t.Helper()
+	for _, class := range []error{
+		dmg.ErrPassword, dmg.ErrNoPassword, dmg.ErrWrongPassword, dmg.ErrNoPrivateKey, dmg.ErrWrongPrivateKey,
+		dmg.ErrFormat, dmg.ErrUnsupported, dmg.ErrChecksum, dmg.ErrIndex, dmg.ErrMemoryLimit,
+	} {
+		if is := errors.Is(err, class); is != (class == want || class == dmg.ErrPassword) {
+			t.Errorf("%v: Is %q: %v", err, class, is)
 		}
 	}
 }
@@ -497,15 +517,17 @@ func TestCertificate(t *testing.T) {
 			checkDisk(t, im, int64(len(disk)), sumOf(disk))
 			for _, tt := range []struct {
 				opts dmg.Options
+				err  error
 				say  string
 			}{
-				{dmg.Options{}, "no private key"},
-				{dmg.Options{Password: secret}, "no private key"},
-				{dmg.Options{PrivateKey: other}, "wrong private key"},
+				{dmg.Options{}, dmg.ErrNoPrivateKey, "no private key"},
+				{dmg.Options{Password: secret}, dmg.ErrNoPrivateKey, "no private key"},
+				{dmg.Options{PrivateKey: other}, dmg.ErrWrongPrivateKey, "wrong private key"},
 			} {
 				_, err := dmg.Open(file, &tt.opts)
-				if !errors.Is(err, dmg.ErrPassword) || !strings.Contains(err.Error(), tt.say) {
-					t.Errorf("%v, want ErrPassword with %q", err, tt.say)
+				checkPasswordError(t, err, tt.err)
+				if err == nil || !strings.Contains(err.Error(), tt.say) {
+					t.Errorf("%v, want %q in it", err, tt.say)
 				}
 			}
 		})

@@ -66,14 +66,29 @@ var (
 	ErrUnsupported = errors.New("dmg: unsupported")
 	// ErrChecksum means that data decoded, but not to what its checksum says.
 	ErrChecksum = errors.New("dmg: checksum mismatch")
-	// ErrPassword means that an image is encrypted and that the password, or
-	// the private key, is missing or wrong. The error says which.
+	// ErrPassword means that an image is encrypted and that what should open it
+	// is missing or wrong. The error is one of the four below as well.
 	ErrPassword = errors.New("dmg: encrypted image")
 	// ErrMemoryLimit means that a chunk's decoder needs more than
 	// Options.MemoryLimit allows.
 	ErrMemoryLimit = errors.New("dmg: memory limit too low")
 	// ErrIndex means that a saved index is damaged, or is another image's.
 	ErrIndex = errors.New("dmg: not a valid index for this image")
+)
+
+// What is the matter with a password or a private key. Each Is [ErrPassword]. Of an image
+// that several of them open, the error names what the caller has given, or else the
+// password.
+var (
+	// ErrNoPassword means that a password opens the image, and none was given.
+	ErrNoPassword = fmt.Errorf("%w: no password given", ErrPassword)
+	// ErrWrongPassword means that the password does not open the image.
+	ErrWrongPassword = fmt.Errorf("%w: wrong password", ErrPassword)
+	// ErrNoPrivateKey means that only a private key opens the image, and none was
+	// given.
+	ErrNoPrivateKey = fmt.Errorf("%w: no private key given", ErrPassword)
+	// ErrWrongPrivateKey means that the private key does not open the image.
+	ErrWrongPrivateKey = fmt.Errorf("%w: wrong private key", ErrPassword)
 )
 
 // FormatError says which structure of an image is damaged, and how. It Is

@@ -130,6 +130,8 @@ func hint(err error) string {
 		return "; give it more with --memory-limit"
 	case errors.Is(err, dmg.ErrIndex) && !errors.As(err, &named):
 		return "; leave it out with --no-index"
+	case errors.Is(err, dmg.ErrNoPrivateKey):
+		return "; this command takes none: open the image with the Go package, or with hdiutil"
 	}
 	return ""
 }

@@ -42,6 +42,7 @@ func TestReport(t *testing.T) {
 		{&dmg.FormatError{Section: "file", Msg: "none"}, 3, "dmg: file at byte 0: none\n"},
 		{fmt.Errorf("x: %w", notAnImage("no")), 3, "dmg: x: no\n"},
 		{fmt.Errorf("x: %w", dmg.ErrPassword), 4, "dmg: x: encrypted image\n"},
+		{fmt.Errorf("x: %w", dmg.ErrNoPrivateKey), 4, "dmg: x: encrypted image: no private key given; this command takes none: open the image with the Go package, or with hdiutil\n"},
 		{passwordError{missing}, 4, "dmg: open my.dmg: file does not exist\n"},
 		{missing, 5, "dmg: open my.dmg: file does not exist\n"},
 		{newIndexError("x", missing), 5, "dmg: open my.dmg: file does not exist\n"},

@@ -36,11 +36,11 @@ func (f *passwordFlags) openWithPassword(std *stdio, image string, opts *dmg.Opt
 		return nil, passwordError{fmt.Errorf("password file: %w", err)}
 	}
 	im, err := open(image, opts)
-	if !errors.Is(err, dmg.ErrPassword) {
-		return im, err
-	}
-	if from != "" {
+	switch {
+	case errors.Is(err, dmg.ErrWrongPassword):
 		return nil, fmt.Errorf("%w (password from %s)", err, from)
+	case !errors.Is(err, dmg.ErrNoPassword):
+		return im, err
 	}
 	tty, err := openTerminal(std)
 	if err != nil {
@@ -51,7 +51,7 @@ func (f *passwordFlags) openWithPassword(std *stdio, image string, opts *dmg.Opt
 		if opts.Password, err = tty.ask("Password for " + printable(image) + ": "); err != nil {
 			return nil, passwordError{err}
 		}
-		if im, err = open(image, opts); !errors.Is(err, dmg.ErrPassword) {
+		if im, err = open(image, opts); !errors.Is(err, dmg.ErrWrongPassword) {
 			return im, err
 		}
 		fmt.Fprintln(tty.out, "Wrong password.")
