@@ -2,6 +2,7 @@ package dmg
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -34,6 +35,10 @@ const (
 func badIndex(format string, args ...any) error {
 	return fmt.Errorf("%w: "+format, append([]any{ErrIndex}, args...)...)
 }
+
+// ofIndexAlone reports whether err is an index's fault for sure. If data does not match a
+// saved checkpoint, it may be the image's.
+func ofIndexAlone(err error) bool { return errors.Is(err, ErrIndex) && !errors.Is(err, ErrChecksum) }
 
 // ReadIndex reads an index that WriteTo wrote, up to r's end. A damaged one
 // gives ErrIndex; errors of r are passed on. Whose it is, and what it says of

@@ -105,7 +105,7 @@ func (w *worker) salvage(t *task, at int64, cause *ChunkError) (int64, error) {
 		if err == nil {
 			return at, notes.report()
 		}
-		if !errors.As(err, &cause) || errors.Is(err, ErrMemoryLimit) || errors.Is(err, ErrIndex) {
+		if !errors.As(err, &cause) || errors.Is(err, ErrMemoryLimit) || ofIndexAlone(err) {
 			return at, err
 		}
 	}

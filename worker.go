@@ -49,7 +49,7 @@ func (w *worker) work() bool {
 		at, err = w.fill(t)
 	}
 	var damaged *ChunkError
-	if w.run.damaged != nil && errors.As(err, &damaged) && !errors.Is(err, ErrMemoryLimit) && !errors.Is(err, ErrIndex) {
+	if w.run.damaged != nil && errors.As(err, &damaged) && !errors.Is(err, ErrMemoryLimit) && !ofIndexAlone(err) {
 		at, err = w.salvage(t, at, damaged)
 	} else if isDamage(err) && t.d != nil {
 		at = min(at, max(w.chainStart(t), w.proven(t)))
