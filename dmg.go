@@ -72,8 +72,16 @@ var (
 	// ErrMemoryLimit means that a chunk's decoder needs more than
 	// Options.MemoryLimit allows.
 	ErrMemoryLimit = errors.New("dmg: memory limit too low")
-	// ErrIndex means that a saved index is damaged, or is another image's.
+	// ErrIndex means that a saved index can't be used: it is damaged or forged,
+	// or it is ErrStaleIndex.
 	ErrIndex = errors.New("dmg: not a valid index for this image")
+	// ErrStaleIndex means that a saved index is intact, but of another image, or
+	// of this one before it changed. It Is ErrIndex. A read's error that Is both
+	// ErrStaleIndex and ErrChecksum says that the data before a saved checkpoint
+	// is not what it was when the index was made: either the index is stale, or
+	// the image has been damaged since. Opened without the index, the image shows
+	// which.
+	ErrStaleIndex = fmt.Errorf("%w: it is of another image, or of this one before it changed", ErrIndex)
 )
 
 // What is the matter with a password or a private key. Each Is [ErrPassword]. Of an image
@@ -122,6 +130,15 @@ func (e *ChunkError) Error() string {
 // Unwrap returns the cause, whose class is ErrFormat, ErrUnsupported,
 // ErrChecksum, ErrMemoryLimit or, where the image isn't to blame, ErrIndex.
 func (e *ChunkError) Unwrap() error { return e.Err }
+
+// alsoError is an error that is of one more class, without its words.
+type alsoError struct{ err, class error }
+
+// Error returns the error's own words.
+func (e *alsoError) Error() string { return e.err.Error() }
+
+// Unwrap returns the error and the class.
+func (e *alsoError) Unwrap() []error { return []error{e.err, e.class} }
 
 // DefaultMemoryLimit is the MemoryLimit in bytes of Options that set none.
 const DefaultMemoryLimit = 64 << 20

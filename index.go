@@ -187,7 +187,7 @@ func (im *Image) useIndex(ix *Index) error {
 		return err
 	}
 	if !bytes.Equal(ix.identity(), id[:]) {
-		return badIndex("it is another image's")
+		return ErrStaleIndex
 	}
 	if ok, err := im.keepPacked(ix); ok || err != nil {
 		return err

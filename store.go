@@ -133,11 +133,12 @@ func (s *store) compare(chunk int, off int64, sum uint32) error {
 	if p.off != off || off == 0 || p.sum == sum {
 		return nil
 	}
-	when := "a checkpoint there was made"
+	const text = "%w: Adler-32 up to byte %d is %08x, was %08x when %s"
 	if p.group > 0 {
-		when = "the index was made; if the image was replaced since, it takes a new index"
+		err := fmt.Errorf(text, ErrChecksum, p.off, sum, p.sum, "the index was made; if the image was replaced since, it takes a new index")
+		return &alsoError{err, ErrStaleIndex}
 	}
-	return fmt.Errorf("%w: Adler-32 up to byte %d is %08x, was %08x when %s", ErrChecksum, p.off, sum, p.sum, when)
+	return fmt.Errorf(text, ErrChecksum, p.off, sum, p.sum, "a checkpoint there was made")
 }
 
 // began returns the number of failures so far.

@@ -170,7 +170,13 @@ func (l *damageList) touches(r diskRange) bool {
 func isDamage(err error) bool {
 	var chunk *dmg.ChunkError
 	var sum *dmg.ChecksumError
-	return (errors.As(err, &chunk) || errors.As(err, &sum)) && !errors.Is(err, dmg.ErrMemoryLimit) && !errors.Is(err, dmg.ErrIndex)
+	return (errors.As(err, &chunk) || errors.As(err, &sum)) && !errors.Is(err, dmg.ErrMemoryLimit) && !ofIndexAlone(err)
+}
+
+// ofIndexAlone reports whether an error is an index's fault for sure. If data does not
+// match a saved checkpoint, it may be the image's.
+func ofIndexAlone(err error) bool {
+	return errors.Is(err, dmg.ErrIndex) && !errors.Is(err, dmg.ErrChecksum)
 }
 
 // A jsonLines writes values as JSON, one a line, and keeps the first error.

@@ -87,7 +87,7 @@ func report(std *stdio, err error) int {
 // last: an image whose segment is missing is damaged.
 func statusOf(err error) int {
 	switch {
-	case isA[refusal](err), errors.Is(err, dmg.ErrMemoryLimit), errors.Is(err, dmg.ErrIndex):
+	case isA[refusal](err), errors.Is(err, dmg.ErrMemoryLimit), ofIndexAlone(err):
 		return statusMisuse
 	case isA[passwordError](err), errors.Is(err, dmg.ErrPassword):
 		return statusPassword
@@ -129,6 +129,9 @@ func hint(err error) string {
 	case errors.Is(err, dmg.ErrMemoryLimit):
 		return "; give it more with --memory-limit"
 	case errors.Is(err, dmg.ErrIndex) && !errors.As(err, &named):
+		if !ofIndexAlone(err) {
+			return "; --no-index shows whether it is the index"
+		}
 		return "; leave it out with --no-index"
 	case errors.Is(err, dmg.ErrNoPrivateKey):
 		return "; this command takes none: open the image with the Go package, or with hdiutil"

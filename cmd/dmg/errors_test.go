@@ -36,6 +36,7 @@ func TestReport(t *testing.T) {
 		{fmt.Errorf("x: %w", refusal("no")), 2, "dmg: x: no\n"},
 		{fmt.Errorf("x: %w", dmg.ErrMemoryLimit), 2, "dmg: x: memory limit too low; give it more with --memory-limit\n"},
 		{fmt.Errorf("x: %w", dmg.ErrIndex), 2, "dmg: x: not a valid index for this image; leave it out with --no-index\n"},
+		{fmt.Errorf("%w, %w", dmg.ErrChecksum, dmg.ErrStaleIndex), 1, "dmg: checksum mismatch, dmg: not a valid index for this image: it is of another image, or of this one before it changed; --no-index shows whether it is the index\n"},
 		{newIndexError("x", dmg.ErrIndex), 2, "dmg: x: not a valid index for this image\n"},
 		{fmt.Errorf("x: %w", dmg.ErrUnsupported), 3, "dmg: x: unsupported\n"},
 		{&dmg.ChunkError{Chunk: chunk.Chunk, Err: dmg.ErrUnsupported}, 3, "dmg: zlib chunk at sectors 0-0: unsupported\n"},

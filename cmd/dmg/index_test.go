@@ -330,7 +330,7 @@ func TestBadIndex(t *testing.T) {
 		{"damaged", func(t *testing.T) error { return os.WriteFile(file, flipped, 0o600) }, "its checksum is wrong"},
 		{"cut", func(t *testing.T) error { return os.WriteFile(file, good[:50], 0o600) }, "cut short"},
 		{"empty", func(t *testing.T) error { return os.WriteFile(file, nil, 0o600) }, "cut short"},
-		{"foreign", func(t *testing.T) error { return os.WriteFile(file, foreign, 0o600) }, "another image's"},
+		{"foreign", func(t *testing.T) error { return os.WriteFile(file, foreign, 0o600) }, "of another image, or of this one before it changed"},
 		{"no index", func(t *testing.T) error { return os.WriteFile(file, bytes.Repeat([]byte("x"), 1000), 0o600) }, "no index file"},
 		{"folder", func(t *testing.T) error { return os.Mkdir(file, 0o700) }, ""},
 		{"unreadable", func(t *testing.T) error { return unreadable(t, file, good) }, ""},
@@ -400,7 +400,7 @@ func TestIndexEncrypted(t *testing.T) {
 		{func() error {
 			foreign := imageCopy(t, "good-one-chunk.dmg")
 			return os.WriteFile(image+".dmgidx", makeIndex(t, foreign, foreign+".dmgidx"), 0o600)
-		}, "dmg: warning: " + image + ".dmgidx: not a valid index for this image: it is another image's; going on without it; "},
+		}, "dmg: warning: " + image + ".dmgidx: not a valid index for this image: it is of another image, or of this one before it changed; going on without it; "},
 	} {
 		if err := tt.change(); err != nil {
 			t.Fatal(err)
