@@ -21,7 +21,7 @@ type ChecksumError struct {
 	Part      string // "data fork", "master", "partition" with its index and name, or "block table" if that can't be read
 	Partition int    // index in Image.Partitions, -1 for other parts
 	Algorithm string // such as "CRC-32"
-	Want, Got []byte // stored and computed; Got is nil if the part can't be read
+	Want, Got Digest // stored and computed; Got is nil if the part can't be read
 }
 
 // Error returns the part, and the checksum as computed and as stored.

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sort"
 	"strconv"
+	"strings"
 
 	"github.com/go-dmg/dmg/internal/adc"
 	"github.com/go-dmg/dmg/internal/lzfse"
@@ -99,6 +100,28 @@ func (m Method) String() string {
 		return s
 	}
 	return "0x" + strconv.FormatUint(uint64(m), 16)
+}
+
+// MarshalText implements [encoding.TextMarshaler] with the name that String returns. It
+// has no errors.
+func (m Method) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
+
+// UnmarshalText implements [encoding.TextUnmarshaler] for what MarshalText returns. Of
+// anything else it returns an error, and leaves m as it is.
+func (m *Method) UnmarshalText(text []byte) error {
+	s := string(text)
+	for method, info := range methods {
+		if info.name == s {
+			*m = method
+			return nil
+		}
+	}
+	n, err := strconv.ParseUint(strings.TrimPrefix(s, "0x"), 16, 32)
+	if err != nil || Method(n).String() != s {
+		return fmt.Errorf("dmg: %q is not the name of a method, such as %q, or its number, such as %q", s, Zlib, Method(0x80000009))
+	}
+	*m = Method(n)
+	return nil
 }
 
 // zeros reports whether a chunk of method m is all zeros and has no data.

@@ -3,17 +3,36 @@ package dmg
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"math"
 )
+
+// Digest is the value of a checksum, most significant byte first. In JSON and other text it
+// is hexadecimal; %x prints it so.
+type Digest []byte
+
+// MarshalText implements [encoding.TextMarshaler]. It has no errors.
+func (d Digest) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, d), nil }
+
+// UnmarshalText implements [encoding.TextUnmarshaler] for hexadecimal digits of either
+// case.
+func (d *Digest) UnmarshalText(text []byte) error {
+	b, err := hex.AppendDecode(nil, text)
+	if err != nil {
+		return fmt.Errorf("dmg: digest: %w", err)
+	}
+	*d = b
+	return nil
+}
 
 // Checksum is a checksum that the image stores over a part of it.
 type Checksum struct {
 	Part      string // as in ChecksumError
 	Partition int    // index in Image.Partitions, -1 for other parts
 	Algorithm string // such as "CRC-32"
-	Sum       []byte // as stored
+	Sum       Digest // as stored
 }
 
 // Checksums returns the checksums that Verify compares, in the order in which it
