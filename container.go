@@ -4,13 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"iter"
-	"os"
-	"path/filepath"
 	"slices"
 	"sort"
-	"strconv"
 	"sync"
 	"sync/atomic"
 
@@ -24,107 +20,17 @@ import (
 // A container is a file that holds an image, with what is wrapped around it
 // taken off one by one: each wrapping is an io.ReaderAt over the one outside.
 type container struct {
-	r       io.ReaderAt
-	size    int64
-	name    string   // in the file system; "" if the caller gave an io.ReaderAt
-	layers  []string // what has been taken off, outermost first
-	closers []io.Closer
-	defects []error // what is wrong with it though the rest can be read
-	lost    int64   // bytes that were cut off the end of an encrypted file
+	r        io.ReaderAt
+	size     int64
+	location location // of the file; the zero value if the caller gave an io.ReaderAt
+	layers   []string // what has been taken off, outermost first
+	closers  []io.Closer
+	defects  []error // what is wrong with it though the rest can be read
+	lost     int64   // bytes that were cut off the end of an encrypted file
 
 	disk    io.ReaderAt             // of a format without block tables: what extents lie in
 	extents iter.Seq[sparse.Extent] // of that disk; nil if it is r itself
 	format  string                  // hdiutil's name for it
-}
-
-// openFile opens a file or a sparse bundle of the file system.
-func openFile(name string, u *crypt.Unlocker) (container, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return container{}, err
-	}
-	if bundle := bundleAround(name); bundle != "" {
-		f.Close()
-		return container{}, &FormatError{Section: "file", Msg: fmt.Sprintf("a part of a sparse bundle: open the bundle's directory instead, %s", bundle)}
-	}
-	info, err := f.Stat()
-	if err == nil && info.IsDir() {
-		f.Close()
-		return openBundle(name, u)
-	}
-	c := container{r: f, name: name, closers: []io.Closer{f}}
-	if err == nil {
-		c.size = info.Size()
-		if !info.Mode().IsRegular() { // a block device has a size, but not there
-			c.size, err = f.Seek(0, io.SeekEnd)
-		}
-	}
-	if err != nil {
-		f.Close()
-		return container{}, err
-	}
-	return c, nil
-}
-
-// bundleAround returns the directory of the sparse bundle that a file or directory is
-// a part of, "" if it is none. A band looks like a raw disk that was cut off, and a
-// token like an encrypted image.
-func bundleAround(name string) string {
-	path, err := filepath.Abs(name)
-	if err != nil {
-		return ""
-	}
-	up := ".."
-	switch parent := filepath.Base(filepath.Dir(path)); filepath.Base(path) {
-	case "bands", "mapped", "token", "lock", "Info.plist", "Info.bckup":
-	default:
-		if _, err := strconv.ParseUint(filepath.Base(path), 16, 64); err != nil || parent != "bands" && parent != "mapped" {
-			return ""
-		}
-		up = filepath.Join("..", "..")
-	}
-	bundle := filepath.Join(path, up)
-	if st, err := os.Stat(filepath.Join(bundle, "bands")); err != nil || !st.IsDir() {
-		return ""
-	}
-	for _, info := range []string{"Info.plist", "Info.bckup"} {
-		if st, err := os.Stat(filepath.Join(bundle, info)); err == nil && st.Mode().IsRegular() {
-			return filepath.Join(name, up)
-		}
-	}
-	return ""
-}
-
-// openBundle opens the sparse bundle in a directory. Links must not lead out of
-// it: a bundle is as untrusted as any image.
-func openBundle(name string, u *crypt.Unlocker) (container, error) {
-	root, err := os.OpenRoot(name)
-	if err != nil {
-		return container{}, err
-	}
-	b, err := sparse.OpenBundle(root.FS(), func(token io.ReaderAt, size int64) (sparse.Decrypter, error) {
-		c, err := u.Unlock(token, size)
-		if err != nil {
-			return nil, err
-		}
-		return func(r io.ReaderAt, size int64) sparse.Sized { return c.Reader(r, size) }, nil
-	})
-	if err != nil {
-		root.Close()
-		// To the caller this would say that there is nothing of that name.
-		if path := (*fs.PathError)(nil); errors.Is(err, fs.ErrNotExist) && errors.As(err, &path) {
-			err = &FormatError{Section: "directory", Msg: "no sparse bundle, because it lacks " + path.Path}
-		}
-		return container{}, wrapError(err)
-	}
-	c := container{size: b.Size(), name: name, closers: []io.Closer{root, b}}
-	c.note(b.Defects())
-	if b.Encrypted() {
-		c.layers = append(c.layers, "encrypted")
-	}
-	c.layers = append(c.layers, "sparse bundle")
-	c.disk, c.extents, c.format = b, b.Extents(), "UDSB"
-	return c, nil
 }
 
 // unwrap takes encryption off, and finds out whether what is inside is a sparse
@@ -214,8 +120,8 @@ func (j joinedData) ReadAt(p []byte, off int64) (int, error) {
 func (c *container) openSegments(k *koly, u *crypt.Unlocker) (*segment.Reader, error) {
 	if k.segment == k.segments {
 		name := "the file"
-		if c.name != "" {
-			name = filepath.Base(c.name)
+		if c.location.name != "" {
+			name = c.location.name
 		}
 		parts, err := segment.Concatenated(name, c.r, c.size)
 		if err != nil {
@@ -229,15 +135,15 @@ func (c *container) openSegments(k *koly, u *crypt.Unlocker) (*segment.Reader, e
 			return s, wrapError(err)
 		}
 	}
-	if c.name == "" {
-		return nil, fmt.Errorf("%w: the image is split into %d files: open one of them by its name with Open", ErrUnsupported, k.segments)
+	if c.location.fsys == nil {
+		return nil, fmt.Errorf("%w: the image is split into %d files: open one of them by its name with Open or OpenFS", ErrUnsupported, k.segments)
 	}
 	unwrap := func(name string, r io.ReaderAt, size int64) (io.ReaderAt, int64, error) {
 		part := container{r: r, size: size}
 		err := part.decrypt(u)
 		return part.r, part.size, err
 	}
-	s, err := segment.Open(dirFS(filepath.Dir(c.name)), filepath.Base(c.name), unwrap)
+	s, err := segment.Open(c.location.fsys, c.location.name, unwrap)
 	if errors.Is(err, segment.ErrMissing) {
 		err = fmt.Errorf("%w: all files of the image must be in one directory", err)
 	}
@@ -287,17 +193,6 @@ func (im *Image) noteCutDisk(end int64) {
 	if end > im.size && im.koly == nil && im.plain.extents == nil && im.plain.format != "UDTO" {
 		im.addDefect(&FormatError{Section: "disk", Offset: im.size, Msg: fmt.Sprintf("cut short: its partitions reach to byte %d, the disk only to %d", end, im.size)})
 	}
-}
-
-// dirFS is like os.DirFS, which has only files whose names are UTF-8.
-type dirFS string
-
-// Open implements fs.FS.
-func (d dirFS) Open(name string) (fs.File, error) { return os.Open(filepath.Join(string(d), name)) }
-
-// Stat implements fs.StatFS.
-func (d dirFS) Stat(name string) (fs.FileInfo, error) {
-	return os.Stat(filepath.Join(string(d), name))
 }
 
 // diskMarks are the signatures that tell a raw disk from any other file.

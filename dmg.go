@@ -210,19 +210,6 @@ type Partition struct {
 // range of the disk. The Partition must come from [Image.Partitions].
 func (p Partition) Section() *Section { return p.im.Section(p.Offset, p.Length) }
 
-// Open opens the disk image of that name in the file system: a file, the
-// directory that is a sparse bundle, or any file of an image that was split, whose
-// other files are in the same directory. Close the Image when it is no longer
-// needed.
-func Open(name string, opts *Options) (*Image, error) {
-	u := opts.unlocker()
-	c, err := openFile(name, u)
-	if err != nil {
-		return nil, err
-	}
-	return newImage(c, u, opts)
-}
-
 // NewImage opens the disk image that is the first size bytes of r. The image
 // reads from r as long as it is used, at times concurrently, as an io.ReaderAt
 // allows, and never writes or closes it.

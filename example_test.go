@@ -1,6 +1,7 @@
 package dmg_test
 
 import (
+	"archive/zip"
 	"bytes"
 	"context"
 	"crypto/sha256"
@@ -56,6 +57,67 @@ func ExampleNewImage() {
 	fmt.Println(im.Format(), im.Size())
 	// Output:
 	// UDBZ 135168
+}
+
+// An image in any file system whose files can be read at any offset, such as one that
+// is embedded in the program.
+func ExampleOpenFS() {
+	fsys := os.DirFS("testdata")
+	im, err := dmg.OpenFS(fsys, "good-lzma.dmg", nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer im.Close()
+	fmt.Println(im.Format(), im.Size())
+	// Output:
+	// ULMO 135168
+}
+
+// An image in a zip archive, which must have it without compression.
+func ExampleNewImage_zip() {
+	archive := zipOf("testdata/good-bzip2.dmg")
+	r, err := zip.NewReader(bytes.NewReader(archive), int64(len(archive)))
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, f := range r.File {
+		if f.Method != zip.Store {
+			log.Fatal("compressed in the archive: write the file out first")
+		}
+		at, err := f.DataOffset()
+		if err != nil {
+			log.Fatal(err)
+		}
+		size := int64(f.UncompressedSize64)
+		im, err := dmg.NewImage(io.NewSectionReader(bytes.NewReader(archive), at, size), size, nil)
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(f.Name, im.Format(), im.Size())
+	}
+	// Output:
+	// good-bzip2.dmg UDBZ 135168
+}
+
+// zipOf returns a zip archive that stores a file without compression.
+func zipOf(name string) []byte {
+	data, err := os.ReadFile(name)
+	if err != nil {
+		log.Fatal(err)
+	}
+	var archive bytes.Buffer
+	w := zip.NewWriter(&archive)
+	f, err := w.CreateHeader(&zip.FileHeader{Name: filepath.Base(name), Method: zip.Store})
+	if err != nil {
+		log.Fatal(err)
+	}
+	if _, err := f.Write(data); err != nil {
+		log.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		log.Fatal(err)
+	}
+	return archive.Bytes()
 }
 
 // What is damaged, or no image at all, is told from what can't be read.
