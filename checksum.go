@@ -127,13 +127,16 @@ func (c *check) result(readable bool) error {
 // Workers sum their tasks, and the sums are combined; where a table's checksum is
 // no CRC-32, everything is summed in the order of the disk instead.
 type tableSums struct {
-	im      *Image
-	parts   []Partition // that have a table
-	tables  []tableSum  // by partition
-	shared  []bool      // by partition: it overlaps another
+	chunks  []Chunk
+	parts   []span     // of the disk, that have a table
+	tables  []tableSum // by partition
+	shared  []bool     // by partition: it overlaps another
 	inOrder bool
 	part    int // the partition in which the last hole ended
 }
+
+// span is a range of the disk, in bytes.
+type span struct{ from, to int64 }
 
 // tableSum is the checksum of one table. What counts towards it is the table's sectors
 // but free space: so hdiutil has it. Other writers count free space as zeros, so a
@@ -185,12 +188,15 @@ func (im *Image) newTableSums(from, to int64) *tableSums {
 		return nil
 	}
 	checks := im.tableChecks()
-	s := &tableSums{im: im, parts: im.tablePartitions(), tables: make([]tableSum, len(checks))}
+	s := &tableSums{chunks: im.chunks, tables: make([]tableSum, len(checks))}
+	for _, p := range im.tablePartitions() {
+		s.parts = append(s.parts, span{p.Offset, p.Offset + p.Length})
+	}
 	s.shared = overlapping(s.parts)
 	any := false
 	for i, c := range checks {
 		p := &s.parts[i]
-		if c != nil && p.Offset >= from && p.Offset+p.Length <= to {
+		if c != nil && p.from >= from && p.to <= to {
 			s.tables[i].check = c
 			s.inOrder = s.inOrder || c.crc() == nil
 			any = true
@@ -224,7 +230,7 @@ func (im *Image) newTableSums(from, to int64) *tableSums {
 
 // of returns what chunk i counts towards; nil if nothing is compared.
 func (s *tableSums) of(i int) *tableSum {
-	if part := s.im.chunks[i].Partition; part >= 0 && s.tables[part].check != nil {
+	if part := s.chunks[i].Partition; part >= 0 && s.tables[part].check != nil {
 		return &s.tables[part]
 	}
 	return nil
@@ -235,16 +241,15 @@ func (s *tableSums) of(i int) *tableSum {
 // whose they are can't be told, and there may be thousands of tables.
 func (s *tableSums) gap(off, n int64, f func(t *tableSum, n int64) error) error {
 	end := off + n
-	for ; s.part < len(s.parts) && s.parts[s.part].Offset < end; s.part++ {
+	for ; s.part < len(s.parts) && s.parts[s.part].from < end; s.part++ {
 		p := &s.parts[s.part]
-		pend := p.Offset + p.Length
 		t := &s.tables[s.part]
-		if from, to := max(off, p.Offset), min(end, pend); t.check != nil && from < to && !s.shared[s.part] {
+		if from, to := max(off, p.from), min(end, p.to); t.check != nil && from < to && !s.shared[s.part] {
 			if err := f(t, to-from); err != nil {
 				return err
 			}
 		}
-		if pend > end {
+		if p.to > end {
 			break
 		}
 	}
@@ -273,7 +278,7 @@ func (s *tableSums) claim(t *task) {
 	switch table := s.of(t.chunk); {
 	case table == nil:
 	case t.zero:
-		table.addZeros(n, s.im.chunks[t.chunk].Method == Ignore)
+		table.addZeros(n, s.chunks[t.chunk].Method == Ignore)
 	default:
 		t.sum = taskSum{table: table, parallel: true, at: table.used.claim(n), all: table.all.claim(n)}
 	}
@@ -344,7 +349,7 @@ func (s *tableSums) zeros(ctx context.Context, t *task, off, n int64) error {
 		return nil
 	case t.chunk < 0:
 		return s.gap(off, n, func(t *tableSum, n int64) error { return t.check.zeros(ctx, n) })
-	case s.im.chunks[t.chunk].Method == Zero:
+	case s.chunks[t.chunk].Method == Zero:
 		if table := s.of(t.chunk); table != nil {
 			return table.check.zeros(ctx, n)
 		}

@@ -281,20 +281,20 @@ func (v *verifier) master() error {
 	return nil
 }
 
-// overlapping returns for each of the partitions, which are sorted by offset,
-// whether it shares bytes with another.
-func overlapping(parts []Partition) []bool {
-	shared := make([]bool, len(parts))
+// overlapping returns for each of the spans, which are sorted, whether it shares bytes
+// with another.
+func overlapping(spans []span) []bool {
+	shared := make([]bool, len(spans))
 	last := -1 // the one that ends last of those before
-	for i, p := range parts {
-		if p.Length == 0 {
+	for i, p := range spans {
+		if p.from == p.to {
 			continue
 		}
-		if last >= 0 && p.Offset < parts[last].Offset+parts[last].Length {
+		if last >= 0 && p.from < spans[last].to {
 			// Whatever else i shares bytes with shares bytes with last, too.
 			shared[i], shared[last] = true, true
 		}
-		if last < 0 || p.Offset+p.Length > parts[last].Offset+parts[last].Length {
+		if last < 0 || p.to > spans[last].to {
 			last = i
 		}
 	}

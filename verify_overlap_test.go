@@ -8,15 +8,15 @@ import (
 
 // Partitions that share bytes are found wherever in the order they are.
 func TestOverlapping(t *testing.T) {
-	at := func(ranges ...[2]int64) (parts []Partition) {
+	at := func(ranges ...[2]int64) (parts []span) {
 		for _, r := range ranges {
-			parts = append(parts, Partition{Offset: r[0], Length: r[1] - r[0]})
+			parts = append(parts, span{r[0], r[1]})
 		}
 		return parts
 	}
 	for _, tt := range []struct {
 		name  string
-		parts []Partition
+		parts []span
 		want  []bool
 	}{
 		{"none", nil, []bool{}},
@@ -33,16 +33,16 @@ func TestOverlapping(t *testing.T) {
 	}
 	rnd := rand.New(rand.NewPCG(1, 2))
 	for range 2000 {
-		var parts []Partition
+		var parts []span
 		off := int64(0)
 		for range rnd.IntN(9) {
 			off += rnd.Int64N(6)
-			parts = append(parts, Partition{Offset: off, Length: rnd.Int64N(12)})
+			parts = append(parts, span{off, off + rnd.Int64N(12)})
 		}
 		want := make([]bool, len(parts))
 		for i, p := range parts {
 			for k, q := range parts {
-				want[i] = want[i] || i != k && max(p.Offset, q.Offset) < min(p.Offset+p.Length, q.Offset+q.Length)
+				want[i] = want[i] || i != k && max(p.from, q.from) < min(p.to, q.to)
 			}
 		}
 		if got := overlapping(parts); !slices.Equal(got, want) {
