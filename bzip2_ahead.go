@@ -309,7 +309,7 @@ func (s *scanner) fill(stop <-chan struct{}) bool {
 		return false
 	}
 	// The next read is to begin where a block of an encrypted source does.
-	if end, _ := s.src.whole(s.off+n, s.off+n); end > s.off && s.off+n < s.end {
+	if end, _ := s.src.alignToUnit(s.off+n, s.off+n); end > s.off && s.off+n < s.end {
 		n = end - s.off
 	}
 	k, err := s.src.ReadAt(s.buf[len(s.buf):][:n], s.off)
@@ -329,8 +329,8 @@ func (e *engine) parallelReader(d *decoder, at int64) *ahead {
 	cores := runtime.GOMAXPROCS(0)
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	a := e.mu.standby
-	e.mu.standby = nil
+	a := e.mu.idleParallel
+	e.mu.idleParallel = nil
 	if a == nil {
 		workers := int(min(int64(cores), (e.idle()-aheadShared)/aheadMemory))
 		memory := aheadShared + int64(workers)*aheadMemory
@@ -350,8 +350,8 @@ func (e *engine) endParallel(a *ahead) {
 	a.rest()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.mu.standby == nil {
-		e.mu.standby = a
+	if e.mu.idleParallel == nil {
+		e.mu.idleParallel = a
 	} else {
 		e.mu.account.Release(budget.Decoders, a.memory)
 	}

@@ -377,7 +377,7 @@ func (z *bzip2Codec) proven(d *decoder) int64 {
 	return d.pos
 }
 
-func (z *bzip2Codec) reach(d *decoder, off int64) int64 {
+func (z *bzip2Codec) nearestBefore(d *decoder, off int64) int64 {
 	if z.begin >= 0 && off >= z.begin {
 		at := z.begin + int64(z.cursor(off).Out)
 		if d.pos <= off {
@@ -398,7 +398,7 @@ func (z *bzip2Codec) cursor(off int64) bzip2.Cursor {
 }
 
 func (z *bzip2Codec) seek(d *decoder, off int64) {
-	if z.reach(d, off) == d.pos {
+	if z.nearestBefore(d, off) == d.pos {
 		return
 	}
 	// The second read in a block will not be the last.

@@ -171,7 +171,7 @@ func TestBzip2Spans(t *testing.T) {
 	ranked := func() bool {
 		im.mu.Lock()
 		defer im.mu.Unlock()
-		return len(im.mu.parked) == 1 && im.mu.parked[0].codec.(*bzip2Codec).block.Ranked()
+		return len(im.mu.idle) == 1 && im.mu.idle[0].codec.(*bzip2Codec).block.Ranked()
 	}
 	rng := rand.New(rand.NewPCG(8, 1))
 	size := int64(len(ti.disk))

@@ -295,9 +295,9 @@ func (s *checkpoints) shed() {
 // maxSpacing is where doubling ends: nothing is kept then.
 const maxSpacing = 1 << 62
 
-// giveUpSome drops some checkpoints of the log, every second one if that will do.
+// halve drops some checkpoints of the log, every second one if that will do.
 // Reads may leave others as close as before, when there is room again.
-func (s *checkpoints) giveUpSome() {
+func (s *checkpoints) halve() {
 	spacing, size := s.spacing, s.size
 	if s.dead {
 		s.compact()
@@ -330,7 +330,7 @@ func (s *checkpoints) filter(keep func(p *checkpoint, last int64) bool) {
 }
 
 // forget drops the chunk's checkpoints but those of an index.
-func (s *checkpoints) forget(chunk int) {
+func (s *checkpoints) dropChunk(chunk int) {
 	points := s.chunks[chunk]
 	kept := slices.DeleteFunc(points, func(p checkpoint) bool { return p.group == 0 })
 	if len(kept) == len(points) {

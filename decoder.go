@@ -15,17 +15,17 @@ const maxDecode = 64 << 10
 // decoder decodes one chunk in order, for one reader at a time. Between reads
 // it is parked where it stands.
 type decoder struct {
-	codec  codec
-	fetch  fetcher
-	method Method
-	memory int64 // what it takes of the limit, in bytes
-	least  int64 // of that, what it was made with
-	chunk  int   // index, -1 if it has no chunk to go on with
-	pos    int64 // offset in the chunk of the next byte
-	length int64 // of the chunk
-	until  int64 // where the reader at work wants to get
-	cut    bool  // the chunk has more data than is decoded of it
-	once   bool  // whoever reads all of a chunk is not expected to come again
+	codec   codec
+	fetch   fetcher
+	method  Method
+	memory  int64 // what it takes of the limit, in bytes
+	least   int64 // of that, what it was made with
+	chunk   int   // index, -1 if it has no chunk to go on with
+	pos     int64 // offset in the chunk of the next byte
+	length  int64 // of the chunk
+	until   int64 // where the reader at work wants to get
+	cut     bool  // the chunk has more data than is decoded of it
+	onePass bool  // whoever reads all of a chunk is not expected to come again
 
 	// careful has a codec whose blocks have checksums compare these before it
 	// returns a byte: then a damaged block is not taken for one of another length.
@@ -45,9 +45,9 @@ type codec interface {
 	// maxDecode. They are valid until the next call. There are bytes or there
 	// is an error, never both.
 	decode(max int) ([]byte, error)
-	// reach returns where the codec could go on at or before off without
+	// nearestBefore returns where the codec could go on at or before off without
 	// starting anew, -1 if it can't; seek goes there.
-	reach(d *decoder, off int64) int64
+	nearestBefore(d *decoder, off int64) int64
 	seek(d *decoder, off int64)
 	// suspend is called when a reader is done, and another may go on later.
 	suspend()
@@ -192,7 +192,7 @@ func (f *forward) start(d *decoder, off int64) error {
 
 func (f *forward) decode(max int) ([]byte, error) { return f.z.Decode(max) }
 
-func (f *forward) reach(d *decoder, off int64) int64 {
+func (f *forward) nearestBefore(d *decoder, off int64) int64 {
 	if d.pos <= off {
 		return d.pos
 	}

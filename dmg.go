@@ -41,6 +41,7 @@
 package dmg
 
 import (
+	"context"
 	"crypto"
 	"errors"
 	"fmt"
@@ -318,11 +319,22 @@ func (im *Image) Chunks() iter.Seq[Chunk] { return im.all() }
 
 // ReadAt reads len(p) bytes of the disk from byte off on, as io.ReaderAt says: a
 // short read has an error, which is io.EOF at the disk's end. The error is a
-// *ChunkError if a chunk in the range is damaged or unsupported; the bytes before
-// it are right. Errors of the source are passed on, and the next read tries
-// again. Concurrent reads of one place decode it once; reads of different places
-// don't wait for each other.
-func (im *Image) ReadAt(p []byte, off int64) (int, error) { return im.readAt(p, off) }
+// *ChunkError if a chunk in the range is damaged or unsupported. Then n counts the
+// bytes up to the chunk, and those in it that a checksum has confirmed; what else is
+// in p may be wrong. Where damage is noticed later, such as in the middle of a zlib
+// chunk of which only a part was read, a read may return wrong bytes: Verify notices.
+//
+// Errors of the source are passed on, and the next read tries again. Concurrent reads
+// of one place decode it once; reads of different places don't wait for each other.
+func (im *Image) ReadAt(p []byte, off int64) (int, error) {
+	return im.readAt(context.Background(), p, off)
+}
+
+// ReadAtContext is ReadAt until ctx is done; then it returns the cause. A read of the
+// source that is under way is not interrupted.
+func (im *Image) ReadAtContext(ctx context.Context, p []byte, off int64) (int, error) {
+	return im.readAt(ctx, p, off)
+}
 
 // Stats are counters of an Image since it was opened, in bytes where nothing
 // else is said.

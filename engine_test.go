@@ -125,14 +125,14 @@ func checkAtRest(tb testing.TB, e *engine) {
 	tb.Helper()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if len(e.mu.turns) != 0 || len(e.mu.queue) != 0 {
-		tb.Errorf("at rest: turns in %d chunks, %d readers waiting", len(e.mu.turns), len(e.mu.queue))
+	if len(e.mu.flights) != 0 || len(e.mu.queue) != 0 {
+		tb.Errorf("at rest: turns in %d chunks, %d readers waiting", len(e.mu.flights), len(e.mu.queue))
 	}
 	var want [budget.NumUses]int64
-	for _, d := range e.mu.parked {
+	for _, d := range e.mu.idle {
 		want[budget.Decoders] += d.memory
 	}
-	if a := e.mu.standby; a != nil {
+	if a := e.mu.idleParallel; a != nil {
 		want[budget.Decoders] += a.memory
 	}
 	if err := e.mu.cache.CheckIdle(); err != nil {

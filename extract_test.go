@@ -158,10 +158,10 @@ func checkIdle(t *testing.T, im *Image, before int) {
 	t.Helper()
 	im.mu.Lock()
 	decoders := int64(0)
-	for _, d := range im.mu.parked {
+	for _, d := range im.mu.idle {
 		decoders += d.memory
 	}
-	if a := im.mu.standby; a != nil {
+	if a := im.mu.idleParallel; a != nil {
 		decoders += a.memory
 	}
 	pages := im.mu.cache.Size()
@@ -171,8 +171,8 @@ func checkIdle(t *testing.T, im *Image, before int) {
 	if total := im.mu.account.Total(); total > im.mu.account.Limit {
 		t.Errorf("%d bytes are taken of %d", total, im.mu.account.Limit)
 	}
-	if len(im.mu.turns) > 0 || len(im.mu.queue) > 0 {
-		t.Errorf("%d turns and %d waiting readers are left", len(im.mu.turns), len(im.mu.queue))
+	if len(im.mu.flights) > 0 || len(im.mu.queue) > 0 {
+		t.Errorf("%d turns and %d waiting readers are left", len(im.mu.flights), len(im.mu.queue))
 	}
 	im.mu.Unlock()
 

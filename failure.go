@@ -22,7 +22,7 @@ type failure struct {
 }
 
 // again notes a place, and reports whether it was among the last.
-func (s *failures) again(d failure) bool {
+func (s *failures) seenBefore(d failure) bool {
 	for i := range s.last {
 		if s.last[i] == d {
 			return true
@@ -34,7 +34,7 @@ func (s *failures) again(d failure) bool {
 }
 
 // since reports whether there may have been failures in a chunk since next was n.
-func (s *failures) since(chunk, n int) bool {
+func (s *failures) invalidatedSince(chunk, n int) bool {
 	if s.next-n > maxFailures {
 		return true
 	}
@@ -55,7 +55,7 @@ func (e *engine) invalidate(d *decoder, all bool) {
 	at.sum, summed = d.codec.sumSoFar()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	again := e.mu.failures.again(at)
+	again := e.mu.failures.seenBefore(at)
 	if p := e.mu.points.before(chunk, at.pos); summed && p.group == 0 && p.off == at.pos && p.off > 0 && p.sum != at.sum {
 		again = false // it may be the checkpoint that is wrong, and as the one before it was
 	}
@@ -66,16 +66,16 @@ func (e *engine) invalidate(d *decoder, all bool) {
 		return
 	}
 	if !d.method.info().blocks { // which are checked before more is made of them
-		e.mu.points.forget(chunk)
+		e.mu.points.dropChunk(chunk)
 	}
 	d.abandon()
 	c := &e.chunks[chunk]
-	for _, other := range e.mu.parked {
+	for _, other := range e.mu.idle {
 		if other.chunk == chunk {
 			other.abandon()
 		}
 		if other.fetch.overlaps(c.DataOffset, c.streamEnd()) {
-			other.fetch.forget()
+			other.fetch.discardBuffer()
 		}
 	}
 }

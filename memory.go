@@ -51,10 +51,10 @@ func (e *engine) acquire(ctx context.Context, need, held int64, try func() bool)
 			switch {
 			case w.woke > maxWoke && e.makeRoom():
 				continue
-			case need > a.Limit-a.Used[budget.Checkpoints]-a.Used[budget.Buffers] && e.yield():
+			case need > a.Limit-a.Used[budget.Checkpoints]-a.Used[budget.Buffers] && e.shedCheckpoints():
 				continue
 			case e.stuck():
-				if !e.yield() {
+				if !e.shedCheckpoints() {
 					return errNoRoom
 				}
 				continue
@@ -142,8 +142,8 @@ func (e *engine) makeRoom() bool {
 	if e.mu.cache.Shrink() {
 		return true
 	}
-	if a := e.mu.standby; a != nil {
-		e.mu.standby = nil
+	if a := e.mu.idleParallel; a != nil {
+		e.mu.idleParallel = nil
 		e.mu.account.Release(budget.Decoders, a.memory)
 		return true
 	}
@@ -152,21 +152,21 @@ func (e *engine) makeRoom() bool {
 			return true
 		}
 	}
-	if len(e.mu.parked) == 0 {
+	if len(e.mu.idle) == 0 {
 		return false
 	}
-	d := e.unpark(0)
+	d := e.takeIdle(0)
 	e.mu.account.Release(budget.Decoders, d.memory)
 	return true
 }
 
 // atRest returns how much memory decoders have that are not at work.
 func (e *engine) atRest() (n int64) {
-	for _, d := range e.mu.parked {
+	for _, d := range e.mu.idle {
 		n += d.memory
 	}
-	if e.mu.standby != nil {
-		n += e.mu.standby.memory
+	if e.mu.idleParallel != nil {
+		n += e.mu.idleParallel.memory
 	}
 	for _, r := range e.mu.reclaimers {
 		n += r.idle()

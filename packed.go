@@ -156,13 +156,13 @@ func (s *checkpoints) takeUnpacker() bool {
 
 // yield makes room where nothing else can. It reports whether there was anything
 // to give up.
-func (e *engine) yield() bool {
+func (e *engine) shedCheckpoints() bool {
 	s := &e.mu.points
 	switch {
 	case s.copies > 0:
 		s.dropCopies()
 	case s.size > 0:
-		s.giveUpSome()
+		s.halve()
 	case len(s.packed.groups) > 0:
 		s.dropPacked()
 		e.store.unpacked.Broadcast()

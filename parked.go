@@ -15,54 +15,54 @@ type near struct {
 	reach int64 // the place before the read where it can be, -1
 }
 
-// nearestParked finds the decoder of chunk i that can go on nearest before off.
-func (e *engine) nearestParked(i int, off int64) near {
+// nearestIdle finds the decoder of chunk i that can go on nearest before off.
+func (e *engine) nearestIdle(i int, off int64) near {
 	best := near{-1, -1}
-	for k, d := range e.mu.parked {
+	for k, d := range e.mu.idle {
 		if d.chunk != i {
 			continue
 		}
-		if reach := d.codec.reach(d, off); reach > best.reach {
+		if reach := d.codec.nearestBefore(d, off); reach > best.reach {
 			best = near{k, reach}
 		}
 	}
 	return best
 }
 
-// unpark takes the decoder at index k of the parked ones.
-func (e *engine) unpark(k int) *decoder {
-	d := e.mu.parked[k]
-	e.mu.parked = slices.Delete(e.mu.parked, k, k+1)
+// takeIdle takes the decoder at index k of the parked ones.
+func (e *engine) takeIdle(k int) *decoder {
+	d := e.mu.idle[k]
+	e.mu.idle = slices.Delete(e.mu.idle, k, k+1)
 	return d
 }
 
 // park keeps a decoder for the read that goes on where it stands. If it failed
 // or is at the chunk's end only its memory is of use.
-func (e *engine) park(d *decoder, err error) {
+func (e *engine) putIdle(d *decoder, err error) {
 	if err != nil || d.pos == d.length {
 		d.chunk = -1
 	}
-	e.mu.parked = append(e.mu.parked, d)
+	e.mu.idle = append(e.mu.idle, d)
 	e.wake()
 }
 
-// maxParked is how many decoders are parked at most while readers take new ones:
+// maxIdle is how many decoders are parked at most while readers take new ones:
 // each read looks through all of them.
-const maxParked = 128
+const maxIdle = 128
 
 // blank returns a decoder for chunk i that stands nowhere: a new one, or a parked one
 // whose place is given up. Decoders may fill a quarter of the limit before
 // parked ones are reused, which is enough for many sequential readers. A reader
 // that can't have one yet waits, until ctx is done; its own run holds so many bytes of
 // buffers meanwhile.
-func (e *engine) blank(ctx context.Context, i int, held int64) (d *decoder, err error) {
+func (e *engine) acquireDecoder(ctx context.Context, i int, held int64) (d *decoder, err error) {
 	c := &e.chunks[i]
 	memory, err := e.memoryFor(i)
 	if err != nil {
 		return nil, err
 	}
 	err = e.acquire(ctx, memory, held, func() bool {
-		d = e.tryBlank(c, memory)
+		d = e.tryDecoder(c, memory)
 		return d != nil
 	})
 	if err == errNoRoom {
@@ -74,11 +74,11 @@ func (e *engine) blank(ctx context.Context, i int, held int64) (d *decoder, err 
 	return d, err
 }
 
-// newBlank is blank for a caller without the lock.
-func (e *engine) newBlank(ctx context.Context, i int, held int64) (*decoder, error) {
+// newDecoderFor is blank for a caller without the lock.
+func (e *engine) newDecoderFor(ctx context.Context, i int, held int64) (*decoder, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.blank(ctx, i, held)
+	return e.acquireDecoder(ctx, i, held)
 }
 
 // memoryFor returns how much of the limit a decoder of chunk i takes. It lets go of
@@ -109,14 +109,14 @@ func (e *engine) needWindow(i int, window int64) bool {
 	return true
 }
 
-// tryBlank returns a blank decoder for c if there is one, or free memory for it.
-func (e *engine) tryBlank(c *Chunk, memory int64) *decoder {
+// tryDecoder returns a blank decoder for c if there is one, or free memory for it.
+func (e *engine) tryDecoder(c *Chunk, memory int64) *decoder {
 	a := &e.mu.account
 	old := e.reusable(c, memory)
-	few := a.Used[budget.Decoders]+memory <= a.Limit/4 && len(e.mu.parked) < maxParked
-	if old >= 0 && (!few || e.mu.parked[old].chunk < 0) {
-		d := e.unpark(old)
-		d.chunk, d.once, d.careful = -1, false, false
+	few := a.Used[budget.Decoders]+memory <= a.Limit/4 && len(e.mu.idle) < maxIdle
+	if old >= 0 && (!few || e.mu.idle[old].chunk < 0) {
+		d := e.takeIdle(old)
+		d.chunk, d.onePass, d.careful = -1, false, false
 		return d
 	}
 	if !a.Take(budget.Decoders, memory) {
@@ -130,23 +130,23 @@ func (e *engine) tryBlank(c *Chunk, memory int64) *decoder {
 // that was used longest ago.
 func (e *engine) reusable(c *Chunk, memory int64) int {
 	old := -1
-	for k, d := range e.mu.parked {
+	for k, d := range e.mu.idle {
 		switch {
 		case d.method != c.Method || d.least < memory:
 		case d.chunk < 0 && d.fetch.follows(c.DataOffset):
 			return k
-		case old < 0 || d.chunk < 0 && e.mu.parked[old].chunk >= 0:
+		case old < 0 || d.chunk < 0 && e.mu.idle[old].chunk >= 0:
 			old = k
 		}
 	}
 	return old
 }
 
-// retire parks a decoder that has nothing to go on with.
-func (e *engine) retire(d *decoder) {
+// discard parks a decoder that has nothing to go on with.
+func (e *engine) discard(d *decoder) {
 	e.mu.Lock()
 	d.fetch.giveBack()
 	d.pos = d.length
-	e.park(d, nil)
+	e.putIdle(d, nil)
 	e.mu.Unlock()
 }

@@ -2,6 +2,7 @@ package dmg
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -239,5 +240,5 @@ func (s *shallow) ReadAt(p []byte, off int64) (int, error) {
 			return 0, errDeep
 		}
 	}
-	return s.e.readAt(p, off)
+	return s.e.readAt(context.Background(), p, off)
 }

@@ -212,13 +212,13 @@ func (r *pipelineRun) assign(t *task, c *Chunk) (err error) {
 			t.end = min(t.end, c.Offset+at)
 		}
 	}
-	if t.d, err = e.blank(r.ctx, t.chunk, r.held.Load()); err != nil {
+	if t.d, err = e.acquireDecoder(r.ctx, t.chunk, r.held.Load()); err != nil {
 		return err
 	}
 	from := t.off - c.Offset
-	n := e.aim(t.d, t.chunk, &turn{pos: e.mu.points.nearest(t.chunk, from), end: t.end - c.Offset}, false)
+	n := e.planFetch(t.d, t.chunk, &flight{pos: e.mu.points.nearest(t.chunk, from), end: t.end - c.Offset}, false)
 	if t.data = r.prefetch.find(t.off); t.data == nil && n > 0 {
-		e.widen(t.d, n)
+		e.growBuffer(t.d, n)
 	}
 	return nil
 }

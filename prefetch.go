@@ -203,7 +203,7 @@ func (f *prefetcher) survey(off int64) (h prefetch, ok bool) {
 		h.to, h.end = to, end
 		n++
 	}
-	h.off, h.end = e.src.whole(h.off, h.end)
+	h.off, h.end = e.src.alignToUnit(h.off, h.end)
 	return h, n > 1 || n == 1 && h.end-h.off > maxOutputBuffer
 }
 

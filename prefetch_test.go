@@ -213,7 +213,7 @@ var wholeTests = []struct {
 func TestWhole(t *testing.T) {
 	for _, tt := range wholeTests {
 		s := countingSource{unit: tt.unit, size: tt.size}
-		if off, end := s.whole(tt.off, tt.end); off != tt.wantOff || end != tt.wantEnd {
+		if off, end := s.alignToUnit(tt.off, tt.end); off != tt.wantOff || end != tt.wantEnd {
 			t.Errorf("%+v: %d, %d", tt, off, end)
 		}
 	}

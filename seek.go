@@ -33,16 +33,16 @@ type engine struct {
 
 	mu struct {
 		sync.Mutex
-		account  budget.Budget
-		cache    pagecache.Cache
-		turns    []*turn    // at work
-		spare    []*turn    // for use again
-		parked   []*decoder // least recently used first
-		standby  *ahead     // at rest, to be used again; may be nil
-		points   checkpoints
-		failures failures
-		windows  map[int]int64 // of LZMA chunks that need more than their first header says
-		queue    []*waiter     // for memory, in the order in which they came
+		account      budget.Budget
+		cache        pagecache.Cache
+		flights      []*flight  // at work
+		spare        []*flight  // for use again
+		idle         []*decoder // least recently used first
+		idleParallel *ahead     // at rest, to be used again; may be nil
+		points       checkpoints
+		failures     failures
+		windows      map[int]int64 // of LZMA chunks that need more than their first header says
+		queue        []*waiter     // for memory, in the order in which they came
 
 		reclaimers []reclaimer // pipelines that can give back memory
 		outputFree sync.Cond   // a pipeline has given back its buffers
@@ -77,8 +77,8 @@ func (e *engine) stats() Stats {
 	}
 }
 
-// readAt is ReadAt of the disk.
-func (e *engine) readAt(p []byte, off int64) (n int, err error) {
+// readAt is ReadAt of the disk, until ctx is done.
+func (e *engine) readAt(ctx context.Context, p []byte, off int64) (n int, err error) {
 	if off < 0 {
 		return 0, fmt.Errorf("dmg: ReadAt: offset %d is negative", off)
 	}
@@ -100,7 +100,7 @@ func (e *engine) readAt(p []byte, off int64) (n int, err error) {
 			k = int(min(hole.Length, int64(len(p)-n)))
 			clear(p[n : n+k])
 		} else {
-			k, err = e.readChunk(i, p[n:], off+int64(n)-e.chunks[i].Offset)
+			k, err = e.readChunk(ctx, i, p[n:], off+int64(n)-e.chunks[i].Offset)
 		}
 		n += k
 	}
@@ -117,7 +117,7 @@ var errMissing = fmt.Errorf("%w: its data is missing from the file", ErrFormat)
 // readChunk fills p with the bytes of chunk i from byte off of the chunk on, as
 // far as the chunk goes. What p has room for beyond is asked for next. Of raw
 // chunks it also reads those that go on where chunk i ends.
-func (e *engine) readChunk(i int, p []byte, off int64) (n int, err error) {
+func (e *engine) readChunk(ctx context.Context, i int, p []byte, off int64) (n int, err error) {
 	c := e.chunks[i]
 	if c.Method == Raw {
 		c = e.rawRun(i, off+int64(len(p)))
@@ -125,6 +125,8 @@ func (e *engine) readChunk(i int, p []byte, off int64) (n int, err error) {
 	more := max(0, int64(len(p))-(c.Length-off))
 	p = p[:int64(len(p))-more]
 	switch {
+	case ctx.Err() != nil:
+		return 0, context.Cause(ctx)
 	case c.Method.zeros():
 		clear(p)
 		return len(p), nil
@@ -138,7 +140,7 @@ func (e *engine) readChunk(i int, p []byte, off int64) (n int, err error) {
 	var proven int64
 	for n < len(p) && err == nil {
 		var k int
-		k, proven, err = e.step(i, p[n:], off+int64(n), more)
+		k, proven, err = e.step(ctx, i, p[n:], off+int64(n), more)
 		n += k
 	}
 	if isDamage(err) {
@@ -178,43 +180,37 @@ func (e *engine) readRaw(c *Chunk, p []byte, off int64) (int, error) {
 	return n, err
 }
 
-// A turn is one reader's decoding of a part of a chunk. Others that need what
-// it is about to decode wait for it.
-type turn struct {
+// A flight is one reader's decoding of a part of a chunk. Others that need what it is
+// about to decode wait for it.
+type flight struct {
+	ctx     context.Context
 	chunk   int
 	d       *decoder
 	page    *pagecache.Page // that is being filled; may be nil
 	pos     int64           // decoded, and cached if there was room, up to here
 	end     int64           // where it will stop
 	more    int64           // bytes that the reader wants beyond the chunk's end
-	doubt   int             // the number of the next one when the turn began
+	began   int             // the number of failures when it started
 	waiting int             // readers that wait
 	moved   sync.Cond
 }
 
 // step reads some of what p asks for: what is cached at off, or as much as one
-// turn decodes. The reader wants more bytes beyond the chunk's end. With an error,
+// flight decodes. The reader wants more bytes beyond the chunk's end. With an error,
 // proven is the offset in the chunk up to which a checksum has confirmed what was
 // decoded.
-func (e *engine) step(i int, p []byte, off, more int64) (n int, proven int64, err error) {
-	e.mu.Lock()
-	for {
-		if pg := e.mu.cache.Pin(i, off); pg != nil {
-			return e.copyPage(pg, p, off), 0, nil
-		}
-		t := e.inTheWay(i, off)
-		if t == nil {
-			break
-		}
-		t.waiting++
-		t.moved.Wait()
-		t.waiting--
+func (e *engine) step(ctx context.Context, i int, p []byte, off, more int64) (n int, proven int64, err error) {
+	pg, f, err := e.cachedOrFlight(ctx, i, off, off+int64(len(p)))
+	switch {
+	case err != nil:
+		return 0, 0, err
+	case pg != nil:
+		return e.copyPage(pg, p, off), 0, nil
 	}
-	t := e.beginTurn(i, off, off+int64(len(p)))
-	t.more = more
-	n, proven, err = e.turn(t, i, p, off)
+	f.more = more
+	n, proven, err = e.fly(f, p, off)
 	if short := (*xz.WindowError)(nil); errors.As(err, &short) && e.needWindow(i, short.Window) {
-		return e.step(i, p, off, more) // with a larger decoder
+		return e.step(ctx, i, p, off, more) // with a larger decoder
 	}
 	if n == len(p) && !errors.Is(err, ErrChecksum) {
 		err = nil // it is about what lies behind: the next reader will meet it
@@ -222,39 +218,74 @@ func (e *engine) step(i int, p []byte, off, more int64) (n int, proven int64, er
 	return n, proven, err
 }
 
-// turn is what a reader does in its turn. It is called with the lock and returns
-// without. If the source panics, others don't wait for the turn or its memory.
-func (e *engine) turn(t *turn, i int, p []byte, off int64) (n int, proven int64, err error) {
-	panics := true
-	defer func() {
-		d := t.d
-		if d != nil {
-			if d.codec.suspend(); panics {
-				d.abandon()
-			}
+// cachedOrFlight returns the page with byte off of chunk i, pinned, or a new flight that
+// will decode up to end. It waits for flights that are about to decode that byte.
+func (e *engine) cachedOrFlight(ctx context.Context, i int, off, end int64) (*pagecache.Page, *flight, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for {
+		if pg := e.mu.cache.Pin(i, off); pg != nil {
+			return pg, nil, nil
 		}
-		e.mu.Lock()
-		if t.page != nil {
-			e.closePage(t, t.page.End())
+		f := e.flightToJoin(i, off)
+		if f == nil {
+			return nil, e.startFlight(ctx, i, off, end), nil
 		}
-		e.endTurn(t)
-		if d != nil {
-			if d.fetch.err != nil || e.mu.failures.since(t.chunk, t.doubt) {
-				// The codec remembers the source's error, or began with what
-				// may have been wrong.
-				d.abandon()
-				d.fetch.forget()
-			}
-			e.park(d, err)
+		stop := func() bool { return true }
+		if ctx.Done() != nil {
+			stop = context.AfterFunc(ctx, func() {
+				e.mu.Lock()
+				f.moved.Broadcast()
+				e.mu.Unlock()
+			})
 		}
-		e.mu.Unlock()
-	}()
-	if err = e.place(i, off, t); err == nil {
-		n, err = e.decode(t, p, off)
-		proven = t.d.codec.proven(t.d)
+		f.waiting++
+		f.moved.Wait()
+		f.waiting--
+		stop()
+		if ctx.Err() != nil {
+			return nil, nil, context.Cause(ctx)
+		}
 	}
-	panics = false
+}
+
+// fly decodes for a reader of p, at byte off of the flight's chunk. Should the source
+// panic, others don't wait for the flight or its memory.
+func (e *engine) fly(f *flight, p []byte, off int64) (n int, proven int64, err error) {
+	landed := false
+	defer func() { e.land(f, landed, err) }()
+	if err = e.takeDecoder(f, off); err == nil {
+		n, err = e.decode(f, p, off)
+		proven = f.d.codec.proven(f.d)
+	}
+	landed = true
 	return n, proven, err
+}
+
+// land ends a flight, which may have panicked, and puts its decoder aside.
+func (e *engine) land(f *flight, landed bool, err error) {
+	d := f.d
+	if d != nil {
+		d.fetch.ctx = nil
+		if d.codec.suspend(); !landed {
+			d.abandon()
+		}
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if f.page != nil {
+		e.sealPage(f, f.page.End())
+	}
+	if d != nil {
+		if d.fetch.err != nil || e.mu.failures.invalidatedSince(f.chunk, f.began) {
+			// The codec remembers the source's error, or began with what may
+			// have been wrong.
+			d.abandon()
+			d.fetch.discardBuffer()
+		}
+		e.putIdle(d, err)
+	}
+	e.finishFlight(f)
 }
 
 // roundUp returns the next multiple of unit, a power of two, from n on, or the
@@ -266,44 +297,41 @@ func roundUp(n, unit int64) int64 {
 	return (n + unit - 1) &^ (unit - 1)
 }
 
-// copyPage copies from a cached page, which is pinned. It is called with
-// the lock and returns without.
+// copyPage copies from a cached page, which is pinned.
 func (e *engine) copyPage(pg *pagecache.Page, p []byte, off int64) int {
-	b := pg.From(off)
-	e.mu.Unlock()
-	n := copy(p, b)
+	n := copy(p, pg.From(off))
+	e.count.cacheHits.Add(1)
 	e.mu.Lock()
+	defer e.mu.Unlock()
 	e.mu.cache.Unpin(pg)
 	e.wake()
-	e.mu.Unlock()
-	e.count.cacheHits.Add(1)
 	return n
 }
 
-// beginTurn enters a turn that will decode chunk i up to end. It has yet to be
+// startFlight enters a turn that will decode chunk i up to end. It has yet to be
 // said from where.
-func (e *engine) beginTurn(i int, off, end int64) *turn {
-	var t *turn
+func (e *engine) startFlight(ctx context.Context, i int, off, end int64) *flight {
+	var t *flight
 	if n := len(e.mu.spare); n > 0 {
 		t = e.mu.spare[n-1]
 		e.mu.spare = e.mu.spare[:n-1]
 	} else {
-		t = new(turn)
+		t = new(flight)
 		t.moved.L = &e.mu
 	}
-	t.chunk, t.d, t.page, t.pos, t.end = i, nil, nil, off, end
-	t.doubt = e.mu.failures.next
-	e.mu.turns = append(e.mu.turns, t)
+	t.ctx, t.chunk, t.d, t.page, t.pos, t.end = ctx, i, nil, nil, off, end
+	t.began = e.mu.failures.next
+	e.mu.flights = append(e.mu.flights, t)
 	return t
 }
 
-// endTurn removes t. Readers that wait for it look again.
-func (e *engine) endTurn(t *turn) {
-	t.d, t.page = nil, nil // a spare turn must not keep a decoder alive
-	last := len(e.mu.turns) - 1
-	e.mu.turns[slices.Index(e.mu.turns, t)] = e.mu.turns[last]
-	e.mu.turns[last] = nil
-	e.mu.turns = e.mu.turns[:last]
+// finishFlight removes t. Readers that wait for it look again.
+func (e *engine) finishFlight(t *flight) {
+	t.ctx, t.d, t.page = nil, nil, nil // a spare flight must not keep a decoder alive
+	last := len(e.mu.flights) - 1
+	e.mu.flights[slices.Index(e.mu.flights, t)] = e.mu.flights[last]
+	e.mu.flights[last] = nil
+	e.mu.flights = e.mu.flights[:last]
 	if t.waiting > 0 {
 		t.moved.Broadcast()
 	} else {
@@ -311,17 +339,17 @@ func (e *engine) endTurn(t *turn) {
 	}
 }
 
-// inTheWay returns the turn that a reader of byte off should wait for: one that
+// flightToJoin returns the turn that a reader of byte off should wait for: one that
 // has decoded less far than off, but no less far than where the reader itself
 // would begin.
-func (e *engine) inTheWay(i int, off int64) *turn {
+func (e *engine) flightToJoin(i int, off int64) *flight {
 	from := int64(-1)
-	for _, t := range e.mu.turns {
+	for _, t := range e.mu.flights {
 		if t.chunk != i {
 			continue
 		}
 		if from < 0 {
-			from = max(e.mu.points.nearest(i, off), e.nearestParked(i, off).reach)
+			from = max(e.mu.points.nearest(i, off), e.nearestIdle(i, off).reach)
 		}
 		// A turn says where it is a page at a time. A bzip2 decoder can go to
 		// and fro in its block, which takes long to decode.
@@ -333,49 +361,65 @@ func (e *engine) inTheWay(i int, off int64) *turn {
 	return nil
 }
 
-// place gives t a decoder that stands at or before off in chunk i. It may wait for
-// memory. It is called with the lock and returns without, and so does what it calls
-// where the source panics.
-func (e *engine) place(i int, off int64, t *turn) error {
-	near := e.nearestParked(i, off)
-	from := e.mu.points.nearest(i, off)
-	if near.index >= 0 && near.reach >= from {
-		d := e.unpark(near.index)
-		t.d = d
-		d.began = t.doubt // it would have been abandoned
-		if d.pos == off {
-			// A reader that goes on where it stopped will want the page's rest.
-			t.end = min(d.length, roundUp(t.end, pageSize))
-		}
-		e.expect(d, i, t, d.pos == off)
-		d.codec.seek(d, off)
-		t.pos = d.pos
-		e.mu.Unlock()
-		return nil
-	}
-	t.pos = from
-	c := &e.chunks[i]
-	d, err := e.blank(context.Background(), i, 0)
-	if t.d = d; err == nil {
-		e.expect(d, i, t, off == 0 && d.fetch.follows(c.DataOffset))
-	}
-	e.mu.Unlock()
-	if err != nil {
+// takeDecoder gives f a decoder that stands at or before byte off of the chunk. It may
+// wait for memory.
+func (e *engine) takeDecoder(f *flight, off int64) error {
+	idle, err := e.chooseDecoder(f, off)
+	if idle || err != nil {
 		return err
 	}
-	if err = d.start(c, i, off); err != nil {
-		err = e.chunkError(d, c, err)
+	c := &e.chunks[f.chunk]
+	f.d.fetch.ctx = done(f.ctx)
+	if err = f.d.start(c, f.chunk, off); err != nil {
+		err = e.chunkError(f.d, c, err)
 	}
 	return err
+}
+
+// done returns ctx, or nil if it can't be done.
+func done(ctx context.Context) context.Context {
+	if ctx.Done() == nil {
+		return nil
+	}
+	return ctx
+}
+
+// chooseDecoder gives f the idle decoder that stands nearest before byte off of the
+// chunk, or one that is yet to be started. It reports which.
+func (e *engine) chooseDecoder(f *flight, off int64) (idle bool, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	i := f.chunk
+	near := e.nearestIdle(i, off)
+	from := e.mu.points.nearest(i, off)
+	if near.index >= 0 && near.reach >= from {
+		d := e.takeIdle(near.index)
+		f.d = d
+		d.fetch.ctx = done(f.ctx)
+		d.began = f.began // it would have been abandoned
+		if d.pos == off {
+			// A reader that goes on where it stopped will want the page's rest.
+			f.end = min(d.length, roundUp(f.end, pageSize))
+		}
+		e.setDemand(d, i, f, d.pos == off)
+		d.codec.seek(d, off)
+		f.pos = d.pos
+		return true, nil
+	}
+	f.pos = from
+	if f.d, err = e.acquireDecoder(f.ctx, i, 0); err == nil {
+		e.setDemand(f.d, i, f, off == 0 && f.d.fetch.follows(e.chunks[i].DataOffset))
+	}
+	return false, err
 }
 
 // decode runs a turn's decoder from where it stands to the turn's end, through p,
 // which begins at byte off of the chunk. What it decodes goes to the cache, and
 // to p.
-func (e *engine) decode(t *turn, p []byte, off int64) (n int, err error) {
+func (e *engine) decode(t *flight, p []byte, off int64) (n int, err error) {
 	d := t.d
 	for err == nil && d.pos < t.end {
-		e.turnPage(t, t.end-d.pos)
+		e.nextPage(t, t.end-d.pos)
 		for stop := min(t.end, roundUp(d.pos+1, pageSize)); err == nil && d.pos < stop; {
 			at := d.pos
 			var b []byte
@@ -388,7 +432,7 @@ func (e *engine) decode(t *turn, p []byte, off int64) (n int, err error) {
 			}
 		}
 	}
-	e.turnPage(t, 0)
+	e.nextPage(t, 0)
 	if err == nil && d.pos%minSpacing == 0 && d.pos < d.length {
 		err = d.verifyCheckpoint()
 	}
@@ -407,15 +451,15 @@ func (e *engine) decode(t *turn, p []byte, off int64) (n int, err error) {
 	return n, err
 }
 
-// turnPage ends the turn's page where the decoder stands and begins the next, if more
+// nextPage ends the turn's page where the decoder stands and begins the next, if more
 // bytes are to come. There is none where they are not to be cached: on the way
 // to a place far off, or in a read so large that it would push out everything
 // else.
-func (e *engine) turnPage(t *turn, more int64) {
+func (e *engine) nextPage(t *flight, more int64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if t.page != nil {
-		e.closePage(t, t.d.pos)
+		e.sealPage(t, t.d.pos)
 	}
 	if t.pos = t.d.pos; t.waiting > 0 {
 		t.moved.Broadcast()
@@ -425,13 +469,13 @@ func (e *engine) turnPage(t *turn, more int64) {
 	}
 }
 
-// closePage ends the turn's page, filled up to byte end of the chunk. If there have been doubts about the
+// sealPage ends the turn's page, filled up to byte end of the chunk. If there have been doubts about the
 // chunk since the turn began, what it has added is not kept, nor what the page had if
 // that was given up meanwhile.
-func (e *engine) closePage(t *turn, end int64) {
+func (e *engine) sealPage(t *flight, end int64) {
 	pg := t.page
 	t.page = nil
-	if e.mu.failures.since(t.chunk, t.doubt) {
+	if e.mu.failures.invalidatedSince(t.chunk, t.began) {
 		e.mu.cache.Discard(pg)
 	} else {
 		e.mu.cache.Seal(pg, end)
@@ -442,7 +486,7 @@ func (e *engine) closePage(t *turn, end int64) {
 // decoded of a chunk whose checksum is wrong is forgotten: it can't be told
 // which of it is right.
 func (e *engine) chunkError(d *decoder, c *Chunk, err error) error {
-	d.fetch.forget()
+	d.fetch.discardBuffer()
 	if errors.Is(err, d.fetch.err) {
 		return err
 	}

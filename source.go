@@ -42,7 +42,7 @@ func newSource(r io.ReaderAt, n *counters) countingSource {
 
 // whole widens a range of the source to what is decrypted as one: less takes more
 // calls of what is below.
-func (s countingSource) whole(off, end int64) (int64, int64) {
+func (s countingSource) alignToUnit(off, end int64) (int64, int64) {
 	if s.unit == 0 {
 		return off, end
 	}
@@ -111,12 +111,12 @@ type fetcher struct {
 	ctx context.Context
 
 	// What the reader at work needs is set by the engine, for each turn.
-	want   int64 // up to which it needs the source's bytes, as far as that is known
-	guess  bool  // want is an estimate
-	most   int64 // up to which it may need them, where that is known and not far; 0
-	beyond int64 // up to which what follows the chunk's data is of use to it
-	onward bool  // it goes on where it stopped, and will want more
-	across bool  // it came on from the chunk before, and will go on to the next
+	want       int64 // up to which it needs the source's bytes, as far as that is known
+	guess      bool  // want is an estimate
+	most       int64 // up to which it may need them, where that is known and not far; 0
+	beyond     int64 // up to which what follows the chunk's data is of use to it
+	sequential bool  // it goes on where it stopped, and will want more
+	nextChunks bool  // it came on from the chunk before, and will go on to the next
 
 	size     int64  // of the next fetch if nothing is known
 	room     int64  // of the longest fetch
@@ -153,7 +153,7 @@ func (f *fetcher) begin(off, end int64) {
 func (f *fetcher) skip(n int64) { f.at += n }
 
 // forget drops what was fetched. After a failure it is asked for again.
-func (f *fetcher) forget() { f.buf = f.buf[:0] }
+func (f *fetcher) discardBuffer() { f.buf = f.buf[:0] }
 
 // fetched returns what was fetched last, from byte off of the source on.
 func (f *fetcher) fetched(off int64) []byte {
@@ -228,7 +228,7 @@ func (f *fetcher) fill() error {
 		buf = make([]byte, f.room)
 	}
 	f.buf = buf[:0] // in case the source panics
-	off, end := f.src.whole(f.at, f.at+n)
+	off, end := f.src.alignToUnit(f.at, f.at+n)
 	k, err := f.src.readSome(buf[:min(end-off, f.room)], off)
 	f.buf, f.off = buf[:k], off
 	if f.at < off+int64(k) {
@@ -255,7 +255,7 @@ func (f *fetcher) next() int64 {
 		}
 		f.size = max(f.size, fetchBuffer/2) // if it turns out too low
 	}
-	if n <= 0 || f.onward {
+	if n <= 0 || f.sequential {
 		n = max(n, f.size)
 		f.size = min(2*n, maxFetch)
 	}
@@ -264,27 +264,27 @@ func (f *fetcher) next() int64 {
 
 // expect tells a decoder of chunk i what the turn will need of it, and of the
 // source. It is called with the lock.
-func (e *engine) expect(d *decoder, i int, t *turn, onward bool) {
-	if n := e.aim(d, i, t, onward); n > 0 {
-		e.widen(d, n)
+func (e *engine) setDemand(d *decoder, i int, t *flight, sequential bool) {
+	if n := e.planFetch(d, i, t, sequential); n > 0 {
+		e.growBuffer(d, n)
 	}
 }
 
 // aim is expect without more memory. It returns how much is going to be fetched.
-func (e *engine) aim(d *decoder, i int, t *turn, onward bool) int64 {
+func (e *engine) planFetch(d *decoder, i int, t *flight, sequential bool) int64 {
 	c, f := &e.chunks[i], &d.fetch
 	d.until = t.end
 	in, exact := e.input(i, t.end)
-	f.want, f.guess, f.most, f.onward, f.beyond = c.DataOffset+in, !exact, 0, onward, 0
+	f.want, f.guess, f.most, f.sequential, f.beyond = c.DataOffset+in, !exact, 0, sequential, 0
 	switch {
-	case exact && !onward && c.Method.info().spans:
+	case exact && !sequential && c.Method.info().spans:
 		f.want, f.most = c.DataOffset+e.likely(i, t.end, in), f.want
 	case !exact && !c.Method.info().checkpoints && c.streamLen() <= maxFetch:
 		f.most = c.streamEnd()
 	}
 	from := f.at
 	if d.chunk != i {
-		f.across = onward
+		f.nextChunks = sequential
 		from = c.DataOffset + e.mu.points.before(i, t.pos).in
 	}
 	if f.has(from, c.streamEnd()) {
@@ -292,8 +292,8 @@ func (e *engine) aim(d *decoder, i int, t *turn, onward bool) int64 {
 	}
 	n := max(f.want-from, f.most-f.want)
 	switch {
-	case onward:
-		if f.across {
+	case sequential:
+		if f.nextChunks {
 			f.beyond = e.joined(i, math.MaxInt64)
 		}
 		n = max(n, f.size)
@@ -391,7 +391,7 @@ func (e *engine) joined(i int, more int64) int64 {
 
 // widen lets the decoder fetch n bytes at once, or as many as there is memory
 // for. That stays the decoder's.
-func (e *engine) widen(d *decoder, n int64) {
+func (e *engine) growBuffer(d *decoder, n int64) {
 	a := &e.mu.account
 	have := max(fetchBuffer, d.fetch.room)
 	for room := int64(maxFetch); room > have; room /= 2 {
@@ -420,7 +420,7 @@ func (e *engine) widen(d *decoder, n int64) {
 // swapRoom exchanges d's buffer for one of so many bytes, of the decoder parked
 // longest ago that has one. What that has fetched is lost.
 func (e *engine) swapRoom(d *decoder, room int64) bool {
-	for _, old := range e.mu.parked {
+	for _, old := range e.mu.idle {
 		if old.fetch.room != room {
 			continue
 		}

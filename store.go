@@ -118,7 +118,7 @@ func (s *store) wanted(chunk int, off int64) (wanted bool, spacing int64) {
 func (s *store) add(chunk int, began int, p checkpoint, record []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.failures.since(chunk, began) {
+	if !s.failures.invalidatedSince(chunk, began) {
 		s.points.add(chunk, p, record)
 	}
 }

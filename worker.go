@@ -80,7 +80,7 @@ func (w *worker) giveBackDecoder(t *task) {
 	if d := t.d; d != nil {
 		t.d = nil
 		d.codec.suspend()
-		w.run.e.retire(d)
+		w.run.e.discard(d)
 	}
 }
 
@@ -112,7 +112,7 @@ func (w *worker) fill(t *task) (int64, error) {
 	case c.Method == Raw:
 		return w.fillRaw(t, c)
 	case t.d == nil:
-		_, err := e.readChunk(t.chunk, []byte{0}, 0) // says what is unsupported or missing
+		_, err := e.readChunk(w.run.ctx, t.chunk, []byte{0}, 0) // says what is unsupported or missing
 		return t.off, err
 	}
 	return w.fillDecoded(t, c, t.off)
@@ -188,7 +188,7 @@ func (w *worker) fillDecoded(t *task, c *Chunk, at int64) (int64, error) {
 	if errors.As(err, &short) && w.run.e.needWindow(t.chunk, short.Window) {
 		// Only the header of a later block said how large a decoder must be.
 		w.giveBackDecoder(t)
-		if t.d, err = w.run.e.newBlank(w.run.ctx, t.chunk, w.run.held.Load()); err == nil {
+		if t.d, err = w.run.e.newDecoderFor(w.run.ctx, t.chunk, w.run.held.Load()); err == nil {
 			at, err = w.decode(t, c, at)
 		}
 	}
@@ -198,7 +198,7 @@ func (w *worker) fillDecoded(t *task, c *Chunk, at int64) (int64, error) {
 func (w *worker) decode(t *task, c *Chunk, at int64) (int64, error) {
 	e, d := w.run.e, t.d
 	from, to := at-c.Offset, t.end-c.Offset
-	d.once, d.careful, d.fetch.ctx = w.run.onePass, w.run.salvages, w.run.ctx
+	d.onePass, d.careful, d.fetch.ctx = w.run.onePass, w.run.salvages, w.run.ctx
 	defer func() { d.fetch.ctx = nil }()
 	if h := t.data; h != nil {
 		if !w.run.prefetch.wait(w.run.ctx, h) {

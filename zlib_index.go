@@ -70,15 +70,15 @@ func (z *zlibCodec) start(d *decoder, off int64) error {
 	return nil
 }
 
-// onceSpacing is how far apart checkpoints lie at least where all of a chunk is
+// onePassSpacing is how far apart checkpoints lie at least where all of a chunk is
 // read for good. Finer ones would take a tenth of the time, to save two
 // milliseconds if something is read again after all.
-const onceSpacing = 1 << 20
+const onePassSpacing = 1 << 20
 
 // plan sets when the next checkpoint is due.
 func (z *zlibCodec) plan(spacing int64) {
-	if z.d.once {
-		spacing = max(spacing, onceSpacing)
+	if z.d.onePass {
+		spacing = max(spacing, onePassSpacing)
 	}
 	z.due = roundUp(z.d.pos+1, spacing)
 	if z.due >= z.d.length {
@@ -201,7 +201,7 @@ func (z *zlibCodec) keep(refs *deflate.Refs) {
 	z.pending.off = -1
 }
 
-func (z *zlibCodec) reach(d *decoder, off int64) int64 {
+func (z *zlibCodec) nearestBefore(d *decoder, off int64) int64 {
 	if d.pos <= off {
 		return d.pos
 	}
