@@ -1,43 +1,95 @@
 // Package dmg reads Apple disk images: any byte of the disk inside, without
 // decoding the rest.
 //
+//	im, err := dmg.Open("Installer.dmg", nil)
+//	if err != nil { … }
+//	defer im.Close()
+//	sector := make([]byte, 512)
+//	_, err = im.ReadAt(sector, 1024) // any byte of the disk
+//
 // A disk image is a disk cut into chunks, each stored raw, as zeros, or
-// compressed. [Open] and [NewImage] read its block tables; the [Image] is an
-// [io.ReaderAt] of the disk. A read goes to the chunks it touches, and inside a
-// compressed chunk to a checkpoint shortly before, so that it decodes little
-// even where a chunk is as large as the disk.
+// compressed. [Open], [OpenFS] and [NewImage] read its block tables. The [Image]
+// is an [io.ReaderAt] of the disk, [Image.Section] and [Partition.Section] are
+// readers of a part. [Image.WriteTo], [Image.Extract] and [Image.Verify] go
+// through the whole disk on all cores.
 //
 // # Formats
 //
-// UDIF images compressed by zlib (UDZO), bzip2 (UDBZ), LZFSE (ULFO), LZMA (ULMO)
-// and ADC (UDCO), and uncompressed ones (UDRO), with a property list or a
-// resource fork; sparse images (UDSP) and sparse bundles (UDSB); images split
-// into segments; raw disks (UDRW, UDTO); and all of these encrypted by a password
-// or for a certificate. The compressions of the 1990s, KenCode, RLE and LZH, are
-// not decoded: such an image opens, and reading such a chunk is ErrUnsupported.
-// File systems are not this package's business: hand a [Partition] to one.
+// The package reads UDIF images compressed by zlib (UDZO), bzip2 (UDBZ), LZFSE
+// (ULFO), LZMA (ULMO) and ADC (UDCO), and uncompressed ones (UDRO), with a
+// property list or a resource fork; sparse images (UDSP) and sparse bundles
+// (UDSB); images split into segments; raw disks (UDRW, UDTO); and all of these
+// encrypted by a password or for a certificate. It does not decode the
+// compressions of the 1990s, KenCode, RLE and LZH: such an image opens, and
+// reading such a chunk returns [ErrUnsupported].
 //
 // # Checkpoints
 //
-// A zlib or bzip2 chunk can only be decoded from its start, at first. The first
-// way through it, whoever's read that is, leaves checkpoints at which decoding
-// can resume. BuildIndex goes that way for the whole disk, on all cores. The
-// other compressions have no checkpoints; their chunks are a megabyte or less in
-// the images that Apple's tools write.
+// At first, a zlib or bzip2 chunk can only be decoded from its start. The first
+// decoder that goes through it leaves checkpoints, at which later reads resume.
+// [Image.BuildIndex] makes those of the whole disk, on all cores. [Image.Index]
+// returns them, to be saved and given to a later Image as [Options].Index. The
+// other compressions have no checkpoints. Apple's tools write their chunks with a
+// megabyte or less.
+//
+// # Concurrency
+//
+// All methods of an Image may be called by many goroutines at once, except that
+// none may be called during or after [Image.Close]. Reads of different places
+// don't wait for each other. Reads of one place decode it once. No goroutine
+// outlives the call that started it.
+//
+// WriteTo and Extract hold part of the memory limit while they wait for the
+// caller's writer and functions. These must not call methods of the same Image:
+// that can deadlock.
+//
+// # Errors
+//
+// An error is of one of these classes, to be tested with [errors.Is], or it is
+// the source's own, which the package passes on:
+//
+//   - [ErrFormat]: this is no disk image, or it is damaged
+//   - [ErrUnsupported]: the image uses something that this package doesn't read
+//   - [ErrChecksum]: data decodes, but not to what a checksum says
+//   - [ErrPassword]: [ErrNoPassword], [ErrWrongPassword], [ErrNoPrivateKey] or
+//     [ErrWrongPrivateKey]
+//   - [ErrMemoryLimit]: a decoder needs more memory than the limit allows
+//   - [ErrIndex]: the saved index is damaged or forged, or it is [ErrStaleIndex]
+//
+// [errors.As] finds the place in a [*FormatError], [*ChunkError] or
+// [*ChecksumError].
+//
+// A read that returns fewer bytes than were asked for always returns an error,
+// which is [io.EOF] at the disk's end. The bytes before the error are right: of a
+// damaged chunk a read returns only those that a checksum confirms. Other chunks
+// can still be read. A read that failed leaves nothing behind, so that the next
+// one tries again.
+//
+// A checksum lies at the end of what it covers. A read that does not get there
+// can't compare it. To know that an image is intact, call Verify.
 //
 // # Memory
 //
-// Decoders, decoded data that is kept for later reads, and checkpoints take up to
-// [Options].MemoryLimit bytes together, whatever the image says, however large
-// its chunks are, and however many reads there are at a time. The chunk map, 48
-// bytes a chunk, comes on top.
+// [Options].MemoryLimit bounds what decoders, the buffers between them and the
+// caller, decoded data kept for later reads, and checkpoints take together. The
+// limit holds whatever the image says, however large its chunks are, and however
+// many reads there are at a time. [Stats].MemoryUsed is how much of it is in use.
+//
+// These come on top of the limit:
+//
+//   - the chunk map, 48 bytes a chunk, as long as the Image is in use
+//   - the property list and the block tables, while the image is opened
+//   - what Go's garbage collector has not freed yet. The heap may grow to twice
+//     what is in use, unless GOGC or GOMEMLIMIT is set, or the program calls
+//     [runtime/debug.SetGCPercent] or [runtime/debug.SetMemoryLimit]. The package
+//     changes none of these
 //
 // # Untrusted images
 //
-// An image may come from anyone. A hostile one gives an error or some bytes; it
-// does not make the package panic, run on without end, or allocate by what it
-// claims. The structures are checked when the image is opened, compressed data
-// when it is decoded, and checksums by Verify.
+// An image may come from anyone. A hostile one gives an error or some bytes. It
+// does not make the package panic, run without end, or allocate what the image
+// claims to need. The structures are checked when the image is opened, compressed
+// data when it is decoded, and all checksums by Verify.
 package dmg
 
 import (
@@ -55,7 +107,7 @@ import (
 	"github.com/go-dmg/dmg/internal/partition"
 )
 
-// The classes of errors, to test for with errors.Is. The errors returned say
+// The classes of errors, to test for with [errors.Is]. The errors returned say
 // more: where in the image, and why. Errors of the source that an image is
 // read from are passed on and are of none of these classes.
 var (
@@ -67,27 +119,30 @@ var (
 	ErrUnsupported = errors.New("dmg: unsupported")
 	// ErrChecksum means that data decoded, but not to what its checksum says.
 	ErrChecksum = errors.New("dmg: checksum mismatch")
-	// ErrPassword means that an image is encrypted and that what should open it
-	// is missing or wrong. The error is one of the four below as well.
+	// ErrPassword means that an image is encrypted, and that the password or
+	// private key is missing or wrong. Such an error also Is one of ErrNoPassword,
+	// ErrWrongPassword, ErrNoPrivateKey and ErrWrongPrivateKey.
 	ErrPassword = errors.New("dmg: encrypted image")
-	// ErrMemoryLimit means that a chunk's decoder needs more than
-	// Options.MemoryLimit allows.
+	// ErrMemoryLimit means that a chunk's decoder needs more memory than
+	// Options.MemoryLimit allows. Open the image with a higher limit. Other chunks
+	// can be read.
 	ErrMemoryLimit = errors.New("dmg: memory limit too low")
 	// ErrIndex means that a saved index can't be used: it is damaged or forged,
-	// or it is ErrStaleIndex.
+	// or the error Is ErrStaleIndex. Open the image without the index.
 	ErrIndex = errors.New("dmg: not a valid index for this image")
 	// ErrStaleIndex means that a saved index is intact, but of another image, or
-	// of this one before it changed. It Is ErrIndex. A read's error that Is both
-	// ErrStaleIndex and ErrChecksum says that the data before a saved checkpoint
-	// is not what it was when the index was made: either the index is stale, or
-	// the image has been damaged since. Opened without the index, the image shows
-	// which.
+	// of this one before it changed. It Is ErrIndex. Make a new index.
+	//
+	// If a read's error Is both ErrStaleIndex and ErrChecksum, the data before a
+	// saved checkpoint has changed since the index was made. Either the image was
+	// replaced by another of the same block tables, or it was damaged. To find out
+	// which, open the image without the index and call Image.Verify.
 	ErrStaleIndex = fmt.Errorf("%w: it is of another image, or of this one before it changed", ErrIndex)
 )
 
-// What is the matter with a password or a private key. Each Is [ErrPassword]. Of an image
-// that several of them open, the error names what the caller has given, or else the
-// password.
+// The kinds of [ErrPassword]: each Is ErrPassword too. If an image can be opened by a
+// password or by a private key, the error is about the one that was given. If neither was
+// given, the error is ErrNoPassword.
 var (
 	// ErrNoPassword means that a password opens the image, and none was given.
 	ErrNoPassword = fmt.Errorf("%w: no password given", ErrPassword)
@@ -101,7 +156,7 @@ var (
 )
 
 // FormatError says which structure of an image is damaged, and how. It Is
-// ErrFormat.
+// [ErrFormat].
 type FormatError struct {
 	Section string // such as "koly", "plist", "mish 2", "zlib data"
 	Offset  int64  // in bytes from the section's start
@@ -128,8 +183,8 @@ func (e *ChunkError) Error() string {
 	return fmt.Sprintf("dmg: %v: %s", e.Chunk, strings.TrimPrefix(e.Err.Error(), "dmg: "))
 }
 
-// Unwrap returns the cause, whose class is ErrFormat, ErrUnsupported,
-// ErrChecksum, ErrMemoryLimit or, where the image isn't to blame, ErrIndex.
+// Unwrap returns the cause, whose class is [ErrFormat], [ErrUnsupported],
+// [ErrChecksum], [ErrMemoryLimit] or [ErrIndex].
 func (e *ChunkError) Unwrap() error { return e.Err }
 
 // alsoError is an error that is of one more class, without its words.
@@ -141,37 +196,41 @@ func (e *alsoError) Error() string { return e.err.Error() }
 // Unwrap returns the error and the class.
 func (e *alsoError) Unwrap() []error { return []error{e.err, e.class} }
 
-// DefaultMemoryLimit is the MemoryLimit in bytes of Options that set none.
+// DefaultMemoryLimit is the memory limit in bytes where [Options].MemoryLimit is 0.
 const DefaultMemoryLimit = 64 << 20
 
-// Options are what Open and NewImage may be told. The zero value and nil stand
-// for the defaults.
+// Options are the settings of [Open], [OpenFS] and [NewImage]. The zero value and nil
+// stand for the defaults. The functions don't change Options, nor keep them.
 type Options struct {
-	// Password opens an encrypted image. It is taken byte for byte.
+	// Password opens an encrypted image. It is taken byte for byte, in UTF-8 as a
+	// rule. An image that isn't encrypted needs none and ignores it.
 	Password string
 
 	// PrivateKey opens an image that was encrypted for a certificate. It must
 	// decrypt RSA with PKCS #1 v1.5 padding.
 	PrivateKey crypto.Decrypter
 
-	// MemoryLimit is how many bytes decoders, decoded data kept for later
-	// reads, and checkpoints may take together. 0 stands for
-	// DefaultMemoryLimit. It holds for any image and any number of concurrent
-	// reads, which wait for each other rather than exceed it. The chunk map,
-	// 48 bytes a chunk, comes on top.
+	// MemoryLimit is how many bytes decoders, buffers, decoded data kept for later
+	// reads, and checkpoints may take together. 0 stands for DefaultMemoryLimit; a
+	// negative limit is an error. The limit holds for any image and any number of
+	// concurrent reads, which wait for each other rather than exceed it. What does
+	// not count is in the package comment's section on memory.
 	MemoryLimit int64
 
-	// Index holds checkpoints that an earlier run saved. Opening fails with
-	// ErrIndex if it is of another image. A read fails with it, each time, if
-	// what the index has for its place is no checkpoint: it was made so. Without
-	// that index the image can be read. Reads that pass a checkpoint in a zlib
-	// chunk fail with ErrChecksum, as Verify, Extract and WriteTo do, if the data
-	// before it is not what it was when the index was made.
+	// Index holds the checkpoints that an earlier run saved. Opening fails with
+	// ErrStaleIndex if the index is of another image.
+	//
+	// If the index holds a forged checkpoint, every read that needs it returns
+	// ErrIndex. If the data of a zlib chunk has changed since the index was made,
+	// reads that pass a saved checkpoint return an error that Is both ErrChecksum
+	// and ErrStaleIndex, and so do Verify, Extract and WriteTo. In either case open
+	// the image without the index.
 	Index *Index
 }
 
-// Image is an open disk image. All methods are safe for concurrent use, except
-// that none may be called during or after Close.
+// Image is an open disk image: an [io.ReaderAt] and an [io.WriterTo] of the disk. All
+// methods are safe for concurrent use, except that none may be called during or after
+// [Image.Close].
 type Image struct {
 	engine
 	plain      container
@@ -190,30 +249,38 @@ type Image struct {
 
 // Partition is a range of the disk that the image or the disk itself names.
 //
-// In a UDIF image those come first, in disk order, that have a block table of their
-// own, among them the partition map and free space where hdiutil gave these a table.
-// [Chunk].Partition and [ChecksumError].Partition count these. If a table's name
-// doesn't say what is in it, as that of a table over the whole disk doesn't, the
-// partitions of the disk's own partition table follow, in disk order, as far as no
-// table has the same range: they lie inside the others. In all other images the
-// partitions are those of the disk's partition table.
+// In a UDIF image the partitions that have a block table come first, in disk order.
+// The partition map and free space are among them where hdiutil gave these a table.
+// [Chunk].Partition and [ChecksumError].Partition are indexes of these.
+//
+// A table's name may not say what the table covers, as that of a table over the whole
+// disk doesn't. Then the partitions of the disk's own partition table follow, in disk
+// order. They lie inside the others. Those whose range a block table has too are left out.
+//
+// In all other images the partitions are those of the disk's own partition table.
 type Partition struct {
 	Name   string // as in the image, such as "disk image (Apple_HFS : 4)"; may be empty
 	Type   string // such as "Apple_HFS"; empty if it isn't known
 	Offset int64  // in bytes from the disk's start
 	Length int64  // in bytes
-	Table  bool   // it has a block table of its own
+	Table  bool   // the partition has a block table of its own
 
 	im *Image
 }
 
-// Section returns a reader of the partition's bytes, as [Image.Section] does for any
-// range of the disk. The Partition must come from [Image.Partitions].
+// Section returns a reader of the partition's bytes, as [Image.Section] does of any
+// range of the disk. The Partition must come from [Image.Partitions]. Packages that read
+// file systems take a [Section]: it is an [io.ReaderAt] and an [io.ReadSeeker].
 func (p Partition) Section() *Section { return p.im.Section(p.Offset, p.Length) }
 
-// NewImage opens the disk image that is the first size bytes of r. The image
-// reads from r as long as it is used, at times concurrently, as an io.ReaderAt
-// allows, and never writes or closes it.
+// NewImage opens the disk image that is the first size bytes of r. The Image reads from r
+// as long as it is in use, also concurrently, as [io.ReaderAt] allows. It never closes r.
+//
+// An image that was split into files can only be opened by [Open] and [OpenFS], unless the
+// files stand one behind the other in r. A sparse bundle, a directory, can only be opened
+// by these.
+//
+// The error is of one of the classes that the package comment lists, or r's own.
 func NewImage(r io.ReaderAt, size int64, opts *Options) (*Image, error) {
 	if size < 0 {
 		return nil, fmt.Errorf("dmg: NewImage: size %d is negative", size)
@@ -280,7 +347,9 @@ func (im *Image) open(u *crypt.Unlocker, opts *Options) error {
 // Size returns the size of the disk in bytes.
 func (im *Image) Size() int64 { return im.size }
 
-// Close closes what Open opened. An image made by NewImage holds nothing open.
+// Close closes the files that [Open] or [OpenFS] opened, and returns the errors of closing
+// them. An Image made by [NewImage] holds nothing open. No other method may be called
+// during or after Close. To close an Image twice does no harm.
 func (im *Image) Close() error {
 	closers := im.plain.closers
 	im.plain.closers = nil
@@ -292,18 +361,18 @@ func (im *Image) Close() error {
 }
 
 // Partitions returns the partitions of the disk, in the order that [Partition] says.
-// The first call may read the disk's partition table; if the source fails then, its
-// partitions are missing, and the next call tries again.
+// The first call may read the disk's own partition table. If the source fails then, the
+// table's partitions are missing, and the next call tries again.
 func (im *Image) Partitions() []Partition { return im.allPartitions() }
 
 // maxDefects is how many errors Defects returns at most: an image may have any
 // number of damaged parts.
 const maxDefects = 100
 
-// Defects returns what was found to be wrong with the image while it was opened,
-// though the rest of it can be read: that its file is cut off, that a band is
-// missing, or that a block table is damaged. Reads of what is missing return an
-// error. There are at most 100 errors; an intact image has none.
+// Defects returns what opening the image found to be wrong with it, though the rest can
+// be read: that the file is cut off, that a band is missing, or that a block table is
+// damaged. Reads of what is missing return an error. There are at most 100 errors. An
+// intact image has none.
 func (im *Image) Defects() []error { return slices.Clone(im.defects) }
 
 // addDefect keeps an error for Defects.
@@ -313,35 +382,37 @@ func (im *Image) addDefect(err error) {
 	}
 }
 
-// Chunks yields the chunks of the whole disk in order, from byte 0 to Size.
-// Holes, which no block table covers, come as Zero chunks without a partition.
+// Chunks yields the chunks of the whole disk in order, from byte 0 to [Image.Size].
+// Holes, which no block table covers, come as [Zero] chunks without a partition.
 func (im *Image) Chunks() iter.Seq[Chunk] { return im.all() }
 
-// ReadAt reads len(p) bytes of the disk from byte off on, as io.ReaderAt says: a
-// short read has an error, which is io.EOF at the disk's end. The error is a
-// *ChunkError if a chunk in the range is damaged or unsupported. Then n counts the
-// bytes up to the chunk, and those in it that a checksum has confirmed; what else is
-// in p may be wrong. Where damage is noticed later, such as in the middle of a zlib
-// chunk of which only a part was read, a read may return wrong bytes: Verify notices.
+// ReadAt reads len(p) bytes of the disk from byte off on, as [io.ReaderAt] says. If it
+// returns fewer bytes, it returns an error too: [io.EOF] at the disk's end, and a
+// [*ChunkError] if a chunk in the range is damaged or unsupported. Of a damaged chunk, n
+// counts the bytes that a checksum has confirmed; what else is in p may be wrong. A read
+// that ends before its decoder notices the damage may return wrong bytes without an
+// error; [Image.Verify] reads to the end and notices.
 //
-// Errors of the source are passed on, and the next read tries again. Concurrent reads
-// of one place decode it once; reads of different places don't wait for each other.
+// Errors of the source are passed on, and the next read tries again.
+//
+// ReadAt is safe for concurrent use. Concurrent reads of one place decode it once. Reads of
+// different places don't wait for each other, unless there is no memory for both.
 func (im *Image) ReadAt(p []byte, off int64) (int, error) {
 	return im.readAt(context.Background(), p, off)
 }
 
-// ReadAtContext is ReadAt until ctx is done; then it returns the cause. A read of the
-// source that is under way is not interrupted.
+// ReadAtContext is [Image.ReadAt] until ctx is done; then it returns the cause. A read of
+// the source that is under way is not interrupted.
 func (im *Image) ReadAtContext(ctx context.Context, p []byte, off int64) (int, error) {
 	return im.readAt(ctx, p, off)
 }
 
-// Stats are counters of an Image since it was opened, in bytes where nothing
-// else is said.
+// Stats are what an [Image] has done since it was opened, and what memory it takes now. All
+// are in bytes but for SourceReads and CacheHits.
 type Stats struct {
 	BytesRead       int64 // returned by ReadAt, or written by WriteTo and Extract
 	BytesDecoded    int64 // made by decoders
-	SourceBytes     int64 // read from the source, since the image was opened
+	SourceBytes     int64 // read from the source; reads of block tables don't count
 	SourceReads     int64 // calls of the source's ReadAt
 	CacheHits       int64 // times that a read found decoded data
 	CheckpointBytes int64 // memory that checkpoints take now
@@ -349,14 +420,15 @@ type Stats struct {
 	MemoryUsed      int64 // of Options.MemoryLimit, by everything that counts in it, now
 }
 
-// Stats returns the counters so far.
+// Stats returns the counters so far. It may be called at any time, also while WriteTo or
+// Extract call the caller's functions.
 func (im *Image) Stats() Stats { return im.stats() }
 
 // Format returns the image's format as hdiutil names it: "UDZO", "UDBZ",
 // "ULFO", "ULMO", "UDCO" by the method that compresses most of the disk, "UDRO"
 // for a UDIF image that compresses nothing, "UDSP" for a sparse image, "UDSB"
 // for a sparse bundle, "UDRW" for a raw disk, "UDTO" for that of a CD or DVD. A
-// UDIF image of methods without a name is "UDIF".
+// UDIF image of methods that hdiutil has no name for is "UDIF".
 func (im *Image) Format() string {
 	if im.koly == nil {
 		return im.plain.format

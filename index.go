@@ -12,14 +12,15 @@ import (
 	"github.com/go-dmg/dmg/internal/readat"
 )
 
-// Index is what has been learned of an image's compressed chunks: places from
-// which they can be decoded, so that a later Image of the same file need not
-// find them again. It is the image's own: for any other one, Open and NewImage
-// fail with ErrIndex.
+// Index is a set of checkpoints: places in an image's compressed chunks at which decoding
+// can resume. [Image.Index] returns those of an Image, and [Options].Index gives them to a
+// later Image of the same file, which need not find them again. For any other image, [Open],
+// [OpenFS] and [NewImage] return [ErrStaleIndex].
 //
-// An Index of an encrypted image holds pieces of what is in it, not encrypted.
+// An Index of an encrypted image holds pieces of the disk that are not encrypted. A forged
+// Index makes reads return wrong bytes: take none along with an image from elsewhere.
 //
-// An Index never changes and may be used by many goroutines and Images at once.
+// An Index never changes. Any number of goroutines and Images may use it at once.
 type Index struct {
 	file []byte // as docs/INDEX.md has it; its frame has been checked
 }
@@ -40,9 +41,9 @@ func badIndex(format string, args ...any) error {
 // saved checkpoint, it may be the image's.
 func ofIndexAlone(err error) bool { return errors.Is(err, ErrIndex) && !errors.Is(err, ErrChecksum) }
 
-// ReadIndex reads an index that WriteTo wrote, up to r's end. A damaged one
-// gives ErrIndex; errors of r are passed on. Whose it is, and what it says of
-// the image's chunks, is checked by Open and NewImage.
+// ReadIndex reads an index that [Index.WriteTo] wrote, up to r's end. The error is [ErrIndex]
+// if the index is damaged, or r's own. Opening an image with the index checks whether it is
+// the image's, and what it says of the image's chunks.
 func ReadIndex(r io.Reader) (*Index, error) {
 	var file bytes.Buffer
 	file.Grow(sizeHint(r) + bytes.MinRead)
@@ -82,9 +83,8 @@ func (ix *Index) WriteTo(w io.Writer) (int64, error) {
 	return int64(n), err
 }
 
-// Len returns the number of checkpoints. An index of none is of no use: the image
-// has no compressed chunks that can be decoded from elsewhere than their start,
-// or none that are large enough.
+// Len returns the number of checkpoints. An index without any is of no use: the image has no
+// zlib or bzip2 chunks that are large enough to need one, or nothing has been read yet.
 func (ix *Index) Len() int {
 	if ix.file == nil {
 		return 0

@@ -29,7 +29,7 @@ func Open(name string, opts *Options) (*Image, error) {
 // was split. The name must satisfy [fs.ValidPath]; "." is fsys itself, if that is a bundle.
 //
 // The files of fsys must be an [io.ReaderAt], as those of [os.DirFS], [os.Root.FS] and
-// [embed.FS] are. Those of [zip.Reader] are not: OpenFS returns ErrUnsupported, and
+// [embed.FS] are. Those of [archive/zip.Reader] are not: OpenFS returns [ErrUnsupported], and
 // [NewImage] reads an image that the archive stores without compression.
 //
 // Reads call fsys and its files concurrently, until the Image is closed. OpenFS follows
