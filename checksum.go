@@ -15,8 +15,8 @@ import (
 	"sync/atomic"
 )
 
-// ChecksumError is a part of an image whose stored checksum does not hold. It Is
-// ErrChecksum.
+// ChecksumError says that the checksum which an image stores over a part of it does not
+// match the part, or that the part can't be read. It Is [ErrChecksum].
 type ChecksumError struct {
 	Part      string // "data fork", "master", "partition" with its index and name, or "block table" if that can't be read
 	Partition int    // index in Image.Partitions, -1 for other parts

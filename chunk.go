@@ -17,12 +17,12 @@ import (
 
 const sectorSize = 512
 
-// Method is how a chunk's bytes are stored: the type field of its entry in
-// the block table.
+// Method is how a chunk's bytes are stored: the type field of the chunk's entry in the
+// block table. In JSON and other text it is its name.
 type Method uint32
 
-// The methods that can be read. Other values stand for methods that cannot,
-// such as the KenCode, RLE and LZH compression of the 1990s.
+// The methods that can be read. Reading a chunk of another method, such as the KenCode, RLE
+// and LZH compression of the 1990s, returns [ErrUnsupported].
 const (
 	Zero   Method = 0          // zeros, nothing stored
 	Raw    Method = 1          // stored as they are
@@ -156,7 +156,8 @@ func (c *Chunk) streamLen() int64 {
 // streamEnd returns where in the image they end.
 func (c *Chunk) streamEnd() int64 { return c.DataOffset + c.streamLen() }
 
-// String returns the method and the place of c, as error messages name it.
+// String returns the method and the sectors of c, as error messages name them. A sector
+// has 512 bytes.
 func (c Chunk) String() string {
 	return fmt.Sprintf("%v chunk at sectors %d-%d", c.Method, c.Offset/sectorSize, max(c.Offset, c.end()-1)/sectorSize)
 }

@@ -28,13 +28,14 @@ func writeZeros(ctx context.Context, n int64, write func(b []byte) error) error 
 	return nil
 }
 
-// WriteTo writes the whole disk to w in order, and implements io.WriterTo. It decodes
-// ahead on all cores, within the memory limit, and calls w.Write from one goroutine at
-// a time. It returns how many bytes were written, and the first error: a
-// *ChecksumError, after all is written, if a block table's checksum does not hold.
+// WriteTo writes the whole disk to w in order, and implements [io.WriterTo]. It decodes
+// ahead on all cores, within the memory limit, and calls w.Write from one goroutine at a
+// time. It returns how many bytes were written, and the first error: w's, the source's, or
+// that of a damaged chunk. If a block table's checksum does not match, WriteTo writes
+// everything and then returns a [*ChecksumError].
 //
-// Other methods may be called at the same time, but not by w: WriteTo holds part of the
-// memory limit while it waits for w, and a method that needs more would wait for ever.
+// WriteTo is safe for concurrent use. It holds part of the memory limit while it waits for
+// w. Do not call methods of im from w: that can deadlock.
 func (im *Image) WriteTo(w io.Writer) (n int64, err error) {
 	return im.writeTo(context.Background(), w, 0, im.size)
 }
@@ -71,40 +72,43 @@ func (im *Image) writeTo(ctx context.Context, w io.Writer, from, to int64) (n in
 	return n, err
 }
 
-// ExtractOptions are what Extract may be told. The zero value and nil stand for
-// the defaults.
+// ExtractOptions are the settings of [Image.Extract]. The zero value and nil stand for the
+// defaults. The functions must not call methods of the Image.
 type ExtractOptions struct {
-	// Offset and Length are the range of the disk to extract, in bytes. Byte
-	// Offset of the disk becomes byte 0 of the output. A Length of 0 stands for
-	// all from Offset on.
+	// Offset and Length are the range of the disk to extract, in bytes. Byte Offset
+	// of the disk becomes byte 0 of the output. A Length of 0 stands for everything
+	// from Offset to the disk's end.
 	Offset, Length int64
 
-	// Workers is how many goroutines decode, at most: fewer if the memory limit
-	// has no room for them. 0 stands for one a core.
+	// Workers is how many goroutines decode at most. 0 stands for one a core. If the
+	// memory limit has no room for so many, there are fewer.
 	Workers int
 
-	// Ordered has Extract write from the range's start to its end, and from one
+	// Ordered makes Extract write from the range's start to its end, from one
 	// goroutine at a time, for an output that can only be appended to. Decoding
 	// still uses all cores.
 	Ordered bool
 
-	// Sparse leaves out what is zero by the block tables: the output must read as
-	// zeros where nothing is written, as a new file does, and must be given the
-	// range's length in another way, such as os.File.Truncate.
+	// Sparse leaves out what the block tables say is zero. Where nothing is written
+	// the output must read as zeros, as a new file does. The caller must give it the
+	// range's length, such as by os.File.Truncate.
 	Sparse bool
 
 	// Progress is called now and then, from one goroutine at a time, with the
 	// bytes of the range that are done.
 	Progress func(done, total int64)
 
-	// Damaged, if not nil, makes Extract go on past damage. All that decodes is
-	// written, and zeros for what does not. Damaged is called with each range
-	// that is lost or doubtful, in no order, from one goroutine at a time. Ranges
-	// may overlap; what is in a lost one is lost. Those with a *ChecksumError come
-	// last: chunks without a checksum of their own, where their block table's does
-	// not hold or can't be computed for other damage. All other bytes are as they
-	// were stored, as far as the image has checksums to tell by. If Damaged returns
-	// an error, Extract ends with it.
+	// Damaged, if not nil, makes Extract go on past damage: Extract writes all that
+	// decodes, and zeros for what does not. It calls Damaged with each range that is
+	// lost or doubtful, in no order, from one goroutine at a time. Ranges may
+	// overlap; a byte in any lost range is lost.
+	//
+	// The ranges with a *ChecksumError come last. They are of chunks that have no
+	// checksum of their own, where the block table's checksum does not match, or
+	// can't be computed because of other damage. As far as the image has checksums,
+	// all other bytes are as they were stored.
+	//
+	// If Damaged returns an error, Extract stops and returns it.
 	Damaged func(Damage) error
 }
 
@@ -121,18 +125,20 @@ func (o *ExtractOptions) bounds(size int64) (from, to int64, err error) {
 	return o.Offset, o.Offset + o.Length, nil
 }
 
-// Extract writes the disk, or a range of it, to w, out of order and from several
-// goroutines at a time. It compares the checksums of the block tables that it reads
-// as a whole, and those in compressed data.
+// Extract writes the disk, or a range of it, to w, out of order and from several goroutines
+// at a time. It compares the checksums in compressed data, and those of the block tables
+// that lie in the range as a whole.
 //
-// Extract stops at the first error that Damaged doesn't pass over, or when ctx is done,
-// after the reads and writes under way. The error wraps the cause, and says up to which
-// offset everything was written and is not known to be damaged. A *ChecksumError of a
-// block table comes when everything is written.
+// Extract stops when ctx is done, or at the first error that ExtractOptions.Damaged doesn't
+// pass over, after the reads and writes under way. The error wraps the cause. It says up to
+// which offset everything was written without known damage. If a block table's checksum does
+// not match, Extract writes everything and then returns a [*ChecksumError].
 //
-// The checkpoints that Extract leaves in zlib chunks lie a megabyte apart. Other methods
-// may be called at the same time, but not by w or the functions in o: Extract holds part
-// of the memory limit while it waits for these.
+// The first decoder through a region records checkpoints. Extract spaces those in zlib
+// chunks 1 MiB apart; [Image.BuildIndex] makes closer ones.
+//
+// Extract is safe for concurrent use. It holds part of the memory limit while it waits for w
+// and the functions in o. Do not call methods of im from them: that can deadlock.
 func (im *Image) Extract(ctx context.Context, w io.WriterAt, o *ExtractOptions) error {
 	if o == nil {
 		o = new(ExtractOptions)
@@ -244,10 +250,11 @@ func (o *oneByOne) WriteAt(p []byte, off int64) (int, error) {
 	return o.f.WriteAt(p, off)
 }
 
-// BuildIndexOptions are what BuildIndex may be told. The zero value and nil stand for
+// BuildIndexOptions are the settings of [Image.BuildIndex]. The zero value and nil stand for
 // the defaults.
 type BuildIndexOptions struct {
-	// Workers is how many goroutines decode, at most. 0 stands for one a core.
+	// Workers is how many goroutines decode at most. 0 stands for one a core. If the
+	// memory limit has no room for so many, there are fewer.
 	Workers int
 
 	// Progress is called now and then, from one goroutine at a time, with the
@@ -255,10 +262,11 @@ type BuildIndexOptions struct {
 	Progress func(done, total int64)
 }
 
-// BuildIndex makes the checkpoints of the whole disk, as reading all of it would:
-// from then on any read decodes little. Index returns them. Damaged chunks are
-// passed over. BuildIndex stops when ctx is done, at the first error of the source,
-// or with ErrMemoryLimit at a chunk that needs a larger decoder than the limit allows.
+// BuildIndex makes the checkpoints of the whole disk, as reading all of it would: from then
+// on any read decodes little. [Image.Index] returns them. BuildIndex passes over damaged
+// chunks. It stops when ctx is done, at the first error of the source, or with
+// [ErrMemoryLimit] at a chunk that needs a larger decoder than the limit allows. It is safe
+// for concurrent use.
 func (im *Image) BuildIndex(ctx context.Context, o *BuildIndexOptions) error {
 	if o == nil {
 		o = new(BuildIndexOptions)
@@ -296,23 +304,24 @@ func (im *Image) BuildIndex(ctx context.Context, o *BuildIndexOptions) error {
 	return err
 }
 
-// Section is a range of the disk: an io.SectionReader, and an io.WriterTo that decodes
-// on all cores. ReadAt, Size and WriteTo are safe for concurrent use; Read and Seek, as
-// those of io.SectionReader, are not.
+// Section is a range of the disk: an [io.SectionReader], and an [io.WriterTo] that decodes on
+// all cores. ReadAt, Size and Outer are safe for concurrent use. Read, Seek and WriteTo move
+// the section's position, and are not.
 type Section struct {
 	*io.SectionReader
 	im *Image
 }
 
-// Section returns the n bytes of the disk from off on. What of the range lies behind
-// the disk's end reads as io.EOF.
+// Section returns the n bytes of the disk from byte off on. Where the range goes beyond the
+// disk's end, reads return [io.EOF] there. Nothing is read until a method of the Section is
+// called.
 func (im *Image) Section(off, n int64) *Section {
 	return &Section{io.NewSectionReader(im, off, n), im}
 }
 
-// WriteTo writes what is left of the section from the position of Read on to w, in
-// order, and moves that position to the end. Else it is Image.WriteTo: a block table
-// that lies in the range has its checksum compared.
+// WriteTo writes the section from its position to its end to w, in order, and moves the
+// position behind what was written. It is [Image.WriteTo] of that range: it returns a
+// [*ChecksumError] if the checksum of a block table that lies in the range does not match.
 func (s *Section) WriteTo(w io.Writer) (int64, error) {
 	at, err := s.Seek(0, io.SeekCurrent)
 	if err != nil {

@@ -5,7 +5,8 @@ import (
 	"fmt"
 )
 
-// Damage is a range of the disk that can't be read as it was stored.
+// Damage is a range of the disk that can't be read as it was stored. [Image.Extract] and
+// [Image.Verify] report them.
 type Damage struct {
 	Offset, Length int64 // on the disk, in bytes
 

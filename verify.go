@@ -27,7 +27,8 @@ func (d *Digest) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Checksum is a checksum that the image stores over a part of it.
+// Checksum is a checksum that the image stores over a part of it. [Image.Checksums] lists
+// them.
 type Checksum struct {
 	Part      string // as in ChecksumError
 	Partition int    // index in Image.Partitions, -1 for other parts
@@ -35,11 +36,11 @@ type Checksum struct {
 	Sum       Digest // as stored
 }
 
-// Checksums returns the checksums that Verify compares, in the order in which it
-// does: of the data fork, of partitions, and the master checksum, as far as they
-// are stored and of a known type. Of parts without one, Verify finds damage only
-// where their compression notices it; an image that is no UDIF has none at all. It
-// is safe for concurrent use.
+// Checksums returns the checksums that [Image.Verify] compares, in the order in which it
+// does: of the data fork, of partitions, and the master checksum, if the image stores them
+// and their type is known. In a part without a checksum, Verify finds only damage that the
+// part's compression notices. An image that is no UDIF has no checksums. The caller may
+// change what is returned.
 func (im *Image) Checksums() []Checksum {
 	if im.koly == nil {
 		return nil
@@ -72,44 +73,46 @@ func (im *Image) tableChecks() []*check {
 	return checks
 }
 
-// VerifyOptions are what Verify may be told. The zero value and nil stand for the
-// defaults.
+// VerifyOptions are the settings of [Image.Verify]. The zero value and nil stand for the
+// defaults. The functions must not call methods of the Image.
 type VerifyOptions struct {
-	// Workers is how many goroutines decode, at most. 0 stands for one a core.
+	// Workers is how many goroutines decode at most. 0 stands for one a core. If the
+	// memory limit has no room for so many, there are fewer.
 	Workers int
 
-	// Progress is called now and then, from one goroutine at a time, with bytes
-	// of the disk and of the data fork.
+	// Progress is called now and then, from one goroutine at a time. The unit is
+	// bytes: those of the disk and those of the data fork, both added up.
 	Progress func(done, total int64)
 
-	// Result, if not nil, is called with each result, from one goroutine at a time:
-	// damaged ranges as they are found, and checksums at the end of their part.
+	// Result, if not nil, is called with each result, from one goroutine at a time.
+	// Damaged ranges come as they are found, checksums at the end of their part.
 	Result func(VerifyResult)
 }
 
-// VerifyResult is one result of Verify: of a checksum, or a damaged range.
+// VerifyResult is one result of [Image.Verify]: a checksum that was compared, or a damaged
+// range.
 type VerifyResult struct {
-	Checksum *Checksum // that was compared; nil if the result is Damage
-	Damage   *Damage   // a range that can't be read as it was; nil if there is Checksum
-	Err      error     // a *ChecksumError, or the Damage's; nil if the checksum holds
+	Checksum *Checksum // the checksum; nil if the result is Damage
+	Damage   *Damage   // the range that can't be read as it was stored; nil if there is a Checksum
+	Err      error     // a *ChecksumError, or the Damage's; nil if the checksum matches
 }
 
 // maxVerifyErrors is how many damaged ranges, and how many checksums, the error of
 // Verify lists at most. An image may have any number.
 const maxVerifyErrors = 100
 
-// Verify checks every checksum that the image stores, and those in its
-// compressed data: over the data fork as it is stored, over each partition's
-// decoded sectors, and the master checksum over these. It goes through all even
-// if some don't hold; the error then joins a *ChecksumError for each of them and for
-// each block table that can't be read (errors.Is ErrChecksum), and a *ChunkError for
-// each chunk that can't be decoded, up to a hundred of either kind, and says how many
-// more there are.
-// VerifyOptions.Result gets all. An image without checksums verifies if it
-// decodes: Checksums says what there is to compare.
+// Verify compares every checksum that the image stores: over the data fork as it is stored,
+// over each partition's decoded sectors, the master checksum over these, and those inside
+// compressed data. It returns nil if all match and everything decodes. An image without
+// checksums only has to decode: [Image.Checksums] says what there is to compare.
 //
-// Verify stops when ctx is done, at the first error of the source, or with
-// ErrMemoryLimit at a chunk that needs a larger decoder than the limit allows.
+// Verify goes on past damage. Its error then joins a [*ChecksumError] for each checksum that
+// does not match or whose block table can't be read, and a [*ChunkError] for each chunk that
+// can't be decoded: up to a hundred of either kind, and how many more there are.
+// VerifyOptions.Result gets all of them.
+//
+// Verify stops when ctx is done, at the first error of the source, or with [ErrMemoryLimit]
+// at a chunk that needs a larger decoder than the limit allows.
 func (im *Image) Verify(ctx context.Context, o *VerifyOptions) error {
 	if o == nil {
 		o = new(VerifyOptions)
