@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/go-dmg/dmg/internal/indexfile"
 )
 
 // benchmarkImage opens a workload's image, in memory, after one way through
@@ -92,12 +94,12 @@ func BenchmarkIndex(b *testing.B) {
 		b.Fatal(err)
 	}
 	for span := int64(minSpacing); span <= 2<<20; span *= 2 {
-		w := indexWriter{limit: maxIndexLen}
-		w.begin()
+		w := indexfile.Writer{Limit: indexfile.MaxLen}
+		w.Begin()
 		if err := whole.pack(&w, span); err != nil {
 			b.Fatal(err)
 		}
-		index := w.finish(id)
+		index := w.Finish(id)
 		b.Run(fmt.Sprintf("%dKiB", span>>10), func(b *testing.B) {
 			benchmarkIndex(b, image, index, span)
 			b.ReportMetric(float64(len(index)), "index-bytes") // after the loop, which resets

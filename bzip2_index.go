@@ -7,11 +7,8 @@ import (
 	"github.com/go-dmg/dmg/internal/bzip2"
 )
 
-// cursorSpacing is how many bytes of a block's output lie between the cursors
-// that are kept of it. Following the links for that many takes a third of a
-// millisecond, where decoding the block takes eight; and cursors this close are
-// half a percent of the image.
-const cursorSpacing = 8 << 10
+// cursorSpacing is how many bytes of a block's output lie between its cursors.
+const cursorSpacing = bzip2.CursorSpacing
 
 // A read that is to go this far through a block unwinds it, which costs about
 // as much as reading that many bytes along its links. So does one that comes to
@@ -78,13 +75,13 @@ func (z *bzip2Codec) start(d *decoder, off int64) error {
 		z.stream.Reset(&d.fetch)
 		return nil // the first decode reads the first block
 	}
-	p, err := blockPoint(z.record)
+	p, err := bzip2.RecordPoint(z.record)
 	if err != nil {
-		return err
+		return errBlockRecord
 	}
 	d.fetch.skip(p.In / 8)
 	z.stream.Resume(&d.fetch, p)
-	z.spans = len(z.record) > pointLen && d.until-off < spansUpTo
+	z.spans = len(z.record) > bzip2.PointLen && d.until-off < spansUpTo
 	if err := z.next(); err != nil {
 		return err
 	}
@@ -121,7 +118,9 @@ func (z *bzip2Codec) next() error {
 	at, record, err := z.store.record(z.record[:0], z.d.chunk, z.begin)
 	z.record = record
 	if err == nil && at.off == z.begin && len(record) > 0 {
-		z.cursors, err = appendCursors(z.cursors, record)
+		if z.cursors, err = bzip2.AppendRecordCursors(z.cursors, record); err != nil {
+			err = errBlockRecord
+		}
 	}
 	z.kept = len(z.cursors)
 	return err
@@ -432,13 +431,6 @@ func (z *bzip2Codec) finish(*decoder) error {
 	return err
 }
 
-// The record of a block is its point and its cursors but the first.
-const (
-	pointLen  = pointBit + 5
-	pointBit  = 8 // of which first the place in the data, in bits
-	cursorLen = 15
-)
-
 // cursors returns how many cursors the record has of the last block known to
 // begin at or before off.
 func (s *checkpoints) cursors(chunk int, off int64) int {
@@ -449,33 +441,10 @@ func (s *checkpoints) cursors(chunk int, off int64) int {
 	p := s.chunks[chunk][i]
 	if p.log == noRecord {
 		g := &s.packed.groups[p.group-1]
-		return g.places[g.at(chunk, p.off)].cursors
+		return g.places[g.at(chunk, p.off)].Cursors()
 	}
 	_, _, n := s.header(p.log)
-	return max(0, n-pointLen) / cursorLen
+	return bzip2.RecordCursors(n)
 }
 
 var errBlockRecord = fmt.Errorf("%w: a checkpoint of a bzip2 block is damaged", ErrIndex)
-
-// blockPoint returns the point of a block's record.
-func blockPoint(record []byte) (p bzip2.Point, err error) {
-	if len(record) < pointLen || p.UnmarshalBinary(record[:pointLen]) != nil {
-		err = errBlockRecord
-	}
-	return p, err
-}
-
-// appendCursors appends the cursors of a block's record to its first one.
-func appendCursors(cursors []bzip2.Cursor, record []byte) ([]bzip2.Cursor, error) {
-	if len(record) < pointLen || (len(record)-pointLen)%cursorLen != 0 {
-		return cursors, errBlockRecord
-	}
-	for b := record[pointLen:]; len(b) > 0; b = b[cursorLen:] {
-		var c bzip2.Cursor
-		if c.UnmarshalBinary(b[:cursorLen]) != nil || int64(c.Out) != int64(len(cursors))*cursorSpacing {
-			return cursors, errBlockRecord
-		}
-		cursors = append(cursors, c)
-	}
-	return cursors, nil
-}

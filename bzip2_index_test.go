@@ -50,7 +50,7 @@ func TestBzip2Resume(t *testing.T) {
 			var record []byte
 			for k, p := range points {
 				record = im.mu.points.at(record[:0], p)
-				point, err := blockPoint(record)
+				point, err := bzip2.RecordPoint(record)
 				if err != nil || point.In != int64(blocks[k]) {
 					t.Fatalf("checkpoint %d is at bit %d, the block at %d (%v)", k, point.In, blocks[k], err)
 				}
@@ -58,7 +58,7 @@ func TestBzip2Resume(t *testing.T) {
 				if k+1 < len(points) {
 					end = points[k+1].off
 				}
-				cursors, err := appendCursors(make([]bzip2.Cursor, 1), record)
+				cursors, err := bzip2.AppendRecordCursors(make([]bzip2.Cursor, 1), record)
 				if want := int((end - p.off - 1) / cursorSpacing); err != nil || len(cursors)-1 < want {
 					t.Errorf("block %d of %d bytes: %d cursors, want %d (%v)", k, end-p.off, len(cursors)-1, want, err)
 				}

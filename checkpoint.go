@@ -6,6 +6,7 @@ import (
 	"sort"
 
 	"github.com/go-dmg/dmg/internal/budget"
+	"github.com/go-dmg/dmg/internal/indexfile"
 	"github.com/go-dmg/dmg/internal/pagecache"
 )
 
@@ -14,7 +15,7 @@ import (
 // into their share then. Else it is usualSpacing, which takes 50 microseconds to
 // decode: finer ones cost a tenth of the first way through, and would be dropped.
 const (
-	minSpacing     = 32 << 10
+	minSpacing     = indexfile.Spacing
 	usualSpacing   = 64 << 10
 	checkpointSize = 4 << 10 // about, of a zlib chunk
 )

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/go-dmg/dmg/internal/adc"
+	"github.com/go-dmg/dmg/internal/indexfile"
 	"github.com/go-dmg/dmg/internal/lzfse"
 	"github.com/go-dmg/dmg/internal/xz"
 )
@@ -49,13 +50,13 @@ type methodInfo struct {
 	name   string // in lower case
 	format string // as hdiutil calls images of it; "" if it doesn't
 
-	compressed  bool  // it is a compression that is decoded here
-	memory      int64 // that its decoders take, in bytes; 0 if that is up to the data
-	slack       int64 // a block of it may have so many bytes more than is decoded of it
-	checkpoints bool  // decoding is resumed from checkpoints
-	spans       bool  // whole-disk work is cut at checkpoints, and may be of parts of a chunk
-	blocks      bool  // a decoder holds a whole block, which is checked, and can go to and fro in it
-	summed      bool  // every stream has a checksum of all its bytes
+	compressed bool           // it is a compression that is decoded here
+	memory     int64          // that its decoders take, in bytes; 0 if that is up to the data
+	slack      int64          // a block of it may have so many bytes more than is decoded of it
+	records    indexfile.Kind // what is kept for checkpoints, from which decoding is resumed
+	spans      bool           // whole-disk work is cut at checkpoints, and may be of parts of a chunk
+	blocks     bool           // a decoder holds a whole block, which is checked, and can go to and fro in it
+	summed     bool           // every stream has a checksum of all its bytes
 }
 
 var methods = map[Method]methodInfo{
@@ -63,8 +64,8 @@ var methods = map[Method]methodInfo{
 	Raw:     {name: "raw"},
 	Ignore:  {name: "ignore"},
 	ADC:     {name: "adc", format: "UDCO", compressed: true, memory: adc.Memory},
-	Zlib:    {name: "zlib", format: "UDZO", compressed: true, memory: zlibMemory, checkpoints: true, spans: true, summed: true},
-	Bzip2:   {name: "bzip2", format: "UDBZ", compressed: true, memory: bzip2Memory, slack: 1 << 20, checkpoints: true, blocks: true, summed: true},
+	Zlib:    {name: "zlib", format: "UDZO", compressed: true, memory: zlibMemory, records: indexfile.Zlib, spans: true, summed: true},
+	Bzip2:   {name: "bzip2", format: "UDBZ", compressed: true, memory: bzip2Memory, slack: 1 << 20, records: indexfile.Bzip2, blocks: true, summed: true},
 	LZFSE:   {name: "lzfse", format: "ULFO", compressed: true, memory: lzfse.Memory, slack: 128 << 10},
 	LZMA:    {name: "lzma", format: "ULMO", compressed: true},
 	kenCode: {name: "kencode"},
@@ -89,6 +90,9 @@ func newCodec(m Method, memory int64, s *store, h host) codec {
 	}
 	return newZlibCodec(s, h)
 }
+
+// checkpoints reports whether decoding is resumed from checkpoints.
+func (i methodInfo) checkpoints() bool { return i.records != indexfile.None }
 
 // info returns the method's row.
 func (m Method) info() methodInfo { return methods[m] }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/go-dmg/dmg/internal/budget"
 	"github.com/go-dmg/dmg/internal/dmgtest"
+	"github.com/go-dmg/dmg/internal/indexfile"
 )
 
 // fewer is n, or a part of it where decoding is slow.
@@ -147,7 +148,7 @@ func checkAtRest(tb testing.TB, e *engine) {
 	if packed.made != len(packed.idle) {
 		tb.Errorf("at rest: %d of %d unpackers are", len(packed.idle), packed.made)
 	}
-	want[budget.Checkpoints] += packed.memory + int64(packed.made)*unpackerMemory
+	want[budget.Checkpoints] += packed.memory + int64(packed.made)*indexfile.UnpackerMemory
 	if a := &e.mu.account; a.Used != want {
 		tb.Errorf("at rest: the account is %v, there is %v", a.Used, want)
 	} else if a.Total() > a.Limit {

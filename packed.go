@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/go-dmg/dmg/internal/budget"
+	"github.com/go-dmg/dmg/internal/indexfile"
 )
 
 // packed are the checkpoints that a saved index brought, as they are in its
@@ -13,15 +14,15 @@ import (
 // there. The engine's lock guards all of it; groups themselves never change.
 type packed struct {
 	groups []group
-	memory int64       // accounted for, without unpackers
-	idle   []*unpacker // at rest
-	made   int         // unpackers that there are
+	memory int64                 // accounted for, without unpackers
+	idle   []*indexfile.Unpacker // at rest
+	made   int                   // unpackers that there are
 }
 
 // group is a group of packed checkpoints.
 type group struct {
 	data   []byte // in the index
-	places []place
+	places []indexfile.Place
 }
 
 // Memory of a group and of a place in it, as slices grow.
@@ -44,13 +45,13 @@ func (im *Image) keepPacked(ix *Index) (bool, error) {
 	im.mu.Lock()
 	defer im.mu.Unlock()
 	s := &im.mu.points
-	if !s.takePacked(int64(len(ix.file)) + unpackerMemory) {
+	if !s.takePacked(int64(len(ix.file)) + indexfile.UnpackerMemory) {
 		return false, nil
 	}
-	s.packed.memory -= unpackerMemory
-	s.packed.idle, s.packed.made = append(s.packed.idle, newUnpacker()), 1
-	for d.next() {
-		if !s.addPacked(im.chunks, d.data, d.places) {
+	s.packed.memory -= indexfile.UnpackerMemory
+	s.packed.idle, s.packed.made = append(s.packed.idle, indexfile.NewUnpacker()), 1
+	for d.Next() {
+		if !s.addPacked(d.Data, d.Places) {
 			s.dropPacked()
 			return false, nil
 		}
@@ -60,13 +61,13 @@ func (im *Image) keepPacked(ix *Index) (bool, error) {
 	}
 	// Reads leave none between them: of each window all would have to be kept.
 	s.spacing = max(s.spacing, usualSpacing)
-	return true, d.err
+	return true, indexError(d.Err(), im.chunks)
 }
 
 // at returns the place in a group of the checkpoint at byte off of a chunk: its
 // index there.
 func (g *group) at(chunk int, off int64) int {
-	return slices.IndexFunc(g.places, func(at place) bool { return at.chunk == chunk && at.off == off })
+	return slices.IndexFunc(g.places, func(at indexfile.Place) bool { return at.Chunk == chunk && at.Off == off })
 }
 
 // takePacked accounts for n bytes of packed checkpoints.
@@ -80,17 +81,17 @@ func (s *checkpoints) takePacked(n int64) bool {
 }
 
 // addPacked adds a group of checkpoints that come after all there are.
-func (s *checkpoints) addPacked(chunks []Chunk, data []byte, places []place) bool {
+func (s *checkpoints) addPacked(data []byte, places []indexfile.Place) bool {
 	if !s.takePacked(groupMemory + int64(len(places))*placeMemory) {
 		return false
 	}
-	s.packed.groups = append(s.packed.groups, group{data, append([]place(nil), places...)})
+	s.packed.groups = append(s.packed.groups, group{data, append([]indexfile.Place(nil), places...)})
 	for _, p := range places {
-		if !s.takeOverhead(p.chunk) {
+		if !s.takeOverhead(p.Chunk) {
 			return false
 		}
-		c := checkpoint{off: p.off, in: p.in(chunks[p.chunk].Method), log: noRecord, group: int32(len(s.packed.groups)), sum: p.sum}
-		s.chunks[p.chunk] = append(s.chunks[p.chunk], c)
+		c := checkpoint{off: p.Off, in: p.In(), log: noRecord, group: int32(len(s.packed.groups)), sum: p.Sum()}
+		s.chunks[p.Chunk] = append(s.chunks[p.Chunk], c)
 	}
 	return true
 }
@@ -101,7 +102,7 @@ func (s *checkpoints) dropPacked() int64 {
 	s.filter(func(p *checkpoint, _ int64) bool { return p.group == 0 })
 	s.copies = 0
 	s.compact()
-	n := s.packed.memory + int64(len(s.packed.idle))*unpackerMemory
+	n := s.packed.memory + int64(len(s.packed.idle))*indexfile.UnpackerMemory
 	s.account.Release(budget.Checkpoints, n)
 	s.packed = packed{made: s.packed.made - len(s.packed.idle)}
 	return n
@@ -122,11 +123,11 @@ func (s *checkpoints) dropCopies() {
 
 // copyPacked puts the record of a packed checkpoint into the log, if it has room.
 // The way is only worth it if many others make room for it.
-func (s *checkpoints) copyPacked(group int32, at place, record []byte) {
-	if !s.has(at.chunk, at.off) {
+func (s *checkpoints) copyPacked(group int32, at indexfile.Place, record []byte) {
+	if !s.has(at.Chunk, at.Off) {
 		return
 	}
-	p := &s.chunks[at.chunk][s.find(at.chunk, at.off)]
+	p := &s.chunks[at.Chunk][s.find(at.Chunk, at.Off)]
 	if p.group != group || p.log != noRecord {
 		return
 	}
@@ -141,13 +142,13 @@ func (s *checkpoints) copyPacked(group int32, at place, record []byte) {
 	}
 	p.log = s.size
 	s.copies += n
-	s.log(at.chunk, at.off, record)
+	s.log(at.Chunk, at.Off, record)
 }
 
 // takeUnpacker accounts for one more unpacker.
 func (s *checkpoints) takeUnpacker() bool {
 	a := s.account
-	if a.Used[budget.Checkpoints]+unpackerMemory > checkpointShare(a) || !a.Take(budget.Checkpoints, unpackerMemory) {
+	if a.Used[budget.Checkpoints]+indexfile.UnpackerMemory > checkpointShare(a) || !a.Take(budget.Checkpoints, indexfile.UnpackerMemory) {
 		return false
 	}
 	s.packed.made++

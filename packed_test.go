@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/go-dmg/dmg/internal/dmgtest"
+	"github.com/go-dmg/dmg/internal/indexfile"
 )
 
 // openIndexed opens the image with an index. When the test ends the engine must
@@ -30,12 +31,12 @@ func (ti testImage) index(tb testing.TB, spacing int64) *Index {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	w := indexWriter{limit: maxIndexLen}
-	w.begin()
+	w := indexfile.Writer{Limit: indexfile.MaxLen}
+	w.Begin()
 	if err := im.pack(&w, spacing); err != nil {
 		tb.Fatal(err)
 	}
-	return readIndex(tb, w.finish(id))
+	return readIndex(tb, w.Finish(id))
 }
 
 // packedNow returns how many checkpoints there are, of an index and others, and
@@ -75,9 +76,9 @@ func TestPackedGroups(t *testing.T) {
 		want += len(places)
 		for _, p := range places {
 			before := im.Stats().BytesDecoded
-			ti.mustRead(t, im, p.off+1000, 100)
+			ti.mustRead(t, im, p.Off+1000, 100)
 			if n := im.Stats().BytesDecoded - before; n > 1100 {
-				t.Errorf("a read behind the checkpoint at %d decoded %d bytes", p.off, n)
+				t.Errorf("a read behind the checkpoint at %d decoded %d bytes", p.Off, n)
 			}
 			if _, _, copies := packedNow(im); copies != want {
 				t.Fatalf("%d records in the log after a read in group %d, want %d", copies, group, want)
@@ -92,7 +93,7 @@ func TestPackedGroups(t *testing.T) {
 // littleRoom is a limit that leaves the index packed and the log the rest of the
 // checkpoints' share: a quarter of it and a little.
 func littleRoom(ix *Index) int64 {
-	packed := int64(len(ix.file)) + unpackerMemory + int64(ix.Len())*(checkpointOverhead+placeMemory+groupMemory/groupPoints) + chunkOverhead + 64<<10
+	packed := int64(len(ix.file)) + indexfile.UnpackerMemory + int64(ix.Len())*(checkpointOverhead+placeMemory+groupMemory/groupPoints) + chunkOverhead + 64<<10
 	return 2 * packed * 8 / packedShare
 }
 

@@ -279,7 +279,7 @@ func (e *engine) planFetch(d *decoder, i int, t *flight, sequential bool) int64 
 	switch {
 	case exact && !sequential && c.Method.info().spans:
 		f.want, f.most = c.DataOffset+e.likely(i, t.end, in), f.want
-	case !exact && !c.Method.info().checkpoints && c.streamLen() <= maxFetch:
+	case !exact && !c.Method.info().checkpoints() && c.streamLen() <= maxFetch:
 		f.most = c.streamEnd()
 	}
 	from := f.at
@@ -332,7 +332,7 @@ func (e *engine) input(i int, end int64) (n int64, exact bool) {
 	}
 	left, length := float64(c.streamLen()-last.in), float64(c.Length-last.off)
 	n = last.in + max(firstFetch, int64(left*(float64(end-last.off)/length)))
-	if !c.Method.info().checkpoints {
+	if !c.Method.info().checkpoints() {
 		// A chunk has parts that compress better than others. Beyond this guess the
 		// rest of it is fetched.
 		n += forwardBlock + c.streamLen()/16

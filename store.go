@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/go-dmg/dmg/internal/budget"
+	"github.com/go-dmg/dmg/internal/indexfile"
 )
 
 // store is the checkpoints as codecs see them. Its methods take the engine's lock,
@@ -47,7 +48,7 @@ func (s *store) record(dst []byte, chunk int, off int64) (checkpoint, []byte, er
 
 // waitUnpacker returns an unpacker for a reader, who may have to wait for it. It is
 // nil if there are no packed checkpoints any more.
-func (s *store) waitUnpacker() *unpacker {
+func (s *store) waitUnpacker() *indexfile.Unpacker {
 	packed := &s.points.packed
 	for len(packed.groups) > 0 {
 		if n := len(packed.idle); n > 0 {
@@ -56,7 +57,7 @@ func (s *store) waitUnpacker() *unpacker {
 			return u
 		}
 		if packed.made < runtime.GOMAXPROCS(0) && s.points.takeUnpacker() {
-			return newUnpacker()
+			return indexfile.NewUnpacker()
 		}
 		s.unpacked.Wait()
 	}
@@ -64,13 +65,13 @@ func (s *store) waitUnpacker() *unpacker {
 }
 
 // putUnpacker takes an unpacker back. It is called with the lock.
-func (s *store) putUnpacker(u *unpacker) {
+func (s *store) putUnpacker(u *indexfile.Unpacker) {
 	packed := &s.points.packed
 	if len(packed.groups) > 0 {
 		packed.idle = append(packed.idle, u)
 	} else {
 		packed.made--
-		s.points.account.Release(budget.Checkpoints, unpackerMemory)
+		s.points.account.Release(budget.Checkpoints, indexfile.UnpackerMemory)
 		s.freed()
 	}
 	s.unpacked.Broadcast()
@@ -78,24 +79,24 @@ func (s *store) putUnpacker(u *unpacker) {
 
 // unpackRecord unpacks group g with u, which it takes back, and appends the record
 // of p to dst. It lets go of the lock while it unpacks.
-func (s *store) unpackRecord(dst []byte, u *unpacker, chunk int, p checkpoint, g group) ([]byte, error) {
+func (s *store) unpackRecord(dst []byte, u *indexfile.Unpacker, chunk int, p checkpoint, g group) ([]byte, error) {
 	defer s.putUnpacker(u)
 	if err := s.unpackUnlocked(u, g); err != nil {
 		return dst, err
 	}
-	dst = append(dst, u.record(g.at(chunk, p.off))...)
+	dst = append(dst, u.Record(g.at(chunk, p.off))...)
 	for i, at := range g.places {
-		s.points.copyPacked(p.group, at, u.record(i))
+		s.points.copyPacked(p.group, at, u.Record(i))
 	}
 	return dst, nil
 }
 
 // unpackUnlocked unpacks g without the lock, and has it again when that returns or
 // panics.
-func (s *store) unpackUnlocked(u *unpacker, g group) error {
+func (s *store) unpackUnlocked(u *indexfile.Unpacker, g group) error {
 	s.mu.Unlock()
 	defer s.mu.Lock()
-	return u.unpack(g.data, s.chunks, g.places)
+	return indexError(u.Unpack(g.data, g.places), s.chunks)
 }
 
 // has reports whether byte off of the chunk is a checkpoint.
@@ -152,7 +153,7 @@ func (s *store) began() int {
 // log.
 type recordReader struct {
 	store  *store
-	u      *unpacker
+	u      *indexfile.Unpacker
 	group  int32 // that u has unpacked
 	record []byte
 }
@@ -174,7 +175,7 @@ func (r *recordReader) next(chunk int, off int64) (checkpoint, []byte, error) {
 	g := s.points.packed.groups[p.group-1]
 	if r.group != p.group {
 		if r.u == nil {
-			r.u = newUnpacker()
+			r.u = indexfile.NewUnpacker()
 		}
 		r.group = 0
 		if err := s.unpackUnlocked(r.u, g); err != nil {
@@ -182,5 +183,5 @@ func (r *recordReader) next(chunk int, off int64) (checkpoint, []byte, error) {
 		}
 		r.group = p.group
 	}
-	return p, r.u.record(g.at(chunk, p.off)), nil
+	return p, r.u.Record(g.at(chunk, p.off)), nil
 }

@@ -34,18 +34,14 @@ type zlibCodec struct {
 	record  []byte // of the pending checkpoint, without its window; then with it
 }
 
-// stateMax is the longest encoding of a deflate.Checkpoint, about: a dynamic
-// block's header has 286+30 code lengths at most, of 14 bits each.
-const stateMax = 1 << 10
-
-const zlibRecordMax = stateMax + deflate.MaxPackedWindow
+const zlibRecordMax = deflate.MaxCheckpoint + deflate.MaxPackedWindow
 
 // zlibMemory is what a zlibCodec holds.
-const zlibMemory = deflate.Memory + deflate.WindowSize + zlibRecordMax + stateMax + 8<<10
+const zlibMemory = deflate.Memory + deflate.WindowSize + zlibRecordMax + deflate.MaxCheckpoint + 8<<10
 
 func newZlibCodec(s *store, h host) *zlibCodec {
 	z := &zlibCodec{store: s, host: h, pending: checkpoint{off: -1}, record: make([]byte, 0, zlibRecordMax)}
-	z.state.Header = make([]byte, 0, stateMax)
+	z.state.Header = make([]byte, 0, deflate.MaxCheckpoint)
 	return z
 }
 

@@ -44,6 +44,10 @@ type Checkpoint struct {
 	Header   []byte // BlockDynamic: the header's bits behind BTYPE, from bit 0 on, zero padded
 }
 
+// MaxCheckpoint is the longest encoding of a Checkpoint, about, in bytes: a dynamic
+// block's header has 286+30 code lengths at most, of 14 bits each.
+const MaxCheckpoint = 1 << 10
+
 // Checkpoint sets c to the present position. It allocates nothing if c.Header
 // has the capacity.
 func (d *Decoder) Checkpoint(c *Checkpoint) {
