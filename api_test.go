@@ -50,6 +50,7 @@ var (
 		Partitions() []dmg.Partition
 		Chunks() iter.Seq[dmg.Chunk]
 		Checksums() []dmg.Checksum
+		ReadAtContext(ctx context.Context, p []byte, off int64) (int, error)
 		Section(off, n int64) *dmg.Section
 		Extract(context.Context, io.WriterAt, *dmg.ExtractOptions) error
 		Verify(context.Context, *dmg.VerifyOptions) error
