@@ -16,9 +16,9 @@ import (
 	"github.com/go-dmg/dmg/internal/indexfile"
 )
 
-// fewer is n, or a part of it where decoding is slow.
+// fewer is n, or a part of it if tests run in part.
 func fewer[T int | int64](n, divisor T) T {
-	if dmgtest.Slowed() {
+	if dmgtest.Part() {
 		return n / divisor
 	}
 	return n

@@ -106,7 +106,7 @@ type aheadTest struct {
 func aheadTests(t *testing.T) []aheadTest {
 	t.Helper()
 	size, repeat := int64(800_000), 11
-	if dmgtest.Slowed() {
+	if dmgtest.Part() {
 		size, repeat = 200_000, 14
 	}
 	var large, small []bitBlock
@@ -121,7 +121,7 @@ func aheadTests(t *testing.T) []aheadTest {
 		inside.disk = append(append(inside.disk, disk...), data...)
 		inside.stream = append(append(inside.stream, stream...), magic...)
 	}
-	if dmgtest.Slowed() {
+	if dmgtest.Part() {
 		inside.disk = inside.disk[:len(inside.disk)&^(sectorSize-1)]
 		return []aheadTest{inside}
 	}

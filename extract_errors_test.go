@@ -202,7 +202,7 @@ func TestExtractCancel(t *testing.T) {
 				checkStopped(t, im, w, tt.disk, err, context.Canceled)
 			}
 			limit := 100 * time.Millisecond
-			if dmgtest.Slowed() {
+			if dmgtest.Part() {
 				limit *= 10
 			}
 			if best > limit {

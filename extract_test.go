@@ -23,7 +23,7 @@ import (
 
 // failStep is what part of the calls so far lies before the next that fails.
 func failStep() int {
-	if dmgtest.Slowed() {
+	if dmgtest.Part() {
 		return 1
 	}
 	return 4
@@ -247,7 +247,7 @@ func checkExtract(t *testing.T, img, disk []byte) {
 		im := newTestImage(t, bytes.NewReader(img), len(img), limit)
 		before := runtime.NumGoroutine()
 		workers := []int{1, 2, 3, 8, 64}
-		if limit == 0 || dmgtest.Slowed() {
+		if limit == 0 || dmgtest.Part() {
 			workers = []int{3, 64}
 		}
 		for _, workers := range workers {
@@ -289,7 +289,7 @@ func checkExtract(t *testing.T, img, disk []byte) {
 func TestExtractMade(t *testing.T) {
 	dmgtest.NotEmulated(t)
 	for i, made := range madeImages() {
-		if dmgtest.Slowed() && i%4 != 0 {
+		if dmgtest.Part() && i%4 != 0 {
 			continue
 		}
 		t.Run(made.name, func(t *testing.T) {

@@ -108,7 +108,7 @@ func readRandomly(im *Image, disk []byte, seed uint64) error {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	p := make([]byte, 10_000)
 	reads := 30
-	if dmgtest.Slowed() {
+	if dmgtest.Part() {
 		reads = 2
 	}
 	for range reads {

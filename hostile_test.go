@@ -123,16 +123,10 @@ func runShard(t *testing.T, pack string, images []packed, trials []trial, shard 
 	}
 }
 
-// makePack writes the images to a file: every one, or with -short every tenth, or
-// every 50th where all of it is slow.
+// makePack writes the images to a file: every one in long tests, else every tenth, or
+// every 100th in a part of them.
 func makePack(t *testing.T) (string, []packed) {
-	step := 1
-	switch {
-	case dmgtest.Slowed():
-		step = 50
-	case testing.Short() || os.Getenv("DMG_TEST_LARGE") == "":
-		step = 10
-	}
+	step := dmgtest.Times(1, 10, 100)
 	name := filepath.Join(t.TempDir(), "pack")
 	f, err := os.Create(name)
 	if err != nil {

@@ -28,7 +28,7 @@ func TestRandomReadsDecodeLittle(t *testing.T) {
 		{workload{codecs: allCodecs[2:3]}, 64 << 20, false, func(*Image) int64 { return cursorSpacing + n }},
 		{workload{codecs: allCodecs[2:3]}, 7 << 20, false, func(*Image) int64 { return cursorSpacing + n }},
 	} {
-		if dmgtest.Slowed() && tt.size > 0 {
+		if dmgtest.Part() && tt.size > 0 {
 			tt.size /= 2
 			tt.limit = max(tt.limit/2, 600<<10)
 		}
@@ -194,7 +194,7 @@ func TestRandomReadsFetchLittle(t *testing.T) {
 		{workload{codecs: allCodecs[1:2], size: 16 << 20, kind: "random"}, 2 << 20, 8},
 		{workload{codecs: allCodecs[1:2], size: 16 << 20, chunk: 2048}, 2 << 20, 4}, // from one chunk into the next
 	} {
-		if dmgtest.Slowed() {
+		if dmgtest.Part() {
 			tt.size /= 2
 		}
 		t.Run(fmt.Sprint(tt.workload, tt.kind, "/", tt.limit>>10, "KiB"), func(t *testing.T) {

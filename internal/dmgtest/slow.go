@@ -8,9 +8,37 @@ import (
 	"testing"
 )
 
-// AllVar has every test run under the race detector and in an emulator, those too
-// that Native, NotRaced and NotEmulated leave out.
+// AllVar is the switch for tests that take long. Without it, they run a part that
+// takes seconds: fewer rows, fewer rounds, smaller disks. If it is "1", they run
+// whole, also those that Native, NotRaced and NotEmulated leave out. If it is "long",
+// tests of random damage and of hostile images go on for an hour.
 const AllVar = "DMG_TEST_ALL"
+
+// All reports whether tests are to run whole.
+func All() bool { return os.Getenv(AllVar) != "" }
+
+// Part reports whether tests are to run a part of what they could: without AllVar,
+// and where decoding is slow.
+func Part() bool { return !All() || Slowed() }
+
+// Times returns how often a random test tries: by the value of AllVar.
+func Times(long, all, part int) int {
+	switch {
+	case os.Getenv(AllVar) == "long":
+		return long
+	case Part():
+		return part
+	}
+	return all
+}
+
+// Long leaves a test that can't be made small to runs with AllVar.
+func Long(tb testing.TB) {
+	tb.Helper()
+	if !All() {
+		tb.Skipf("takes long: %s=1 runs it", AllVar)
+	}
+}
 
 // Raced reports whether the race detector is built in.
 var Raced = sync.OnceValue(func() bool {
@@ -33,7 +61,7 @@ func Native(tb testing.TB) {
 // one goroutine reads, so that there is nothing to race with.
 func NotRaced(tb testing.TB) {
 	tb.Helper()
-	if Raced() && os.Getenv(AllVar) == "" {
+	if Raced() && !All() {
 		tb.Skip("one goroutine has nothing to race with")
 	}
 }
@@ -42,7 +70,7 @@ func NotRaced(tb testing.TB) {
 // on no order of bytes, or on one that other tests see.
 func NotEmulated(tb testing.TB) {
 	tb.Helper()
-	if Emulated() && os.Getenv(AllVar) == "" {
+	if Emulated() && !All() {
 		tb.Skip("not about the order of bytes")
 	}
 }
