@@ -124,7 +124,7 @@ func runShard(t *testing.T, pack string, images []packed, trials []trial, shard 
 }
 
 // makePack writes the images to a file: every one in long tests, else every tenth, or
-// every 100th in a part of them.
+// every 100th in a part of them; and the first of each class.
 func makePack(t *testing.T) (string, []packed) {
 	step := dmgtest.Times(1, 10, 100)
 	name := filepath.Join(t.TempDir(), "pack")
@@ -135,11 +135,12 @@ func makePack(t *testing.T) (string, []packed) {
 	defer f.Close()
 	only := os.Getenv(packEnv + "_ONLY")
 	w := &packWriter{f: f, names: make(map[string]bool)}
-	i := 0
+	i, class := 0, ""
 	for h := range hostileImages(t) {
-		if i++; i%step == 0 && strings.Contains(h.Name, only) {
+		if i++; (i%step == 0 || h.Class != class) && strings.Contains(h.Name, only) {
 			w.add(t, h)
 		}
+		class = h.Class
 	}
 	all := w.all
 	index, err := json.Marshal(all)
@@ -153,11 +154,15 @@ func makePack(t *testing.T) (string, []packed) {
 }
 
 // hostileImages are all that dmgtest bends, the index files last. Those are left
-// out whose size is what is hostile where everything takes ten times as long.
+// out that take seconds to make if tests run in part, and where everything takes ten
+// times as long those that take long to read.
 func hostileImages(t *testing.T) iter.Seq[dmgtest.HostileImage] {
 	var large []string
+	if dmgtest.Part() {
+		large = []string{"chunks", "tables", "plist size", "xz"}
+	}
 	if dmgtest.Slowed() {
-		large = []string{"chunks", "tables", "plist size", "xz", "bomb", "slow"}
+		large = append(large, "bomb", "slow")
 	}
 	return func(yield func(dmgtest.HostileImage) bool) {
 		for h := range dmgtest.Hostile(large...) {

@@ -424,10 +424,8 @@ func TestIndexHeader(t *testing.T) {
 
 // An index costs what its file says, not what its numbers say.
 func TestReadIndexBounded(t *testing.T) {
+	dmgtest.Long(t) // reads 256 MiB
 	endless := io.MultiReader(bytes.NewReader([]byte(indexMagic)), io.LimitReader(zeroReader{}, 1<<40))
-	if testing.Short() {
-		t.Skip("reads 256 MiB")
-	}
 	if _, err := ReadIndex(endless); !errors.Is(err, ErrIndex) {
 		t.Errorf("an endless file: %v, want ErrIndex", err)
 	}

@@ -81,6 +81,9 @@ func TestLZMAMemory(t *testing.T) {
 		{1 << 20, 2 << 20, 1 << 20},
 		{8 << 20, 2 << 20, 2<<20 + 64<<10},
 	} {
+		if dmgtest.Part() && tt.dict > 1<<20 && tt.size > 1<<20 {
+			continue // the other long streams show it, too
+		}
 		t.Run(fmt.Sprintf("%d KiB of %d", tt.dict>>10, tt.size>>10), func(t *testing.T) {
 			ti := lzmaImage(t, dmgtest.Text(1, tt.size).Bytes(), xz.WriterConfig{DictCap: int(tt.dict)}, nil)
 			im := ti.open(t, 0, nil)

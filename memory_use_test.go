@@ -97,6 +97,9 @@ func TestMemoryInUse(t *testing.T) {
 		return
 	}
 	for i, tt := range memoryTests {
+		if dmgtest.Part() && tt.name == "zlib" {
+			continue // the images are of zlib, too
+		}
 		t.Run(fmt.Sprintf("%s/%dMiB", tt.name, tt.limit>>20), func(t *testing.T) {
 			name := filepath.Join(t.TempDir(), "image.dmg")
 			if err := os.WriteFile(name, tt.w.image(t).file, 0o666); err != nil {
@@ -165,7 +168,7 @@ func readInMemory(t *testing.T, name string, limit int64, images int) {
 	}
 	most := int64(0)
 	// A collection waits for its turn among the readers.
-	for start := time.Now(); time.Since(start) < time.Second; {
+	for start := time.Now(); time.Since(start) < time.Duration(dmgtest.Times(10_000, 1000, 300))*time.Millisecond; {
 		time.Sleep(20 * time.Millisecond)
 		most = max(most, inUse()-before)
 	}

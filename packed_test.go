@@ -204,7 +204,7 @@ func TestPackedAllocs(t *testing.T) {
 	if dmgtest.Raced() {
 		t.Skip("the race detector allocates")
 	}
-	ti := workload{codecs: allCodecs[1:2], size: 32 << 20}.image(t)
+	ti := workload{codecs: allCodecs[1:2], size: fewer[int64](32<<20, 4)}.image(t)
 	ix := ti.index(t, 2*minSpacing)
 	for _, limit := range []int64{64 << 20, littleRoom(ix)} {
 		t.Run(fmt.Sprintf("%dKiB", limit>>10), func(t *testing.T) {
@@ -212,7 +212,7 @@ func TestPackedAllocs(t *testing.T) {
 			rng := rand.New(rand.NewPCG(7, 7))
 			p := make([]byte, 4096)
 			read := func() { ti.mustReadInto(t, im, p, rng.Int64N(im.Size()-4096)) }
-			for range 3000 {
+			for range fewer(3000, 4) {
 				read()
 			}
 			if n := testing.AllocsPerRun(500, read); n != 0 {
@@ -275,7 +275,7 @@ func TestIndexMutatedAndSealed(t *testing.T) {
 // as close as before each time.
 func TestYield(t *testing.T) {
 	dmgtest.Native(t)
-	const small, big = 4 << 20, 12 << 20
+	small, big := fewer[int64](4<<20, 2), fewer[int64](12<<20, 2)
 	y, err := dmgtest.Compress(dmgtest.LZMA, 0, dmgtest.Text(2, big).Bytes())
 	if err != nil {
 		t.Fatal(err)
@@ -287,8 +287,8 @@ func TestYield(t *testing.T) {
 		}
 		open := func(limit int64) *Image {
 			return imageOf(t, Options{MemoryLimit: limit}, slices.Concat(x, y),
-				dmgtest.Chunk{Method: method, Sectors: small / sectorSize, Length: uint64(len(x))},
-				dmgtest.Chunk{Method: dmgtest.LZMA, Sectors: big / sectorSize, Offset: uint64(len(x)), Length: uint64(len(y))})
+				dmgtest.Chunk{Method: method, Sectors: uint64(small / sectorSize), Length: uint64(len(x))},
+				dmgtest.Chunk{Method: dmgtest.LZMA, Sectors: uint64(big / sectorSize), Offset: uint64(len(x)), Length: uint64(len(y))})
 		}
 		p := make([]byte, 512)
 		im := open(1 << 30)
@@ -299,6 +299,9 @@ func TestYield(t *testing.T) {
 		im = open(memory + fetchBuffer + 10<<10)
 		spacing, yielded := spacingOf(im), 0
 		rounds := 50 // doubled so often, a spacing would overflow
+		if dmgtest.Part() {
+			rounds = 10
+		}
 		if method == dmgtest.Zlib {
 			rounds = 5
 		}

@@ -54,18 +54,17 @@ func TestReadme(t *testing.T) {
 	if len(examples) < 4 {
 		t.Fatalf("%d examples", len(examples))
 	}
-	dir := t.TempDir()
+	text := ""
 	for _, m := range examples {
-		text := string(m[1])
 		// One that opens an image does so in a scope of its own.
-		text = "{\n" + text + "}\n"
-		name := filepath.Join(dir, "main.go")
-		if err := os.WriteFile(name, []byte(strings.Replace(readmeProgram, "EXAMPLE", text, 1)), 0o666); err != nil {
-			t.Fatal(err)
-		}
-		if out, err := exec.Command(goTool, "vet", name).CombinedOutput(); err != nil {
-			t.Errorf("%v\n%s\n%s", err, out, text)
-		}
+		text += "{\n" + string(m[1]) + "}\n"
+	}
+	name := filepath.Join(t.TempDir(), "main.go")
+	if err := os.WriteFile(name, []byte(strings.Replace(readmeProgram, "EXAMPLE", text, 1)), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command(goTool, "vet", name).CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s\n%s", err, out, text)
 	}
 }
 

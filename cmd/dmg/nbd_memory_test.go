@@ -161,17 +161,11 @@ func peakMemory(t *testing.T, pid int) int64 {
 }
 
 // TestServeMemory measures a server that 16 clients keep busy, with 16 requests in
-// flight each, while 100 others ask for 32 MiB 16 times and take no answer. DMG_TEST_SERVE_TIME makes it take longer than its two seconds.
+// flight each, while 100 others ask for 32 MiB 16 times and take no answer.
 func TestServeMemory(t *testing.T) {
 	dmgtest.NotRaced(t) // whose own memory comes on top
 	dmgtest.NotEmulated(t)
-	took := 2 * time.Second
-	if s := os.Getenv("DMG_TEST_SERVE_TIME"); s != "" {
-		var err error
-		if took, err = time.ParseDuration(s); err != nil {
-			t.Fatal(err)
-		}
-	}
+	took := time.Duration(dmgtest.Times(60_000, 2000, 500)) * time.Millisecond
 	const size, rounds = 10 << 20, 100
 	data := dmgtest.Mixed(3, size).Bytes()
 	image := repeatedImage(t, data, rounds)

@@ -339,6 +339,7 @@ func TestUnreadPipe(t *testing.T) {
 				continue // the picture fits in a pipe
 			}
 			t.Run(fmt.Sprintf("%q, opened %v", args[:len(args)-1], opened), func(t *testing.T) {
+				t.Parallel()
 				dir := t.TempDir()
 				fifo := filepath.Join(dir, "fifo")
 				if err := syscall.Mkfifo(fifo, 0o600); err != nil {

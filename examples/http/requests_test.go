@@ -120,7 +120,7 @@ func inChunks(m dmgtest.Method) dmgtest.Options {
 func TestRequests(t *testing.T) {
 	dmgtest.NotEmulated(t)
 	size := int64(20 * mib)
-	if testing.Short() {
+	if dmgtest.Part() {
 		size = 3 * mib
 	}
 	for _, tt := range requestTests {

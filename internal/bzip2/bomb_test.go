@@ -40,7 +40,7 @@ func bombTests(t *testing.T) []bombTest {
 	switch {
 	case dmgtest.Raced():
 		n = 9_000
-	case testing.Short():
+	case dmgtest.Part():
 		n = 36_000
 	}
 	full := bomb(n)
@@ -53,7 +53,7 @@ func bombTests(t *testing.T) []bombTest {
 		{name: "empty streams", z: bytes.Repeat(empty, 4*n), mid: Point{In: int64(len(empty)) * 8 * int64(2*n)}},
 		{name: "blocks without text", z: bytes.Repeat(blank, n), err: ErrCorrupt},
 	}
-	if !dmgtest.Raced() && !testing.Short() {
+	if !dmgtest.Part() {
 		tests = append(tests, bombTest{name: "zeros by bzip2", z: zeros, size: 256 << 20})
 	}
 	return tests

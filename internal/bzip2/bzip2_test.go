@@ -289,7 +289,7 @@ func checkCursors(t *testing.T, z, want []byte, marks []mark) {
 func TestStreams(t *testing.T) {
 	dmgtest.NotRaced(t)
 	size := 1_000_000
-	if testing.Short() || dmgtest.Raced() {
+	if dmgtest.Part() {
 		size = 150_000
 	}
 	data := []struct {
@@ -545,7 +545,7 @@ func TestScrambled(t *testing.T) {
 			}
 		})
 	}
-	if testing.Short() || dmgtest.Raced() {
+	if dmgtest.Part() {
 		return
 	}
 	want := noRuns(600_000, 20)

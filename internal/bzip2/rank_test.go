@@ -121,7 +121,7 @@ func (s *spanTest) checkAll(rng *rand.Rand, damaged bool) error {
 // Spans are what the block has there, in blocks of all kinds.
 func TestSpans(t *testing.T) {
 	size := 1_000_000
-	if testing.Short() || dmgtest.Raced() {
+	if dmgtest.Part() {
 		size = 120_000
 	}
 	rng := rand.New(rand.NewPCG(31, 1))

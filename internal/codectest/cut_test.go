@@ -285,7 +285,7 @@ func TestCut(t *testing.T) {
 // near its ends, behind the beginning of its parts, and here and there.
 func offsets(n int, parts []int) (all []int) {
 	step, rare := 1, 30011
-	if testing.Short() || dmgtest.Slowed() {
+	if dmgtest.Part() {
 		step, rare = 7, 50021
 	}
 	for i := 0; i < n; i += step {

@@ -82,7 +82,7 @@ func TestReadAt(t *testing.T) {
 	for _, bs := range []int{512, 4096, 1536, 128 << 10, maxBlock} {
 		for _, keyLen := range []int{16, 32} {
 			for _, size := range []int{1, 16, 4095, 700_001, 3_000_001} {
-				short := dmgtest.Raced() || testing.Short()
+				short := dmgtest.Part()
 				if short && bs != 512 && (keyLen != 16 || size > 1<<20) || dmgtest.Emulated() && size > 1<<20 {
 					continue
 				}

@@ -75,7 +75,7 @@ func viaBinary(t testing.TB, c *Checkpoint) *Checkpoint {
 
 func TestResume(t *testing.T) {
 	n := 1000
-	if dmgtest.Raced() {
+	if dmgtest.Part() {
 		n = 30
 	}
 	d, e := new(Decoder), new(Decoder)

@@ -238,7 +238,7 @@ func TestNoOutput(t *testing.T) {
 // TestBomb decodes 1028 bytes for each one of input.
 func TestBomb(t *testing.T) {
 	size := 256 << 20
-	if testing.Short() || dmgtest.Raced() {
+	if dmgtest.Part() {
 		size = 8 << 20
 	}
 	w := &bitWriter{}
@@ -272,7 +272,7 @@ func TestBomb(t *testing.T) {
 // TestOneBlock resumes in the middle of a single block of 64 MB.
 func TestOneBlock(t *testing.T) {
 	size := 64 << 20
-	if testing.Short() || dmgtest.Raced() {
+	if dmgtest.Part() {
 		size = 1 << 20
 	}
 	w := &bitWriter{}

@@ -99,7 +99,7 @@ func TestFindBlockAll(t *testing.T) {
 		"ones":  bytes.Repeat([]byte{0xFF}, 1000),
 		"ends":  bytes.Repeat([]byte{0, 0, 0xFF, 0xFF}, 300),
 	} {
-		if len(p) > 20_000 && testing.Short() {
+		if len(p) > 20_000 && dmgtest.Part() {
 			p = p[:20_000]
 		}
 		var want []int

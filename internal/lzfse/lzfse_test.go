@@ -461,7 +461,7 @@ func TestBitFlips(t *testing.T) {
 	var z Reader
 	stream, plain := mixed(6000)
 	flips := 3
-	if testing.Short() || dmgtest.Raced() {
+	if dmgtest.Part() {
 		flips = 1
 	}
 	for i := range len(stream) * flips {

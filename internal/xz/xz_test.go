@@ -18,6 +18,7 @@ import (
 	"github.com/ulikunitz/xz"
 	"github.com/ulikunitz/xz/lzma"
 
+	"github.com/go-dmg/dmg/internal/dmgtest"
 	"github.com/go-dmg/dmg/internal/readat"
 )
 
@@ -78,7 +79,7 @@ func encode(t testing.TB, p []byte, c xz.WriterConfig) []byte {
 // make: one in Go, and XZ Utils where that is installed.
 func streams(t testing.TB) []file {
 	size := 400_000
-	if testing.Short() {
+	if dmgtest.Part() {
 		size = 100_000
 	}
 	p := mixed(1, size)
@@ -188,7 +189,7 @@ func TestDamage(t *testing.T) {
 	raw := encode(t, p, xz.WriterConfig{DictCap: 4 << 10, BlockSize: 2000, CheckSum: xz.CRC32})
 	z := newReader(4 << 10)
 	step := 1
-	if testing.Short() {
+	if dmgtest.Part() {
 		step = 13
 	}
 	// Properties may not matter.
@@ -508,7 +509,7 @@ func TestContainer(t *testing.T) {
 // TestNoOutput reads ten megabytes of blocks and of chunks that hold nothing.
 func TestNoOutput(t *testing.T) {
 	n := 500_000
-	if testing.Short() {
+	if dmgtest.Part() {
 		n /= 20
 	}
 	w := &container{}
