@@ -21,6 +21,10 @@ const unwindFrom = 256 << 10
 // to read: it walks to the cursor before it from the one behind it.
 const spansUpTo = 64 << 10
 
+// parallelFrom is how many bytes a bzip2 decoder must have before it for several
+// cores to be put to work on them.
+const parallelFrom = 4 << 20
+
 // bzip2Memory is what a bzip2Codec holds: a block with ranks, its text, the
 // stream's tables, buffers, and the block's cursors, which are as many as its
 // output makes them: 46 MB at most.
@@ -38,10 +42,10 @@ type bzip2Codec struct {
 	text   *bzip2.Text
 	buf    [maxDecode]byte
 
-	ahead    *ahead // decodes coming blocks, while a reader has far to go
-	alone    bool   // blocks ahead are not to be decoded: there are too many false ones
-	detached bool   // stream is not where the block ends
-	spans    bool   // the next block is to be read by spans
+	parallel *bzip2.ParallelReader // decodes coming blocks, while a reader has far to go
+	alone    bool                  // it had too many false starts
+	detached bool                  // stream is not where the block ends
+	spans    bool                  // the next block is to be read by spans
 
 	point   bzip2.Point    // of the block
 	after   bzip2.Point    // where the block ends
@@ -166,16 +170,16 @@ func (z *bzip2Codec) attach() {
 // takeAhead takes the block behind the present one from the workers, which it
 // puts to work if the reader has far to go.
 func (z *bzip2Codec) takeAhead() bool {
-	if z.ahead == nil {
-		if z.alone || z.d.until-z.d.pos < aheadFrom {
+	if z.parallel == nil {
+		if z.alone || z.d.until-z.d.pos < parallelFrom {
 			return false
 		}
-		if z.ahead = z.host.parallelReader(z.d, z.after.In/8); z.ahead == nil {
+		if z.parallel = z.host.parallelReader(z.d, z.after.In/8); z.parallel == nil {
 			return false
 		}
 	}
-	text := z.ahead.take(z.after, z.text)
-	if z.ahead.vain >= maxVain {
+	text := z.parallel.Take(z.after, z.text)
+	if z.parallel.GaveUp() {
 		z.suspend()
 		z.alone = true
 		return false
@@ -188,7 +192,7 @@ func (z *bzip2Codec) takeAhead() bool {
 			return false
 		}
 		z.after = p
-		if text = z.ahead.take(p, z.text); text == nil {
+		if text = z.parallel.Take(p, z.text); text == nil {
 			return false
 		}
 	}
@@ -201,9 +205,9 @@ func (z *bzip2Codec) takeAhead() bool {
 
 // suspend ends what was decoded ahead.
 func (z *bzip2Codec) suspend() {
-	if z.ahead != nil {
-		z.host.endParallel(z.ahead)
-		z.ahead = nil
+	if z.parallel != nil {
+		z.host.endParallel(z.parallel)
+		z.parallel = nil
 	}
 }
 

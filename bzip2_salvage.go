@@ -29,7 +29,7 @@ func (z *bzip2Codec) salvage(d *decoder, c *Chunk, from int64, emit salvaged) er
 	z.suspend()
 	bit := z.point.In
 	if z.begin >= 0 { // the damaged block at hand has been delivered
-		bit += magicLen
+		bit += bzip2.MagicLen
 	}
 	blocks, ended, err := z.survey(c, bit)
 	if err != nil {
@@ -139,7 +139,7 @@ func (z *bzip2Codec) survey(c *Chunk, bit int64) (blocks []salvagedBlock, ended 
 		}
 		b.good = b.length >= 0 && sum == z.block.CRC()
 		blocks = append(blocks, b)
-		if bit, next = at+magicLen, -1; !b.good {
+		if bit, next = at+bzip2.MagicLen, -1; !b.good {
 			vain++
 			continue
 		}
@@ -175,11 +175,11 @@ func (z *bzip2Codec) decodeAt(c *Chunk, bit int64) (bool, error) {
 // findMagic returns the first bit of c's data from one on at which something begins
 // like a block, -1 if there is none.
 func (z *bzip2Codec) findMagic(c *Chunk, from int64) (int64, error) {
-	const overlap = magicLen/8 + 1
+	const overlap = bzip2.MagicLen/8 + 1
 	skip := int(from % 8)
 	for at := c.DataOffset + from/8; ; {
 		n := min(int64(len(z.buf)), c.streamEnd()-at)
-		if n < magicLen/8 {
+		if n < bzip2.MagicLen/8 {
 			return -1, nil
 		}
 		b := z.buf[:n]

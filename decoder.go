@@ -152,8 +152,8 @@ type host interface {
 	giveBack(n int64)
 	// parallelReader decodes the coming blocks of d's chunk from byte at of its data
 	// on, on other cores; nil if these or memory can't be had.
-	parallelReader(d *decoder, at int64) *ahead
-	endParallel(a *ahead)
+	parallelReader(d *decoder, at int64) *bzip2.ParallelReader
+	endParallel(p *bzip2.ParallelReader)
 }
 
 // decoderMemory returns how much of the limit a decoder of c takes, which needs

@@ -128,8 +128,8 @@ func checkAtRest(tb testing.TB, e *engine) {
 	for _, d := range e.mu.idle {
 		want[budget.Decoders] += d.memory
 	}
-	if a := e.mu.idleParallel; a != nil {
-		want[budget.Decoders] += a.memory
+	if p := e.mu.idleParallel; p != nil {
+		want[budget.Decoders] += parallelMemory(p.Workers())
 	}
 	if err := e.mu.cache.CheckIdle(); err != nil {
 		tb.Errorf("at rest: %v", err)

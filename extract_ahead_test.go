@@ -171,7 +171,7 @@ func TestBzip2Ahead(t *testing.T) {
 				s.call = func(int) (bool, error) {
 					im.mu.Lock()
 					defer im.mu.Unlock()
-					ahead = ahead || im.mu.account.Used[budget.Decoders] >= bzip2Memory+2*aheadMemory
+					ahead = ahead || im.mu.account.Used[budget.Decoders] >= bzip2Memory+2*parallelWorker
 					return false, nil
 				}
 				if n, err := im.WriteTo(s); n != im.Size() || err != nil {

@@ -157,8 +157,8 @@ func checkIdle(t *testing.T, im *Image, before int) {
 	for _, d := range im.mu.idle {
 		decoders += d.memory
 	}
-	if a := im.mu.idleParallel; a != nil {
-		decoders += a.memory
+	if p := im.mu.idleParallel; p != nil {
+		decoders += parallelMemory(p.Workers())
 	}
 	pages := im.mu.cache.Size()
 	if used := &im.mu.account.Used; used[budget.Decoders] != decoders || used[budget.Cache] != pages || used[budget.Buffers] != 0 {

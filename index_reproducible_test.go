@@ -63,7 +63,7 @@ func TestIndexIsReproducible(t *testing.T) {
 // those that work ahead, for a reader who needs all of it or a few bytes.
 func TestIndexOfBzip2IsReproducible(t *testing.T) {
 	dmgtest.NotRaced(t)
-	size := fewer[int64](7<<20, 4) // more than aheadFrom, if not slow
+	size := fewer[int64](7<<20, 4) // more than parallelFrom, if not slow
 	disk := dmgtest.Join(dmgtest.Mixed(8, size/2), dmgtest.Text(9, size/2)).Bytes()
 	for _, level := range []int{1, 9} {
 		file := dmgtest.Image(t, disk, dmgtest.Options{Codecs: []dmgtest.Method{dmgtest.Bzip2}, Level: level})

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/go-dmg/dmg/internal/budget"
+	"github.com/go-dmg/dmg/internal/bzip2"
 )
 
 // checkpointShare is how much of the limit checkpoints may take before they
@@ -143,9 +144,9 @@ func (e *engine) makeRoom() bool {
 	if e.mu.cache.Shrink() {
 		return true
 	}
-	if a := e.mu.idleParallel; a != nil {
+	if p := e.mu.idleParallel; p != nil {
 		e.mu.idleParallel = nil
-		e.mu.account.Release(budget.Decoders, a.memory)
+		e.mu.account.Release(budget.Decoders, parallelMemory(p.Workers()))
 		return true
 	}
 	for _, r := range e.mu.reclaimers {
@@ -167,7 +168,7 @@ func (e *engine) atRest() (n int64) {
 		n += d.memory
 	}
 	if e.mu.idleParallel != nil {
-		n += e.mu.idleParallel.memory
+		n += parallelMemory(e.mu.idleParallel.Workers())
 	}
 	for _, r := range e.mu.reclaimers {
 		n += r.idle()
@@ -368,4 +369,55 @@ func (e *engine) discard(d *decoder) {
 	d.pos = d.length
 	e.putIdle(d, nil)
 	e.mu.Unlock()
+}
+
+// parallelWorker is the memory of a parallel reader for each of its workers, in bytes.
+const parallelWorker = bzip2.WorkerMemory + fetchBuffer
+
+// parallelMemory returns how much memory a parallel reader of so many workers takes.
+func parallelMemory(workers int) int64 {
+	return bzip2.ParallelMemory + int64(workers)*parallelWorker
+}
+
+// parallelReader puts other cores to work on the coming blocks of d's bzip2 chunk, from
+// byte at of its data on and as far as the reader at work needs them: as many
+// cores as there are, if memory allows for two at least. It waits for none.
+func (e *engine) parallelReader(d *decoder, at int64) *bzip2.ParallelReader {
+	const least = 2
+	cores := runtime.GOMAXPROCS(0)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	p := e.mu.idleParallel
+	e.mu.idleParallel = nil
+	if p == nil {
+		workers := int(min(int64(cores), (e.idle()-bzip2.ParallelMemory)/parallelWorker))
+		if workers < least || !e.takeNow(parallelMemory(workers)) {
+			return nil
+		}
+		p = bzip2.NewParallelReader(e.src.parallel(), workers)
+	}
+	c := &e.chunks[d.chunk]
+	end, _ := e.input(d.chunk, d.until)
+	p.Start(bzip2.Span{Off: c.DataOffset, Length: c.streamLen(), From: at, Last: end - codecsLook, End: end}, d.fetch.fetched(c.DataOffset+at))
+	return p
+}
+
+// endParallel stops what parallelReader started, and keeps it for the next.
+func (e *engine) endParallel(p *bzip2.ParallelReader) {
+	p.Stop()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.mu.idleParallel == nil {
+		e.mu.idleParallel = p
+	} else {
+		e.mu.account.Release(budget.Decoders, parallelMemory(p.Workers()))
+	}
+	e.wake()
+}
+
+// idle returns how much memory parallelReader may take: what is free, and what is
+// cached, but for an eighth of the limit. Readers that have a decoder keep it.
+func (e *engine) idle() int64 {
+	a := &e.mu.account
+	return a.Limit - a.Limit/8 - a.Total() + a.Used[budget.Cache]
 }

@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/go-dmg/dmg/internal/budget"
+	"github.com/go-dmg/dmg/internal/bzip2"
 	"github.com/go-dmg/dmg/internal/pagecache"
 	"github.com/go-dmg/dmg/internal/xz"
 )
@@ -35,10 +36,10 @@ type engine struct {
 		sync.Mutex
 		account      budget.Budget
 		cache        pagecache.Cache
-		flights      []*flight  // at work
-		spare        []*flight  // for use again
-		idle         []*decoder // least recently used first
-		idleParallel *ahead     // at rest, to be used again; may be nil
+		flights      []*flight             // at work
+		spare        []*flight             // for use again
+		idle         []*decoder            // least recently used first
+		idleParallel *bzip2.ParallelReader // to be used again; may be nil
 		points       checkpoints
 		failures     failures
 		windows      map[int]int64 // of LZMA chunks that need more than their first header says

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"github.com/go-dmg/dmg/internal/budget"
+	"github.com/go-dmg/dmg/internal/bzip2"
 	"github.com/go-dmg/dmg/internal/crypt"
 	"github.com/go-dmg/dmg/internal/readat"
 )
@@ -47,6 +48,24 @@ func (s countingSource) alignToUnit(off, end int64) (int64, int64) {
 		return off, end
 	}
 	return off - off%s.unit, min((end+s.unit-1)/s.unit*s.unit, max(end, s.size))
+}
+
+// parallel returns s for a parallel reader, whose reads end where a unit does.
+func (s countingSource) parallel() bzip2.ParallelSource {
+	return bzip2.ParallelSource{
+		ReaderAt: s,
+		Align: func(off int64) int64 {
+			off, _ = s.alignToUnit(off, off)
+			return off
+		},
+		Tail: func() func(off, end int64) io.Reader {
+			f := &fetcher{src: s}
+			return func(off, end int64) io.Reader {
+				f.begin(off, end)
+				return f
+			}
+		},
+	}
 }
 
 // ReadAt fills p or fails. The chunk map has been checked against the source's

@@ -11,6 +11,9 @@ const (
 	KindEnd        // the end of a stream
 )
 
+// MagicLen is the length of a magic, in bits.
+const MagicLen = magicLen
+
 // pairStep is how far FindBlock moves: a magic at any of the 8 alignments
 // covers 5 whole bytes, and so 4 pairs of bytes, just one of which begins at a
 // multiple of 4.
