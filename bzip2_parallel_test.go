@@ -151,6 +151,7 @@ func blockOfBlocks(t testing.TB, inside int) (stream []byte, size int64) {
 // what is behind each.
 func TestBlocksInside(t *testing.T) {
 	dmgtest.Native(t)
+	t.Parallel()
 	const inside = 500
 	stream, size := blockOfBlocks(t, inside)
 	im := imageOf(t, Options{}, stream, dmgtest.Chunk{Method: dmgtest.Bzip2, Sectors: uint64(size / sectorSize), Length: uint64(len(stream))})

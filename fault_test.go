@@ -153,6 +153,7 @@ func readBy(im *dmg.Image, size, step int) ([]byte, error) {
 // none goes unnoticed; and no read counts a wrong byte before its error.
 func TestFlippedBits(t *testing.T) {
 	dmgtest.NotEmulated(t)
+	t.Parallel()
 	disk := dmgtest.Mixed(3, 256<<10).Bytes()
 	for codec, row := range faultCodecs {
 		for _, chunk := range []int{len(disk), 32 << 10} {
@@ -268,6 +269,7 @@ func (s *faultySource) ReadAt(p []byte, off int64) (int, error) {
 // wrong byte is read without one, and afterwards all is as it was.
 func TestFaultySource(t *testing.T) {
 	dmgtest.NotEmulated(t)
+	t.Parallel()
 	disk := dmgtest.Mixed(5, int64(dmgtest.Times(512<<10, 512<<10, 128<<10))).Bytes()
 	for codec, row := range faultCodecs {
 		for _, chunk := range []int{len(disk), len(disk) / 8} {
@@ -334,6 +336,7 @@ func readFaulty(t *testing.T, file, disk []byte, password string, kind, way int,
 // doubtful: all other bytes are right.
 func TestRandomDamage(t *testing.T) {
 	dmgtest.NotEmulated(t)
+	t.Parallel()
 	disk := dmgtest.Mixed(7, 1<<20).Bytes()
 	for codec, row := range faultCodecs {
 		for _, chunk := range []int{len(disk), 128 << 10} {
@@ -420,6 +423,7 @@ func checkSalvage(t *testing.T, im *dmg.Image, disk []byte, o dmg.ExtractOptions
 
 // Salvage saves what can be told, and no less than other programs do.
 func TestSalvage(t *testing.T) {
+	t.Parallel()
 	text, mixed := dmgtest.Text(9, 2<<20).Bytes(), dmgtest.Mixed(9, 2<<20).Bytes()
 	source := sourceCode(t) // whose blocks are many
 	adler := func(z []byte, _ *rand.Rand) { z[len(z)-1] ^= 1 }

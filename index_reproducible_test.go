@@ -27,6 +27,7 @@ func places(im *Image) map[int][]int64 {
 // The same checkpoints give the same bytes, however they came to be.
 func TestIndexIsReproducible(t *testing.T) {
 	dmgtest.NotRaced(t)
+	t.Parallel()
 	disk := indexDisk()
 	for _, tt := range indexImages {
 		t.Run(tt.name, func(t *testing.T) {
@@ -160,6 +161,7 @@ func TestIndexByRandomReads(t *testing.T) {
 // Where the index has more than checkpoints may take, they are thinned out.
 func TestIndexThinned(t *testing.T) {
 	dmgtest.NotRaced(t)
+	t.Parallel()
 	disk := dmgtest.Text(1, 24<<20).Bytes()
 	file := dmgtest.Image(t, disk, dmgtest.Options{})
 	ix := readIndex(t, builtIndex(t, file, disk))

@@ -99,6 +99,7 @@ var indexImages = []struct {
 // more for its first read than from the last checkpoint on, or one block.
 func TestIndexRoundTrip(t *testing.T) {
 	dmgtest.NotRaced(t)
+	t.Parallel()
 	disk := indexDisk()
 	for _, tt := range indexImages {
 		t.Run(tt.name, func(t *testing.T) {
@@ -177,6 +178,7 @@ func TestIndexOfDamaged(t *testing.T) {
 // Every kind of image has an index, if only an empty one.
 func TestIndexOfContainers(t *testing.T) {
 	dmgtest.NotRaced(t)
+	t.Parallel()
 	disk := dmgtest.Mixed(1, 1<<20).Bytes()
 	copy(disk[510:], "\x55\xAA")
 	write := func(b []byte) string {
@@ -304,6 +306,7 @@ func TestIndexErrors(t *testing.T) {
 // bytes, whose start is a checkpoint with more in it than the index has room for.
 func TestIndexOfHugeChunk(t *testing.T) {
 	dmgtest.Native(t)
+	t.Parallel()
 	data, err := dmgtest.Compress(dmgtest.Bzip2, 9, make([]byte, 46<<20))
 	if err != nil {
 		t.Fatal(err)

@@ -47,6 +47,7 @@ func TestDecoderTooLarge(t *testing.T) {
 // readers.
 func TestHeapKeepsToLimit(t *testing.T) {
 	dmgtest.NotEmulated(t)
+	t.Parallel()
 	if dmgtest.Raced() {
 		t.Skip("the race detector allocates")
 	}
@@ -66,9 +67,9 @@ func TestHeapKeepsToLimit(t *testing.T) {
 		workload
 		indexed bool
 	}{
-		{workload{codecs: allCodecs, chunk: 512, size: 8 << 20}, false},
-		{workload{codecs: allCodecs[2:3], size: 8 << 20}, false},
-		{workload{codecs: allCodecs[1:2], size: 16 << 20}, false},
+		{workload{codecs: allCodecs, chunk: 512, size: fewer[int64](8<<20, 4)}, false},
+		{workload{codecs: allCodecs[2:3], size: fewer[int64](8<<20, 2)}, false},
+		{workload{codecs: allCodecs[1:2], size: fewer[int64](16<<20, 2)}, false},
 		{workload{codecs: allCodecs[1:2], size: fewer[int64](64<<20, 4)}, true},
 	} {
 		t.Run(fmt.Sprintf("%v/index %v", w, w.indexed), func(t *testing.T) {

@@ -74,7 +74,7 @@ var memoryTests = []struct {
 	{"zlib", workload{codecs: allCodecs[1:2], size: 32 << 20}, 8 << 20, 1},
 	{"zlib", workload{codecs: allCodecs[1:2], size: 32 << 20}, 32 << 20, 1},
 	{"bzip2", workload{codecs: allCodecs[2:3]}, 16 << 20, 1},
-	{"images", workload{codecs: allCodecs[1:2], size: 16 << 20}, 4 << 20, 4},
+	{"images", workload{codecs: allCodecs[1:2], size: fewer[int64](16<<20, 4)}, 4 << 20, 4},
 }
 
 // memoryChild is set for the process that runs one of the memoryTests: its
@@ -84,6 +84,7 @@ const memoryChild = "DMG_TEST_MEMORY"
 // R6: whatever 64 readers do, what is in use stays under the limit and 8 MiB.
 func TestMemoryInUse(t *testing.T) {
 	dmgtest.NotEmulated(t)
+	t.Parallel()
 	if dmgtest.Raced() {
 		t.Skip("the race detector takes memory of its own")
 	}
@@ -195,6 +196,7 @@ func readInMemory(t *testing.T, name string, limit int64, images int) {
 // Checkpoints of zlib chunks must not keep a bzip2 decoder from its memory.
 func TestCheckpointsLeaveRoomForDecoder(t *testing.T) {
 	dmgtest.Native(t)
+	t.Parallel()
 	ti := workload{codecs: allCodecs[1:3], chunk: 16384, size: 16 << 20}.image(t) // zlib, then bzip2
 	im := ti.open(t, bzip2Memory+fetchBuffer+512<<10, nil)
 	p := make([]byte, 4096)

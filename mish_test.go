@@ -274,6 +274,7 @@ func TestBadBase64(t *testing.T) {
 // what can't be known to be wrong: that it is in no table, or that its data is
 // elsewhere.
 func TestBentTables(t *testing.T) {
+	t.Parallel()
 	rnd := rand.New(rand.NewPCG(1, 2))
 	opened, read, lost := 0, 0, 0
 	images := dmgtest.Times(20_000, 1200, 150)

@@ -101,6 +101,7 @@ func littleRoom(ix *Index) int64 {
 // first, and come again. None of the checkpoints is lost, and reads decode no
 // more for it.
 func TestPackedLittleRoom(t *testing.T) {
+	t.Parallel()
 	ti := workload{codecs: allCodecs[1:2], size: fewer[int64](32<<20, 4)}.image(t)
 	ix := ti.index(t, 2*minSpacing)
 	limit := littleRoom(ix)
@@ -153,6 +154,7 @@ func TestPackedLittleRoom(t *testing.T) {
 
 // A decoder that has no room beside the packed checkpoints gets theirs.
 func TestPackedYield(t *testing.T) {
+	t.Parallel()
 	ti := workload{codecs: []dmgtest.Method{dmgtest.Zlib, dmgtest.Bzip2}, chunk: fewer[int64](8192, 4), size: fewer[int64](32<<20, 8)}.image(t)
 	ix := ti.index(t, minSpacing)
 	const limit = int64(bzip2Memory) + fetchBuffer + 300<<10
@@ -226,6 +228,7 @@ func TestPackedAllocs(t *testing.T) {
 // limit.
 func TestIndexMutatedAndSealed(t *testing.T) {
 	dmgtest.NotRaced(t)
+	t.Parallel()
 	disk := indexDisk()
 	for _, tt := range indexImages[:4] {
 		t.Run(tt.name, func(t *testing.T) {
@@ -275,6 +278,7 @@ func TestIndexMutatedAndSealed(t *testing.T) {
 // as close as before each time.
 func TestYield(t *testing.T) {
 	dmgtest.Native(t)
+	t.Parallel()
 	small, big := fewer[int64](4<<20, 2), fewer[int64](12<<20, 2)
 	y, err := dmgtest.Compress(dmgtest.LZMA, 0, dmgtest.Text(2, big).Bytes())
 	if err != nil {

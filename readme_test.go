@@ -42,6 +42,7 @@ func main() { example(context.Background(), nil) }
 
 // The README's examples compile.
 func TestReadme(t *testing.T) {
+	t.Parallel()
 	goTool, err := exec.LookPath("go")
 	if err != nil {
 		t.Skip("there is no go command")

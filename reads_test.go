@@ -13,6 +13,7 @@ import (
 // than a checkpoint's spacing and what it asks for.
 func TestRandomReadsDecodeLittle(t *testing.T) {
 	dmgtest.Native(t)
+	t.Parallel()
 	const n = 4096
 	for _, tt := range []struct {
 		workload
@@ -57,6 +58,7 @@ func TestRandomReadsDecodeLittle(t *testing.T) {
 // R2: reading on where the last read ended decodes nothing twice.
 func TestSequentialReadsDecodeOnce(t *testing.T) {
 	dmgtest.Native(t)
+	t.Parallel()
 	for _, w := range layouts("mixed") {
 		t.Run(w.String(), func(t *testing.T) {
 			ti := w.image(t)

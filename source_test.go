@@ -184,6 +184,7 @@ func (ti testImage) counted(t *testing.T, limit int64) (*Image, *dmgtest.Counter
 // one call as far as there is memory, and by one that goes on and on.
 func TestJoinedFetches(t *testing.T) {
 	dmgtest.Native(t)
+	t.Parallel()
 	disk := dmgtest.Text(3, 2<<20).Bytes()
 	zeros := bytes.Clone(disk)
 	for off := 96 << 10; off < len(zeros); off += 256 << 10 {
