@@ -8,8 +8,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-
-	"github.com/go-dmg/dmg/internal/dmgtest"
 )
 
 // Every test that docs/SECURITY.md names is one of this repository's, and each
@@ -39,25 +37,6 @@ func TestSecurityTable(t *testing.T) {
 		if !tests[string(name[1])] {
 			t.Errorf("%s is named, but there is none", name[1])
 		}
-	}
-}
-
-// Each class of hostile images has its row in the table of what became of them.
-func TestSecurityOutcomes(t *testing.T) {
-	doc, err := os.ReadFile("docs/SECURITY.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, table, found := strings.Cut(string(doc), tallyHead)
-	var rows []string
-	for row := range strings.Lines(table) {
-		if !strings.HasPrefix(row, "| ") {
-			break
-		}
-		rows = append(rows, strings.Split(row, " | ")[0][len("| "):])
-	}
-	if classes := dmgtest.HostileClasses(); !found || !slices.Equal(rows, classes) {
-		t.Errorf("the table has the classes %q, want %q", rows, classes)
 	}
 }
 

@@ -54,7 +54,7 @@ func TestVerify(t *testing.T) {
 	for _, tt := range verifyTests {
 		t.Run(tt.file, func(t *testing.T) {
 			im := openTest(t, tt.file, nil)
-			progress, end := checkProgress(t, im.Size())
+			progress, end := dmgtest.CheckProgress(t, im.Size())
 			err := im.Verify(context.Background(), &dmg.VerifyOptions{Progress: progress})
 			end()
 			var sums []*dmg.ChecksumError
@@ -230,29 +230,11 @@ func TestVerifyCancel(t *testing.T) {
 	}
 }
 
-// checkProgress returns a progress function and one that checks, in the end, that
-// it was called with what it is to be called with.
-func checkProgress(t *testing.T, least int64) (progress func(done, total int64), end func()) {
-	var done, total int64
-	progress = func(d, n int64) {
-		if d < done || d > n || total != 0 && n != total {
-			t.Errorf("progress goes from %d to %d of %d", done, d, n)
-		}
-		done, total = d, n
-	}
-	return progress, func() {
-		t.Helper()
-		if done != total || total < least {
-			t.Errorf("progress ends at %d of %d", done, total)
-		}
-	}
-}
-
 // verifyParts verifies an image, and returns the parts whose checksums do not
 // hold.
 func verifyParts(t *testing.T, im *dmg.Image) (parts []string) {
 	t.Helper()
-	progress, end := checkProgress(t, im.Size())
+	progress, end := dmgtest.CheckProgress(t, im.Size())
 	for _, err := range flatten(im.Verify(context.Background(), &dmg.VerifyOptions{Progress: progress})) {
 		var sum *dmg.ChecksumError
 		if !errors.As(err, &sum) || !errors.Is(err, dmg.ErrChecksum) {

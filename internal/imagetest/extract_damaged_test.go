@@ -1,4 +1,4 @@
-package dmg_test
+package imagetest
 
 import (
 	"bytes"
@@ -49,7 +49,7 @@ func TestExtractDamaged(t *testing.T) {
 			}
 			got := make(sheet, len(disk))
 			var damage []dmg.Damage
-			progress, end := checkProgress(t, im.Size())
+			progress, end := dmgtest.CheckProgress(t, im.Size())
 			err := im.Extract(context.Background(), got, &dmg.ExtractOptions{Workers: workers, Progress: progress, Damaged: func(d dmg.Damage) error {
 				if errors.Is(d.Err, dmg.ErrChecksum) && !errors.As(d.Err, new(*dmg.ChunkError)) {
 					return nil // of the table: some of it can't be read

@@ -1,4 +1,4 @@
-package dmg_test
+package imagetest
 
 import (
 	"bytes"
@@ -518,7 +518,7 @@ func TestSalvage(t *testing.T) {
 // sourceCode returns half a megabyte of source code in whole sectors.
 func sourceCode(t *testing.T) (b []byte) {
 	t.Helper()
-	files, err := filepath.Glob("*.go")
+	files, err := filepath.Glob("../../*.go")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,6 @@
-package dmg_test
+// Package imagetest tests whole images through what package dmg exports, where that
+// takes long.
+package imagetest
 
 import (
 	"bufio"
@@ -314,6 +316,25 @@ func report(t *testing.T, images []packed, trials []trial, took time.Duration) {
 const tallyHead = `| class | images | Open refuses | opens | a read fails | Verify fails | memory | longest call |
 |---|---:|---|---:|---|---|---:|---:|
 `
+
+// Each class of hostile images has its row in the table of what became of them.
+func TestSecurityOutcomes(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/SECURITY.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, found := strings.Cut(string(doc), tallyHead)
+	var rows []string
+	for row := range strings.Lines(table) {
+		if !strings.HasPrefix(row, "| ") {
+			break
+		}
+		rows = append(rows, strings.Split(row, " | ")[0][len("| "):])
+	}
+	if classes := dmgtest.HostileClasses(); !found || !slices.Equal(rows, classes) {
+		t.Errorf("the table has the classes %q, want %q", rows, classes)
+	}
+}
 
 func (a *tally) add(r trial) {
 	a.images++
