@@ -281,7 +281,7 @@ func (f *fetcher) next() int64 {
 	return min(n, max(f.end, f.beyond)-f.at, f.room)
 }
 
-// expect tells a decoder of chunk i what the turn will need of it, and of the
+// setDemand tells a decoder of chunk i what the turn will need of it, and of the
 // source. It is called with the lock.
 func (e *engine) setDemand(d *decoder, i int, t *flight, sequential bool) {
 	if n := e.planFetch(d, i, t, sequential); n > 0 {
@@ -289,16 +289,13 @@ func (e *engine) setDemand(d *decoder, i int, t *flight, sequential bool) {
 	}
 }
 
-// aim is expect without more memory. It returns how much is going to be fetched.
+// planFetch is setDemand without more memory. It returns how much is going to be fetched.
 func (e *engine) planFetch(d *decoder, i int, t *flight, sequential bool) int64 {
 	c, f := &e.chunks[i], &d.fetch
 	d.until = t.end
 	in, exact := e.input(i, t.end)
 	f.want, f.guess, f.most, f.sequential, f.beyond = c.DataOffset+in, !exact, 0, sequential, 0
-	switch {
-	case exact && !sequential && c.Method.info().spans:
-		f.want, f.most = c.DataOffset+e.likely(i, t.end, in), f.want
-	case !exact && !c.Method.info().checkpoints() && c.streamLen() <= maxFetch:
+	if !exact && !c.Method.info().checkpoints() && c.streamLen() <= maxFetch {
 		f.most = c.streamEnd()
 	}
 	from := f.at
@@ -362,23 +359,6 @@ func (e *engine) input(i int, end int64) (n int64, exact bool) {
 	return n, false
 }
 
-// likely returns how many bytes of zlib chunk i's data it probably takes to decode
-// up to byte end of the chunk, if all that may be needed are most: on average half
-// of those between two checkpoints are not.
-func (e *engine) likely(i int, end, most int64) int64 {
-	c, points := &e.chunks[i], &e.mu.points
-	last, next := points.before(i, end-1), points.from(i, end)
-	if next == 0 {
-		next = c.Length
-	}
-	span := most - last.in
-	n := last.in + codecsLook + span/8 + int64(float64(span)*(float64(end-last.off)/float64(next-last.off)))
-	if n > most-pageSize/8 {
-		return most // what is left is not worth a call
-	}
-	return n
-}
-
 // joined returns the end in the source of the data that is worth being fetched
 // with that of chunk i, by a reader of the more bytes that follow it on the disk:
 // of chunks that the same decoder can go on with, and that nobody has read yet.
@@ -408,7 +388,7 @@ func (e *engine) joined(i int, more int64) int64 {
 	return end
 }
 
-// widen lets the decoder fetch n bytes at once, or as many as there is memory
+// growBuffer lets the decoder fetch n bytes at once, or as many as there is memory
 // for. That stays the decoder's.
 func (e *engine) growBuffer(d *decoder, n int64) {
 	a := &e.mu.account
@@ -430,26 +410,5 @@ func (e *engine) growBuffer(d *decoder, n int64) {
 			d.fetch.room = room
 			return
 		}
-		if e.swapRoom(d, room) {
-			return
-		}
 	}
-}
-
-// swapRoom exchanges d's buffer for one of so many bytes, of the decoder parked
-// longest ago that has one. What that has fetched is lost.
-func (e *engine) swapRoom(d *decoder, room int64) bool {
-	for _, old := range e.mu.idle {
-		if old.fetch.room != room {
-			continue
-		}
-		f, o := &d.fetch, &old.fetch
-		have := max(fetchBuffer, f.room)
-		d.memory += room - have
-		old.memory -= room - have
-		f.buf, o.buf = append(o.buf[:0], f.buf...), f.buf[:0]
-		f.room, o.room = room, have
-		return true
-	}
-	return false
 }
