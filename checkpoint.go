@@ -75,6 +75,15 @@ func (s *checkpoints) init(a *budget.Budget, c *pagecache.Cache, bytes int64) {
 	s.chunks = make(map[int][]checkpoint)
 }
 
+// memory returns how many bytes the checkpoints take.
+func (s *checkpoints) memory() int64 {
+	n := int64(len(s.pages))*pageSize + s.packed.memory + int64(s.packed.made)*indexfile.UnpackerMemory
+	for _, points := range s.chunks {
+		n += chunkOverhead + int64(len(points))*checkpointOverhead
+	}
+	return n
+}
+
 // find returns the index of the last checkpoint of the chunk at or before off,
 // -1 if there is none.
 func (s *checkpoints) find(chunk int, off int64) int {

@@ -11,9 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-dmg/dmg/internal/budget"
 	"github.com/go-dmg/dmg/internal/dmgtest"
-	"github.com/go-dmg/dmg/internal/indexfile"
 )
 
 // fewer is n, or a part of it if tests run in part.
@@ -121,33 +119,8 @@ func checkAtRest(tb testing.TB, e *engine) {
 	tb.Helper()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if len(e.mu.flights) != 0 || len(e.mu.queue) != 0 {
-		tb.Errorf("at rest: turns in %d chunks, %d readers waiting", len(e.mu.flights), len(e.mu.queue))
-	}
-	var want [budget.NumUses]int64
-	for _, d := range e.mu.idle {
-		want[budget.Decoders] += d.memory
-	}
-	if p := e.mu.idleParallel; p != nil {
-		want[budget.Decoders] += parallelMemory(p.Workers())
-	}
-	if err := e.mu.cache.CheckIdle(); err != nil {
+	if err := e.checkLocked(true); err != nil {
 		tb.Errorf("at rest: %v", err)
-	}
-	want[budget.Cache] = e.mu.cache.Size()
-	want[budget.Checkpoints] = int64(len(e.mu.points.pages)) * pageSize
-	for _, points := range e.mu.points.chunks {
-		want[budget.Checkpoints] += chunkOverhead + int64(len(points))*checkpointOverhead
-	}
-	packed := &e.mu.points.packed
-	if packed.made != len(packed.idle) {
-		tb.Errorf("at rest: %d of %d unpackers are", len(packed.idle), packed.made)
-	}
-	want[budget.Checkpoints] += packed.memory + int64(packed.made)*indexfile.UnpackerMemory
-	if a := &e.mu.account; a.Used != want {
-		tb.Errorf("at rest: the account is %v, there is %v", a.Used, want)
-	} else if a.Total() > a.Limit {
-		tb.Errorf("at rest: %d bytes are in use of %d", a.Total(), a.Limit)
 	}
 }
 

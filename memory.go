@@ -11,11 +11,57 @@ import (
 	"github.com/go-dmg/dmg/internal/bzip2"
 )
 
-// checkpointShare is how much of the limit checkpoints may take before they
-// are thinned out: nine parts of sixteen. The rest is for decoders and decoded
-// data: it must hold at least one decoder, and more checkpoints would not make
-// reads faster in proportion, since a read also decodes what was asked for.
-func checkpointShare(a *budget.Budget) int64 { return a.Limit / 16 * 9 }
+// checkpointShare is how much of the limit checkpoints may take before they are thinned
+// out.
+func checkpointShare(a *budget.Budget) int64 { return budget.ShareCheckpoints.Of(a.Limit) }
+
+// checkLocked returns what is wrong with the engine's state, if anything is. These hold
+// whenever the lock is free:
+//
+//   - What is in use is no more than the limit.
+//   - Of each use, the parts that are known are no more than what is counted. At rest,
+//     when no read and no whole-disk work is under way, they are the same, and nobody
+//     waits.
+//   - A page's published bytes don't change, and idle pages have no readers.
+//
+// Tests call it at rest. With the build tag dmgcheck, reads call it when they end.
+func (e *engine) checkLocked(atRest bool) error {
+	a := &e.mu.account
+	if a.Total() > a.Limit {
+		return fmt.Errorf("%d bytes are in use of %d", a.Total(), a.Limit)
+	}
+	var parts [budget.NumUses]int64
+	for _, d := range e.mu.idle {
+		parts[budget.Decoders] += d.memory
+	}
+	if p := e.mu.idleParallel; p != nil {
+		parts[budget.Decoders] += parallelMemory(p.Workers())
+	}
+	for _, f := range e.mu.flights {
+		if f.d != nil {
+			parts[budget.Decoders] += f.d.memory
+		}
+	}
+	parts[budget.Checkpoints] = e.mu.points.memory()
+	if atRest {
+		if err := e.mu.cache.CheckIdle(); err != nil {
+			return err
+		}
+		parts[budget.Cache] = e.mu.cache.Size()
+		if len(e.mu.flights) != 0 || len(e.mu.queue) != 0 || len(e.mu.reclaimers) != 0 {
+			return fmt.Errorf("%d flights, %d waiters, %d runs", len(e.mu.flights), len(e.mu.queue), len(e.mu.reclaimers))
+		}
+		if p := &e.mu.points.packed; p.made != len(p.idle) {
+			return fmt.Errorf("%d of %d unpackers are idle", len(p.idle), p.made)
+		}
+	}
+	for use, n := range parts {
+		if used := a.Used[use]; n > used || atRest && n != used {
+			return fmt.Errorf("use %d: %d bytes are counted, there are %d", use, used, n)
+		}
+	}
+	return nil
+}
 
 // A waiter waits for memory. Waiters are served in the order in which they came, so
 // that one which needs much is not passed by for ever by others that need little.
@@ -333,7 +379,7 @@ func (e *engine) needWindow(i int, window int64) bool {
 func (e *engine) tryDecoder(c *Chunk, memory int64) *decoder {
 	a := &e.mu.account
 	old := e.reusable(c, memory)
-	few := a.Used[budget.Decoders]+memory <= a.Limit/4 && len(e.mu.idle) < maxIdle
+	few := a.Used[budget.Decoders]+memory <= budget.ShareDecoders.Of(a.Limit) && len(e.mu.idle) < maxIdle
 	if old >= 0 && (!few || e.mu.idle[old].chunk < 0) {
 		d := e.takeIdle(old)
 		d.chunk, d.onePass, d.careful = -1, false, false
@@ -419,5 +465,5 @@ func (e *engine) endParallel(p *bzip2.ParallelReader) {
 // cached, but for an eighth of the limit. Readers that have a decoder keep it.
 func (e *engine) idle() int64 {
 	a := &e.mu.account
-	return a.Limit - a.Limit/8 - a.Total() + a.Used[budget.Cache]
+	return a.Limit - budget.ShareBesideParallel.Of(a.Limit) - a.Total() + a.Used[budget.Cache]
 }

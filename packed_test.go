@@ -94,7 +94,7 @@ func TestPackedGroups(t *testing.T) {
 // checkpoints' share: a quarter of it and a little.
 func littleRoom(ix *Index) int64 {
 	packed := int64(len(ix.file)) + indexfile.UnpackerMemory + int64(ix.Len())*(checkpointOverhead+placeMemory+groupMemory/groupPoints) + chunkOverhead + 64<<10
-	return 2 * packed * 8 / packedShare
+	return 2 * packed * 8 / 6
 }
 
 // Where the log has no room for all the records, those of packed checkpoints go

@@ -47,7 +47,7 @@ func (f *prefetcher) begin(p *pipeline) {
 	defer e.mu.Unlock()
 	f.size = e.prefetchSize()
 	if f.size > 0 {
-		f.most = min(workers+1, int(e.mu.account.Limit/8/f.size))
+		f.most = min(workers+1, int(budget.SharePrefetch.Of(e.mu.account.Limit)/f.size))
 	}
 	e.mu.reclaimers = append(e.mu.reclaimers, f)
 }
@@ -97,7 +97,7 @@ func (f *prefetcher) drop(i int) {
 // memory that they need; 0 if that is not worth it.
 func (e *engine) prefetchSize() int64 {
 	size := int64(maxFetch)
-	for size > e.mu.account.Limit/32 {
+	for size > budget.ShareOnePrefetch.Of(e.mu.account.Limit) {
 		size /= 2
 	}
 	if size < fetchBuffer {

@@ -20,12 +20,21 @@ import (
 const pageSize = pagecache.PageSize
 
 // engine serves the bytes of a chunk map. Zero and raw chunks are read straight
-// into the caller's buffer. A read of a compressed chunk is made of steps; each
-// copies what the cache has, or takes a turn: it takes the decoder that is
-// parked nearest before the place, or starts one from the nearest checkpoint,
-// decodes to the end of what it needs, and parks it there.
+// into the caller's buffer. A read of a compressed chunk is made of steps. Each step
+// copies what the cache has, or is a flight: it takes the idle decoder that stands
+// nearest before the place, or starts one from the nearest checkpoint, decodes to the
+// end of what it needs, and leaves the decoder idle there.
 //
-// No lock is held while decoding or reading the source.
+// There is one lock, mu, which is not held while decoding or reading the source.
+// checkLocked says what holds when it is free. Besides:
+//
+//   - Nobody waits while holding a decoder, but for its own output.
+//   - A flight's position moves after its page is published.
+//   - What was decoded before a failure of its chunk is not published after it.
+//   - Whole-disk work claims tasks in order, each together with its decoder.
+//
+// What is in mu is used with the lock. Other methods of the engine say if they are
+// called with it; those that let it go have it again in a defer.
 type engine struct {
 	chunkMap
 	src   countingSource
@@ -287,6 +296,11 @@ func (e *engine) land(f *flight, landed bool, err error) {
 		e.putIdle(d, err)
 	}
 	e.finishFlight(f)
+	if budget.Checks {
+		if err := e.checkLocked(false); err != nil {
+			panic("dmg: " + err.Error())
+		}
+	}
 }
 
 // roundUp returns the next multiple of unit, a power of two, from n on, or the
@@ -465,7 +479,7 @@ func (e *engine) nextPage(t *flight, more int64) {
 	if t.pos = t.d.pos; t.waiting > 0 {
 		t.moved.Broadcast()
 	}
-	if more > 0 && more <= e.mu.account.Limit/4 {
+	if more > 0 && more <= budget.ShareRead.Of(e.mu.account.Limit) {
 		t.page = e.mu.cache.Open(t.d.chunk, t.d.pos)
 	}
 }

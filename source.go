@@ -399,12 +399,12 @@ func (e *engine) growBuffer(d *decoder, n int64) {
 		}
 		extra := room - have
 		// It must not keep others from having a decoder of their own.
-		share := a.Limit / 8
+		share := budget.ShareFetch.Of(a.Limit)
 		if d.method.info().blocks {
-			share = a.Limit / 4
+			share = budget.ShareFetchBlock.Of(a.Limit)
 		}
 		used := a.Used[budget.Decoders]
-		fits := used+extra <= share || used == d.memory && used+extra <= a.Limit/2
+		fits := used+extra <= share || used == d.memory && used+extra <= budget.ShareFetchAlone.Of(a.Limit)
 		if fits && e.takeCached(extra) {
 			d.memory += extra
 			d.fetch.room = room

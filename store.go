@@ -211,10 +211,6 @@ const (
 	placeMemory = 5 * 8
 )
 
-// packedShare is how much of their share of the limit checkpoints may take, in
-// eighths, to stay packed. The rest is for the log.
-const packedShare = 6
-
 // keepPacked takes over the checkpoints of an index as they are, and the file's
 // memory with them. It returns false if that is too much.
 func (im *Image) keepPacked(ix *Index) (bool, error) {
@@ -253,7 +249,7 @@ func (g *group) at(chunk int, off int64) int {
 // takePacked accounts for n bytes of packed checkpoints.
 func (s *checkpoints) takePacked(n int64) bool {
 	a := s.account
-	if a.Used[budget.Checkpoints]+n > checkpointShare(a)/8*packedShare || !a.Take(budget.Checkpoints, n) {
+	if a.Used[budget.Checkpoints]+n > budget.ShareCompressed.Of(a.Limit) || !a.Take(budget.Checkpoints, n) {
 		return false
 	}
 	s.packed.memory += n

@@ -347,21 +347,13 @@ const (
 	outputBuffers   = 4        // of each worker
 )
 
-// What workers' buffers may take of the limit. It is little, because what they hold is
-// no one else's until the run is over: those of one run, and those of all runs, before
-// another has to wait. A run that finds the first share taken has one worker with
-// small buffers.
-const (
-	runShare  = 16 // one part of so many
-	runsShare = 4
-)
-
-// outputBuffer returns the size of the buffers of a run.
+// outputBuffer returns the size of the buffers of a run. One that finds the share of a
+// run taken has one worker with small buffers.
 func (e *engine) outputBuffer(workers int) int64 {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	a := &e.mu.account
-	n := (a.Limit/runShare - a.Used[budget.Buffers]) / outputBuffers / int64(workers)
+	n := (budget.ShareRun.Of(a.Limit) - a.Used[budget.Buffers]) / outputBuffers / int64(workers)
 	return max(minOutputBuffer, min(maxOutputBuffer, n))
 }
 
@@ -372,9 +364,9 @@ func (e *engine) takeOutput(ctx context.Context, i int, memory int64) error {
 	defer e.mu.Unlock()
 	a := &e.mu.account
 	tooLow := fmt.Errorf("%w: %d bytes have no room for a buffer", ErrMemoryLimit, a.Limit)
-	share := a.Limit / runsShare
+	share := budget.ShareRuns.Of(a.Limit)
 	if i > 0 {
-		share = a.Limit / runShare
+		share = budget.ShareRun.Of(a.Limit)
 	}
 	// The share is waited for apart from the memory: runs that hold it may need
 	// memory to come to their end.

@@ -161,7 +161,7 @@ func (c *Cache) blank() *Page {
 // quarter that is left to decoders.
 func (c *Cache) mayGrow() bool {
 	a := c.account
-	return a.Used[budget.Cache]+a.Used[budget.Checkpoints]+PageSize <= a.Limit-a.Limit/4
+	return a.Used[budget.Cache]+a.Used[budget.Checkpoints]+PageSize <= a.Limit-budget.ShareDecoders.Of(a.Limit)
 }
 
 // Lend returns PageSize bytes of memory for checkpoints, nil if there are none. They
