@@ -37,6 +37,7 @@ func flipBit(p []byte, bit int) { p[bit/8] ^= 0x80 >> (bit % 8) }
 // Every block's start is a checkpoint, and each has cursors as far as it goes:
 // reads resume at them all.
 func TestBzip2Resume(t *testing.T) {
+	t.Parallel()
 	ti := bzip2Image(t)
 	for _, limit := range []int64{7 << 20, 64 << 20} {
 		for _, step := range []int{4096, 1 << 20} {
@@ -128,6 +129,7 @@ func TestBzip2Checksum(t *testing.T) {
 // A record that is no block's, or has cursors that are none, gives an error.
 func TestBzip2BadRecord(t *testing.T) {
 	dmgtest.NotRaced(t)
+	t.Parallel()
 	ti := bzip2Image(t)
 	im := ti.open(t, 64<<20, nil)
 	ti.wayThrough(t, im, 1<<20)
@@ -164,6 +166,7 @@ func TestBzip2BadRecord(t *testing.T) {
 // Short cold reads do without the links of their block, wherever they are in it
 // and across its end; those that follow have them.
 func TestBzip2Spans(t *testing.T) {
+	t.Parallel()
 	ti := bzip2Image(t)
 	im := ti.open(t, bzip2Memory+fetchBuffer+256<<10, nil)
 	ti.wayThrough(t, im, 1<<20)

@@ -173,6 +173,7 @@ func TestBlocksInside(t *testing.T) {
 // have, where there is none.
 func TestSearchEnds(t *testing.T) {
 	dmgtest.Native(t)
+	t.Parallel()
 	stream, size := blockOfBlocks(t, 0)
 	stream[len(stream)-9] ^= 0x55 // of the end's magic
 	stream = append(stream, make([]byte, 40<<20)...)
@@ -186,6 +187,7 @@ func TestSearchEnds(t *testing.T) {
 // TestNothingIsCancelled cancels what decodes a chunk whose data is blocks of nothing.
 func TestNothingIsCancelled(t *testing.T) {
 	dmgtest.Native(t)
+	t.Parallel()
 	for _, tt := range []struct {
 		method dmgtest.Method
 		data   string

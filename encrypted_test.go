@@ -94,6 +94,7 @@ func certificateImage(t *testing.T, plain []byte, public *rsa.PublicKey) []byte 
 }
 
 func TestCertificate(t *testing.T) {
+	t.Parallel()
 	text, err := os.ReadFile("internal/crypt/testdata/certificate-key.pem")
 	if err != nil {
 		t.Fatal(err)

@@ -216,6 +216,7 @@ func (ti testImage) schedule(t *testing.T, im *Image, seed uint64, reads int, bu
 // whatever the order, the codec and the memory.
 func TestModel(t *testing.T) {
 	dmgtest.NotEmulated(t)
+	t.Parallel()
 	mixture := append([]dmgtest.Method{dmgtest.Raw}, allCodecs...)
 	for _, tt := range []struct {
 		workload

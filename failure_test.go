@@ -197,6 +197,7 @@ func TestDoubtForward(t *testing.T) {
 // TestWrongCursors has nothing kept of a bzip2 block that was not checked.
 func TestWrongCursors(t *testing.T) {
 	dmgtest.Native(t)
+	t.Parallel()
 	disk := dmgtest.Random(5, 1600*512).Bytes()
 	stream, err := dmgtest.Compress(dmgtest.Bzip2, 9, disk)
 	if err != nil {
@@ -223,6 +224,7 @@ func TestWrongCursors(t *testing.T) {
 // whatever became of other chunks.
 func TestManyDoubts(t *testing.T) {
 	dmgtest.Native(t)
+	t.Parallel()
 	disk := dmgtest.Text(5, 8<<20).Bytes()
 	stream, err := dmgtest.Compress(dmgtest.Zlib, 1, disk)
 	if err != nil {

@@ -83,6 +83,7 @@ func mutate(rng *rand.Rand, b []byte) []byte {
 }
 
 func TestIndexCutShort(t *testing.T) {
+	t.Parallel()
 	disk := dmgtest.Text(1, 600<<10).Bytes()
 	image := dmgtest.Image(t, disk, dmgtest.Options{Codecs: []dmgtest.Method{dmgtest.Zlib, dmgtest.Bzip2}, ChunkSectors: 600})
 	index := builtIndex(t, image, disk)
@@ -115,6 +116,7 @@ func seal(body []byte) []byte {
 
 func TestIndexOfAnotherImage(t *testing.T) {
 	dmgtest.NotRaced(t)
+	t.Parallel()
 	disk := dmgtest.Join(dmgtest.Text(6, 800<<10), dmgtest.Random(7, 5000)).Bytes()
 	changed := bytes.Clone(disk)
 	changed[len(changed)-100] ^= 1 // in random bytes: the streams stay as long
@@ -275,6 +277,7 @@ const (
 
 // What an index says is checked although its checksum is right.
 func TestIndexForged(t *testing.T) {
+	t.Parallel()
 	disk := indexDisk()
 	image := dmgtest.Image(t, disk, dmgtest.Options{Codecs: []dmgtest.Method{dmgtest.Zlib, dmgtest.Bzip2, dmgtest.Raw}, ChunkSectors: 3000})
 	index := builtIndex(t, image, disk)

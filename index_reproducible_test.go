@@ -113,6 +113,7 @@ func TestIndexOfBzip2IsReproducible(t *testing.T) {
 
 // Random reads leave the checkpoints of zlib chunks that reading in order does.
 func TestIndexByRandomReads(t *testing.T) {
+	t.Parallel()
 	disk := indexDisk()
 	file := dmgtest.Image(t, disk, dmgtest.Options{})
 	im := newTest(t, file, nil)

@@ -159,6 +159,7 @@ func withDictionary(t *testing.T, disk []byte, sectors int64) iter.Seq2[byte, te
 // A header that names a dictionary of 4 GiB costs none of it: in a chunk that is
 // shorter it can be read, in one that is as long it is refused.
 func TestLZMAHugeDictionary(t *testing.T) {
+	t.Parallel()
 	disk := dmgtest.Text(1, 64<<10).Bytes()
 	for size, ti := range withDictionary(t, disk, int64(len(disk))/sectorSize) {
 		im := ti.open(t, 2<<20, nil)

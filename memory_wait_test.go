@@ -187,7 +187,7 @@ func TestHeapAtRest(t *testing.T) {
 			defer wg.Done()
 			rng := rand.New(rand.NewPCG(1, uint64(g)))
 			p := make([]byte, 4096)
-			for range 10 {
+			for range fewer(10, 3) {
 				if n, err := im.ReadAt(p, offs[rng.IntN(len(offs))]); err != nil || !bytes.Equal(p, text[:4096]) {
 					t.Error(n, err)
 				}

@@ -66,6 +66,7 @@ var openReads = []struct {
 func bigDisk() []byte { return dmgtest.Mixed(30, 2<<20).Bytes() }
 
 func TestOpenReads(t *testing.T) {
+	t.Parallel()
 	for _, tt := range openReads {
 		t.Run(tt.name, func(t *testing.T) {
 			b := tt.make(t)
@@ -93,6 +94,7 @@ func TestOpenReads(t *testing.T) {
 // on through a thousand chunks, each a bzip2 block of random bytes.
 func TestOpenPartitionsInManyChunks(t *testing.T) {
 	dmgtest.Native(t)
+	t.Parallel()
 	const n, block = 1024, 4096
 	entry := make([]byte, block)
 	copy(entry, "PM")
@@ -127,6 +129,7 @@ func TestOpenPartitionsInManyChunks(t *testing.T) {
 // TestOpenLargeList opens an encrypted image whose property list is decrypted by
 // several goroutines, all of which come to the file's last bytes at once.
 func TestOpenLargeList(t *testing.T) {
+	t.Parallel()
 	const block = 1 << 20
 	disk := dmgtest.Text(1, 64<<10).Bytes()
 	l, err := dmgtest.Build(disk, dmgtest.Options{Codecs: []dmgtest.Method{dmgtest.Raw}})

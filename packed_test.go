@@ -63,6 +63,7 @@ func packedNow(im *Image) (packed, others, copies int) {
 // Opening unpacks nothing; a read unpacks the group it wants, once.
 func TestPackedGroups(t *testing.T) {
 	dmgtest.NotRaced(t)
+	t.Parallel()
 	ti := workload{codecs: allCodecs[1:2], size: 8 << 20}.image(t)
 	ix := ti.index(t, minSpacing)
 	im := ti.openIndexed(t, 64<<20, ix)
@@ -182,6 +183,7 @@ func TestPackedYield(t *testing.T) {
 // A bzip2 block of which the index has few cursors gets the others when it is
 // read, as one that is not in an index.
 func TestPackedBlockGrows(t *testing.T) {
+	t.Parallel()
 	ti := workload{codecs: allCodecs[2:3], size: fewer[int64](4<<20, 2)}.image(t)
 	im := ti.open(t, 64<<20, nil)
 	for off := int64(0); off < im.Size(); off += 400_000 {

@@ -17,6 +17,7 @@ import (
 // TestWholeDiskTable has the partitions of a GUID table inside one block table found
 // when they are asked for, and chunks and checksums count the block table.
 func TestWholeDiskTable(t *testing.T) {
+	t.Parallel()
 	for _, codec := range []dmgtest.Method{dmgtest.Raw, dmgtest.Zlib, dmgtest.Bzip2, dmgtest.LZFSE} {
 		b := dmgtest.Image(t, gptDisk(), dmgtest.Options{Codecs: []dmgtest.Method{codec}, ChunkSectors: 256})
 		src := &dmgtest.Counter{R: bytes.NewReader(b)}

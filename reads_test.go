@@ -89,6 +89,7 @@ func TestSequentialReadsDecodeOnce(t *testing.T) {
 // Several readers, each going on where it stopped, don't cost each other what
 // was decoded for them.
 func TestInterleavedReadersDecodeOnce(t *testing.T) {
+	t.Parallel()
 	w := workload{codecs: allCodecs[1:2], size: fewer[int64](16<<20, 4)}
 	ti := w.image(t)
 	im := ti.open(t, 32<<20, nil)
@@ -111,6 +112,7 @@ func TestInterleavedReadersDecodeOnce(t *testing.T) {
 // in no cache.
 func TestCacheHits(t *testing.T) {
 	dmgtest.Native(t)
+	t.Parallel()
 	for _, w := range layouts("mixed") {
 		t.Run(w.String(), func(t *testing.T) {
 			ti := w.image(t)
@@ -161,6 +163,7 @@ func TestCacheHits(t *testing.T) {
 // A read larger than the cache does not flush it.
 func TestLargeReadSparesCache(t *testing.T) {
 	dmgtest.NotRaced(t)
+	t.Parallel()
 	w := workload{codecs: allCodecs[1:2], size: 16 << 20}
 	ti := w.image(t)
 	im := ti.open(t, 8<<20, nil)
@@ -184,6 +187,7 @@ func TestLargeReadSparesCache(t *testing.T) {
 // most, in few calls.
 func TestRandomReadsFetchLittle(t *testing.T) {
 	dmgtest.Native(t)
+	t.Parallel()
 	const n = 4096
 	for _, tt := range []struct {
 		workload
@@ -258,6 +262,7 @@ func compressedSpan(im, fine *Image, off, end int64) (n int64) {
 // reads, and little beyond.
 func TestColdReadFetchesTheWay(t *testing.T) {
 	dmgtest.NotRaced(t)
+	t.Parallel()
 	w := workload{codecs: allCodecs[1:2], size: fewer[int64](16<<20, 4)}
 	ti := w.image(t)
 	fine := ti.open(t, 1<<30, nil)

@@ -18,6 +18,7 @@ import (
 // them cuts it.
 func TestSameColdMegabyte(t *testing.T) {
 	dmgtest.NotEmulated(t)
+	t.Parallel()
 	readers := fewer(64, 4)
 	patterns := map[string]func(rng *rand.Rand, off, n int64) [][2]int64{
 		"in one": func(_ *rand.Rand, off, n int64) [][2]int64 { return [][2]int64{{off, n}} },
@@ -217,6 +218,7 @@ func TestSameColdBzip2(t *testing.T) {
 // megabytes of blocks of nothing before what they decode to.
 func TestSharedNothing(t *testing.T) {
 	dmgtest.Native(t)
+	t.Parallel()
 	const n = 2000
 	z, err := dmgtest.Compress(dmgtest.Zlib, 0, dmgtest.Text(2, sectorSize).Bytes())
 	if err != nil {

@@ -81,6 +81,7 @@ func TestConcatenatedSegments(t *testing.T) {
 
 // TestCutSegments cuts one of the files. All that the others have can be read.
 func TestCutSegments(t *testing.T) {
+	t.Parallel()
 	disk := containerDisk()
 	part := dmgtest.SegmentName
 	for _, tt := range []struct {

@@ -229,6 +229,7 @@ func TestSourceFaultsAtOnce(t *testing.T) {
 // else's trouble: only reads that touch it fail, each time, and keep nothing.
 func TestDamagedChunk(t *testing.T) {
 	dmgtest.Native(t)
+	t.Parallel()
 	for _, m := range allCodecs {
 		w := workload{codecs: []dmgtest.Method{m}, chunk: 256}
 		t.Run(w.String(), func(t *testing.T) {
@@ -293,6 +294,7 @@ func TestSwallowedChecksum(t *testing.T) {
 // TestSourcePanics has the source panic once: the panic comes out of the read, and
 // later ones are served.
 func TestSourcePanics(t *testing.T) {
+	t.Parallel()
 	for _, w := range []workload{{codecs: allCodecs[1:2], size: 1 << 20}, {codecs: allCodecs[4:5], size: 1 << 20}} {
 		ti := w.image(t)
 		left := 0 // calls before the panic

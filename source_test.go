@@ -255,6 +255,7 @@ func TestJoinedFetchesSpareTheCached(t *testing.T) {
 // little memory in a few.
 func TestBzip2Fetches(t *testing.T) {
 	dmgtest.Native(t)
+	t.Parallel()
 	disk := dmgtest.Random(4, fewer[int64](4<<20, 2)).Bytes() // blocks of 900 kB, which bzip2 makes no smaller
 	ti := testImage{disk, dmgtest.Image(t, disk, dmgtest.Options{Codecs: []dmgtest.Method{dmgtest.Bzip2}})}
 	for _, tt := range []struct {

@@ -278,6 +278,7 @@ var bentSums = []struct {
 
 // TestVerifySums has checksums of all types, each of them wrong in turn.
 func TestVerifySums(t *testing.T) {
+	t.Parallel()
 	disk := dmgtest.Join(dmgtest.Text(1, 256<<10), dmgtest.Zeros(200<<10), dmgtest.Mixed(2, 200<<10)).Bytes()
 	for _, kind := range []dmgtest.SumType{dmgtest.CRC32, dmgtest.MD5, dmgtest.SHA1b, dmgtest.SHA1, dmgtest.SHA256, dmgtest.SHA384, dmgtest.SHA512} {
 		for _, bent := range bentSums {

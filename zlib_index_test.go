@@ -25,6 +25,7 @@ var thinningTests = []struct {
 // share, and after every thinning each place still reads right.
 func TestZlibThinning(t *testing.T) {
 	dmgtest.Native(t)
+	t.Parallel()
 	for _, tt := range thinningTests {
 		t.Run(tt.workload.String()+tt.kind, func(t *testing.T) {
 			ti := tt.image(t)
@@ -73,6 +74,7 @@ func TestZlibThinning(t *testing.T) {
 
 // Where memory is plenty the spacing stays fine, however the way was made.
 func TestZlibSpacing(t *testing.T) {
+	t.Parallel()
 	w := workload{codecs: allCodecs[1:2], size: fewer[int64](8<<20, 4)}
 	for _, step := range []int{4096, 10_000, 1 << 20} {
 		ti := w.image(t)
@@ -94,6 +96,7 @@ func TestZlibSpacing(t *testing.T) {
 // leaves the last checkpoint of its way, however little it decoded behind it, or
 // the one before that.
 func TestZlibLastCheckpoint(t *testing.T) {
+	t.Parallel()
 	const chunk = 256 << 10
 	ti := workload{codecs: allCodecs[1:2], size: 16 << 20, chunk: chunk / 512}.image(t)
 	im := ti.open(t, 8<<20, nil)
@@ -198,6 +201,7 @@ func checkWrongSum(t *testing.T, ti testImage, limits ...int64) {
 // A zlib stream's Adler-32 is checked on the first way through, whoever and
 // however many made it: it is in the checkpoints.
 func TestZlibChecksum(t *testing.T) {
+	t.Parallel()
 	ti := workload{codecs: allCodecs[1:2], size: fewer[int64](4<<20, 2)}.image(t)
 	c := ti.open(t, 0, nil).chunks[0]
 	file := bytes.Clone(ti.file)
@@ -210,6 +214,7 @@ func TestZlibChecksum(t *testing.T) {
 // gives an error or, at worst, wrong bytes that the checksum finds; it never
 // ends the process.
 func TestZlibBadRecord(t *testing.T) {
+	t.Parallel()
 	ti := workload{codecs: allCodecs[1:2], size: 1 << 20}.image(t)
 	good := func() []byte {
 		im := ti.open(t, 64<<20, nil)

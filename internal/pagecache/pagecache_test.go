@@ -278,6 +278,7 @@ func TestCheckIdle(t *testing.T) {
 // should be.
 func TestCacheRandom(t *testing.T) {
 	dmgtest.Native(t)
+	t.Parallel()
 	rng := rand.New(rand.NewPCG(3, 1))
 	c, a := newTestCache(24)
 	type reader struct {
