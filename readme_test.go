@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"log"
 	"net/http"
+	"os"
 	"time"
 
 	"github.com/go-dmg/dmg"
@@ -30,14 +31,15 @@ var (
 	_ = fmt.Println
 	_ = log.Fatal
 	_ http.Handler
+	_ *os.File
 	_ time.Time
 )
 
-func example(ctx context.Context, im *dmg.Image) {
+func example(ctx context.Context, im *dmg.Image, file *os.File) {
 EXAMPLE
 }
 
-func main() { example(context.Background(), nil) }
+func main() { example(context.Background(), nil, nil) }
 `
 
 // The README's examples compile.
