@@ -83,7 +83,6 @@ func TestSegmentErrors(t *testing.T) {
 // common.
 func TestSegmentKeys(t *testing.T) {
 	dmgtest.Native(t)
-	t.Parallel()
 	good := segments(t, containerDisk(), inUDZO, 12)
 	encrypt := func(of func(i int) dmgtest.Encryption) [][]byte {
 		parts := make([][]byte, len(good))
