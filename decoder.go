@@ -14,7 +14,7 @@ import (
 const maxDecode = 64 << 10
 
 // decoder decodes one chunk in order, for one reader at a time. Between reads
-// it is parked where it stands.
+// it is idle, and stands where it stopped.
 type decoder struct {
 	codec   codec
 	fetch   fetcher
@@ -26,7 +26,7 @@ type decoder struct {
 	length  int64 // of the chunk
 	until   int64 // where the reader at work wants to get
 	cut     bool  // the chunk has more data than is decoded of it
-	onePass bool  // whoever reads all of a chunk is not expected to come again
+	onePass bool  // the chunk is read once, and not expected to be read again
 
 	// careful has a codec whose blocks have checksums compare these before it
 	// returns a byte: then a damaged block is not taken for one of another length.

@@ -189,7 +189,7 @@ func (im *Image) Extract(ctx context.Context, w io.WriterAt, o *ExtractOptions) 
 		case err == nil:
 			return nil
 		case o.Damaged != nil:
-			return im.doubt(i, err, c.err.Got != nil, o.Damaged)
+			return im.reportDoubtful(i, err, c.err.Got != nil, o.Damaged)
 		case c.err.Got == nil: // what can't be read would have ended the run
 			return nil
 		}
@@ -201,10 +201,10 @@ func (im *Image) Extract(ctx context.Context, w io.WriterAt, o *ExtractOptions) 
 	return nil
 }
 
-// doubt calls f with the ranges of a partition that may be wrong, since its block
+// reportDoubtful calls f with the ranges of a partition that may be wrong, since its block
 // table's checksum does not hold or can't be computed: those that no other checksum
 // confirms. If there are none but something is wrong, it is all of the partition.
-func (im *Image) doubt(part int, err error, wrong bool, f func(Damage) error) error {
+func (im *Image) reportDoubtful(part int, err error, wrong bool, f func(Damage) error) error {
 	for _, all := range []bool{false, true} {
 		last := Damage{Err: err}
 		found := false

@@ -87,7 +87,7 @@ func ReadIndex(r io.Reader) (*Index, error) {
 }
 
 // sizeHint returns how many bytes r will probably give, if it is a file or in
-// memory, lest they be copied again and again.
+// memory, so that they are not copied again and again.
 func sizeHint(r io.Reader) int {
 	n := int64(0)
 	switch r := r.(type) {

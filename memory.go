@@ -118,7 +118,7 @@ func (e *engine) acquire(ctx context.Context, need, held int64, try func() bool)
 }
 
 // maxWoke is how often the first in the queue looks in vain before it gathers room
-// bit by bit. As a rule a decoder that it can use is parked sooner.
+// bit by bit. As a rule a decoder that it can use is idle sooner.
 const maxWoke = 16
 
 // errNoRoom says that the memory limit has no room for what is needed.
@@ -155,7 +155,7 @@ func (e *engine) leaveQueue(w *waiter) {
 }
 
 // wake has the first in the queue look again, since memory has come free or a decoder
-// was parked. It is called with the lock.
+// is idle. It is called with the lock.
 func (e *engine) wake() {
 	if len(e.mu.queue) > 0 {
 		e.mu.queue[0].cond.Signal()
@@ -184,7 +184,7 @@ type reclaimer interface {
 }
 
 // makeRoom gives back the memory of a cached page, of the idle parallel reader, of
-// what was fetched ahead, or of the decoder parked longest ago. It returns false if
+// what was fetched ahead, or of the decoder idle longest. It returns false if
 // all that is left is at work.
 func (e *engine) makeRoom() bool {
 	if e.mu.cache.Shrink() {
@@ -275,9 +275,9 @@ func (e *engine) takeNow(n int64) bool {
 	return false
 }
 
-// near is the parked decoder from which a read would go on.
+// near is the idle decoder from which a read would go on.
 type near struct {
-	index int   // among the parked ones, -1 if there is none
+	index int   // among the idle ones, -1 if there is none
 	reach int64 // the place before the read where it can be, -1
 }
 
@@ -295,14 +295,14 @@ func (e *engine) nearestIdle(i int, off int64) near {
 	return best
 }
 
-// takeIdle takes the decoder at index k of the parked ones.
+// takeIdle takes the decoder at index k of the idle ones.
 func (e *engine) takeIdle(k int) *decoder {
 	d := e.mu.idle[k]
 	e.mu.idle = slices.Delete(e.mu.idle, k, k+1)
 	return d
 }
 
-// park keeps a decoder for the read that goes on where it stands. If it failed
+// putIdle keeps a decoder for the read that goes on where it stands. If it failed
 // or is at the chunk's end only its memory is of use.
 func (e *engine) putIdle(d *decoder, err error) {
 	if err != nil || d.pos == d.length {
@@ -312,13 +312,13 @@ func (e *engine) putIdle(d *decoder, err error) {
 	e.wake()
 }
 
-// maxIdle is how many decoders are parked at most while readers take new ones:
+// maxIdle is how many decoders are idle at most while readers take new ones:
 // each read looks through all of them.
 const maxIdle = 128
 
-// blank returns a decoder for chunk i that stands nowhere: a new one, or a parked one
+// acquireDecoder returns a decoder for chunk i that stands nowhere: a new one, or an idle one
 // whose place is given up. Decoders may fill a quarter of the limit before
-// parked ones are reused, which is enough for many sequential readers. A reader
+// idle ones are reused, which is enough for many sequential readers. A reader
 // that can't have one yet waits, until ctx is done; its own run holds so many bytes of
 // buffers meanwhile.
 func (e *engine) acquireDecoder(ctx context.Context, i int, held int64) (d *decoder, err error) {
@@ -340,7 +340,7 @@ func (e *engine) acquireDecoder(ctx context.Context, i int, held int64) (d *deco
 	return d, err
 }
 
-// newDecoderFor is blank for a caller without the lock.
+// newDecoderFor is acquireDecoder for a caller without the lock.
 func (e *engine) newDecoderFor(ctx context.Context, i int, held int64) (*decoder, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -375,7 +375,7 @@ func (e *engine) needWindow(i int, window int64) bool {
 	return true
 }
 
-// tryDecoder returns a blank decoder for c if there is one, or free memory for it.
+// tryDecoder returns a decoder that stands nowhere for c if there is one, or free memory for it.
 func (e *engine) tryDecoder(c *Chunk, memory int64) *decoder {
 	a := &e.mu.account
 	old := e.reusable(c, memory)
@@ -391,7 +391,7 @@ func (e *engine) tryDecoder(c *Chunk, memory int64) *decoder {
 	return e.newDecoder(c.Method, memory)
 }
 
-// reusable returns the index of the parked decoder that c can best have, -1 if
+// reusable returns the index of the idle decoder that c can best have, -1 if
 // none is large enough: one that is done with the data before c's, else the one
 // that was used longest ago.
 func (e *engine) reusable(c *Chunk, memory int64) int {
@@ -408,7 +408,7 @@ func (e *engine) reusable(c *Chunk, memory int64) int {
 	return old
 }
 
-// discard parks a decoder that has nothing to go on with.
+// discard makes a decoder idle that has nothing to go on with.
 func (e *engine) discard(d *decoder) {
 	e.mu.Lock()
 	d.fetch.giveBack()

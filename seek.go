@@ -323,7 +323,7 @@ func (e *engine) copyPage(pg *pagecache.Page, p []byte, off int64) int {
 	return n
 }
 
-// startFlight enters a turn that will decode chunk i up to end. It has yet to be
+// startFlight enters a flight that will decode chunk i up to end. It has yet to be
 // said from where.
 func (e *engine) startFlight(ctx context.Context, i int, off, end int64) *flight {
 	var t *flight
@@ -354,7 +354,7 @@ func (e *engine) finishFlight(t *flight) {
 	}
 }
 
-// flightToJoin returns the turn that a reader of byte off should wait for: one that
+// flightToJoin returns the flight that a reader of byte off should wait for: one that
 // has decoded less far than off, but no less far than where the reader itself
 // would begin.
 func (e *engine) flightToJoin(i int, off int64) *flight {
@@ -366,7 +366,7 @@ func (e *engine) flightToJoin(i int, off int64) *flight {
 		if from < 0 {
 			from = max(e.mu.points.nearest(i, off), e.nearestIdle(i, off).reach)
 		}
-		// A turn says where it is a page at a time. A bzip2 decoder can go to
+		// A flight says where it is a page at a time. A bzip2 decoder can go to
 		// and fro in its block, which takes long to decode.
 		if from < t.pos+pageSize && t.pos <= off ||
 			e.chunks[i].Method.info().blocks && e.mu.points.nearest(i, t.pos) == from {
@@ -428,7 +428,7 @@ func (e *engine) chooseDecoder(f *flight, off int64) (idle bool, err error) {
 	return false, err
 }
 
-// decode runs a turn's decoder from where it stands to the turn's end, through p,
+// decode runs a flight's decoder from where it stands to the flight's end, through p,
 // which begins at byte off of the chunk. What it decodes goes to the cache, and
 // to p.
 func (e *engine) decode(t *flight, p []byte, off int64) (n int, err error) {
@@ -466,7 +466,7 @@ func (e *engine) decode(t *flight, p []byte, off int64) (n int, err error) {
 	return n, err
 }
 
-// nextPage ends the turn's page where the decoder stands and begins the next, if more
+// nextPage seals the flight's page where the decoder stands and begins the next, if more
 // bytes are to come. There is none where they are not to be cached: on the way
 // to a place far off, or in a read so large that it would push out everything
 // else.
@@ -484,9 +484,9 @@ func (e *engine) nextPage(t *flight, more int64) {
 	}
 }
 
-// sealPage ends the turn's page, filled up to byte end of the chunk. If there have been doubts about the
-// chunk since the turn began, what it has added is not kept, nor what the page had if
-// that was given up meanwhile.
+// sealPage publishes the flight's page, filled up to byte end of the chunk. If decoding
+// of the chunk has failed since the flight began, what it has added is not kept, nor what
+// the page had if that was given up meanwhile.
 func (e *engine) sealPage(t *flight, end int64) {
 	pg := t.page
 	t.page = nil

@@ -129,7 +129,7 @@ type fetcher struct {
 	// amount of data that decodes to nothing.
 	ctx context.Context
 
-	// What the reader at work needs is set by the engine, for each turn.
+	// What the reader at work needs is set by the engine, for each flight.
 	want       int64 // up to which it needs the source's bytes, as far as that is known
 	guess      bool  // want is an estimate
 	most       int64 // up to which it may need them, where that is known and not far; 0
@@ -270,7 +270,7 @@ func (f *fetcher) next() int64 {
 	}
 	if f.guess {
 		if n > 4*fetchBuffer && f.most == 0 {
-			n /= 2 // lest most of it is in vain
+			n /= 2 // or most of it is in vain
 		}
 		f.size = max(f.size, fetchBuffer/2) // if it turns out too low
 	}
@@ -281,7 +281,7 @@ func (f *fetcher) next() int64 {
 	return min(n, max(f.end, f.beyond)-f.at, f.room)
 }
 
-// setDemand tells a decoder of chunk i what the turn will need of it, and of the
+// setDemand tells a decoder of chunk i what the flight will need of it, and of the
 // source. It is called with the lock.
 func (e *engine) setDemand(d *decoder, i int, t *flight, sequential bool) {
 	if n := e.planFetch(d, i, t, sequential); n > 0 {

@@ -112,7 +112,7 @@ func (z *zlibCodec) Read(p []byte) (int, error) {
 		n = copy(p, p[k:n])
 		if z.nhead == len(z.head) && err == nil {
 			if err = deflate.CheckZlibHeader(z.head[:]); err != nil {
-				n = 0 // lest what came with it is decoded first
+				n = 0 // or what came with it would be decoded first
 			}
 		}
 	}
@@ -140,7 +140,7 @@ func (z *zlibCodec) decode(max int) (_ []byte, err error) {
 	return z.last, err
 }
 
-// addLast brings the checksum up to the position. It waits for whoever goes on
+// addLast brings the checksum up to the position. It waits until a read goes on
 // there: most reads anywhere on a disk are alone.
 func (z *zlibCodec) addLast() {
 	z.sum = deflate.Adler32(z.sum, z.last)

@@ -38,7 +38,7 @@ type nbdCmd struct {
 // Help implements kong.HelpProvider.
 func (nbdCmd) Help() string {
 	return `Serves the disk, read-only, to up to 256 clients at once until interrupted, and prints the URI to connect to on
-standard error. Without a host it listens on 127.0.0.1 only. The protocol has no passwords: whoever can reach the address
+standard error. Without a host it listens on 127.0.0.1 only. The protocol has no passwords: any program that can reach the address
 can read the disk, of an encrypted image too.
 
 A client that takes nothing of an answer for 30 seconds is disconnected. An idle client, and one that reads slowly, stay.

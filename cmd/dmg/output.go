@@ -64,7 +64,7 @@ const (
 
 // newOutput checks that the output may be written, and creates nothing yet, so
 // that users hear of a wrong name before they are asked for a password. The
-// image's name is needed lest the output replaces a file of it.
+// image's name is needed so that the output does not replace a file of the image.
 func newOutput(name, image string, force bool) (*output, error) {
 	switch {
 	case name == "":
