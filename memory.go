@@ -89,6 +89,9 @@ func (e *engine) acquire(ctx context.Context, need, held int64, try func() bool)
 	w.cond.L = &e.mu
 	e.mu.queue = append(e.mu.queue, w)
 	defer e.leaveQueue(w)
+	if held > 0 && e.mu.queue[0] != w {
+		e.wake() // this run may be what the first has been waiting for
+	}
 	for {
 		if e.mu.queue[0] == w {
 			// Nobody else takes what comes free from now on.

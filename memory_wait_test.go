@@ -201,3 +201,52 @@ func TestHeapAtRest(t *testing.T) {
 	checkAtRest(t, &im.engine)
 	runtime.KeepAlive(im)
 }
+
+// The first in the queue hears of it when the run that it waits for comes to wait for
+// memory, too. Otherwise both would wait for ever.
+func TestRunJoinsQueue(t *testing.T) {
+	const limit, buffers = 1 << 20, 64 << 10
+	e := new(engine)
+	e.init(bytes.NewReader(nil), chunkMap{}, limit)
+	a := &e.mu.account
+	a.take(useBuffers, buffers)
+	a.take(useDecoders, limit/2) // a decoder of the run's, at work
+	want := func(need, held int64) error {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		err := e.acquire(context.Background(), need, held, func() bool { return a.take(useDecoders, need) })
+		if err == nil {
+			a.release(useDecoders, need)
+		}
+		return err
+	}
+	// looked waits until the first has looked so often for what came free.
+	looked := func(n int) {
+		for {
+			e.mu.Lock()
+			ok := len(e.mu.queue) > 0 && e.mu.queue[0].woke >= n
+			e.mu.Unlock()
+			if ok {
+				return
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}
+	var run error
+	done := make(chan struct{})
+	go func() {
+		want(limit-buffers/2, 0)
+		close(done)
+	}()
+	within(t, "the reader", func() { looked(0) })
+	e.mu.Lock()
+	a.release(useDecoders, limit/2)
+	e.wake()
+	e.mu.Unlock()
+	within(t, "the reader", func() { looked(1) })
+	within(t, "the run", func() { run = want(limit/2, buffers) })
+	within(t, "the reader", func() { <-done })
+	if run != nil {
+		t.Error(run)
+	}
+}
