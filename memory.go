@@ -105,12 +105,15 @@ func (e *engine) acquire(ctx context.Context, need, held int64, try func() bool)
 			case need > a.Limit-a.Used[budget.Checkpoints]-a.Used[budget.Buffers] && e.shedCheckpoints():
 				continue
 			case e.stuck():
-				if !e.shedCheckpoints() {
+				switch {
+				case e.shedCheckpoints():
+					continue
+				case !e.letRunsPass(w):
 					return errNoRoom
 				}
-				continue
+			default:
+				a.Reserved = need
 			}
-			a.Reserved = need
 		}
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -145,6 +148,18 @@ func (e *engine) stuck() bool {
 		held += w.held
 	}
 	return e.atWork() <= 0 && e.mu.account.Used[budget.Buffers] <= held
+}
+
+// letRunsPass puts w, the first in the queue, behind the others if a run is among them:
+// when the run is done its buffers come free. It returns false if w is a run itself, or
+// no run waits.
+func (e *engine) letRunsPass(w *waiter) bool {
+	if w.held > 0 || !slices.ContainsFunc(e.mu.queue, func(other *waiter) bool { return other.held > 0 }) {
+		return false
+	}
+	e.mu.queue = append(e.mu.queue[1:], w)
+	e.wake()
+	return true
 }
 
 // leaveQueue ends a wait, and wakes the next.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/ulikunitz/xz"
 
+	"github.com/go-dmg/dmg/internal/budget"
 	"github.com/go-dmg/dmg/internal/dmgtest"
 )
 
@@ -209,14 +210,14 @@ func TestRunJoinsQueue(t *testing.T) {
 	e := new(engine)
 	e.init(bytes.NewReader(nil), chunkMap{}, limit)
 	a := &e.mu.account
-	a.take(useBuffers, buffers)
-	a.take(useDecoders, limit/2) // a decoder of the run's, at work
+	a.Take(budget.Buffers, buffers)
+	a.Take(budget.Decoders, limit/2) // a decoder of the run's, at work
 	want := func(need, held int64) error {
 		e.mu.Lock()
 		defer e.mu.Unlock()
-		err := e.acquire(context.Background(), need, held, func() bool { return a.take(useDecoders, need) })
+		err := e.acquire(context.Background(), need, held, func() bool { return a.Take(budget.Decoders, need) })
 		if err == nil {
-			a.release(useDecoders, need)
+			a.Release(budget.Decoders, need)
 		}
 		return err
 	}
@@ -232,21 +233,73 @@ func TestRunJoinsQueue(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 	}
-	var run error
+	var run, reader error
 	done := make(chan struct{})
 	go func() {
-		want(limit-buffers/2, 0)
+		reader = want(limit-buffers/2, 0)
 		close(done)
 	}()
 	within(t, "the reader", func() { looked(0) })
 	e.mu.Lock()
-	a.release(useDecoders, limit/2)
+	a.Release(budget.Decoders, limit/2)
 	e.wake()
 	e.mu.Unlock()
 	within(t, "the reader", func() { looked(1) })
 	within(t, "the run", func() { run = want(limit/2, buffers) })
+	e.mu.Lock()
+	a.Release(budget.Buffers, buffers) // the run ends
+	e.wake()
+	e.mu.Unlock()
 	within(t, "the reader", func() { <-done })
-	if run != nil {
-		t.Error(run)
+	if run != nil || reader != nil {
+		t.Error(run, reader)
 	}
 }
+
+// A read whose decoder would fit alone waits for runs that wait themselves, and does
+// not fail.
+func TestReadBesideRuns(t *testing.T) {
+	text := dmgtest.Text(1, 64<<10).Bytes()
+	file, small, large := greedyImage(t, text, 20, 11, 11, 11)
+	im, err := NewImage(bytes.NewReader(file), int64(len(file)), &Options{MemoryLimit: 14 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	defer cancel()
+	for g := range 4 {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			for range 20 {
+				err := im.Extract(ctx, discardAt{}, &ExtractOptions{Workers: 1 + g, Damaged: func(Damage) error { return nil }})
+				if err != nil && !errors.Is(err, ErrMemoryLimit) && ctx.Err() == nil {
+					t.Error("Extract:", err)
+				}
+			}
+		}()
+	}
+	for g := range 3 {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			p := make([]byte, 4096)
+			for i := range 40 {
+				off := large[g]
+				if i%2 == 0 {
+					off = small[(g+i)%len(small)]
+				}
+				if n, err := im.ReadAt(p, off); err != nil || !bytes.Equal(p, text[:4096]) {
+					t.Errorf("ReadAt = %d, %v", n, err)
+				}
+			}
+		}()
+	}
+	within(t, "reads beside runs", wg.Wait)
+	checkAtRest(t, &im.engine)
+}
+
+type discardAt struct{}
+
+func (discardAt) WriteAt(p []byte, _ int64) (int, error) { return len(p), nil }

@@ -1,10 +1,15 @@
 package dmg
 
 import (
+	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/go-dmg/dmg/internal/dmgtest"
 )
@@ -345,4 +350,66 @@ func TestResumedReadsDontAllocate(t *testing.T) {
 	if a := testing.AllocsPerRun(300, read); a != 0 {
 		t.Errorf("%v allocations a read", a)
 	}
+}
+
+// ReadAtContext ends when its context does: while it decodes, while it waits for
+// another's decoding, and while it waits for memory. The next read is as ever.
+func TestReadAtContext(t *testing.T) {
+	ti := workload{codecs: []dmgtest.Method{dmgtest.Zlib}, size: 8 << 20}.image(t)
+	gate := make(chan struct{})
+	var closed atomic.Bool
+	src := dmgtest.ReaderAtFunc(func(p []byte, off int64) (int, error) {
+		if closed.Load() {
+			<-gate
+		}
+		return bytes.NewReader(ti.file).ReadAt(p, off)
+	})
+	im, err := NewImage(src, int64(len(ti.file)), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cause := errors.New("enough")
+	done, cancel := context.WithCancelCause(context.Background())
+	cancel(cause)
+	p := make([]byte, 4096)
+	if n, err := im.ReadAtContext(done, p, 0); n != 0 || !errors.Is(err, cause) {
+		t.Errorf("a context that is done: %d, %v", n, err)
+	}
+	// One reader decodes, and its source keeps it; another waits for it.
+	closed.Store(true)
+	first := make(chan error, 1)
+	go func() {
+		p := make([]byte, 4096)
+		_, err := im.ReadAt(p, 4<<20)
+		if err == nil && !bytes.Equal(p, ti.disk[4<<20:4<<20+4096]) {
+			err = errors.New("wrong bytes")
+		}
+		first <- err
+	}()
+	for im.inFlight() == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	ctx, stop := context.WithTimeout(context.Background(), 20*time.Millisecond)
+	defer stop()
+	within(t, "a read that waits for another", func() {
+		if n, err := im.ReadAtContext(ctx, p, 4<<20); n != 0 || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("ReadAtContext = %d, %v", n, err)
+		}
+	})
+	closed.Store(false)
+	close(gate)
+	if err := <-first; err != nil {
+		t.Error(err)
+	}
+	if n, err := im.ReadAtContext(context.Background(), p, 5<<20); err != nil || !bytes.Equal(p[:n], ti.disk[5<<20:5<<20+4096]) {
+		t.Errorf("afterwards: %d, %v", n, err)
+	}
+	checkAtRest(t, &im.engine)
+}
+
+// inFlight returns how many reads decode.
+func (e *engine) inFlight() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.mu.flights)
 }

@@ -434,6 +434,10 @@ func (e *engine) chooseDecoder(f *flight, off int64) (idle bool, err error) {
 func (e *engine) decode(t *flight, p []byte, off int64) (n int, err error) {
 	d := t.d
 	for err == nil && d.pos < t.end {
+		if t.ctx.Err() != nil {
+			e.nextPage(t, 0)
+			return n, context.Cause(t.ctx)
+		}
 		e.nextPage(t, t.end-d.pos)
 		for stop := min(t.end, roundUp(d.pos+1, pageSize)); err == nil && d.pos < stop; {
 			at := d.pos
