@@ -106,13 +106,14 @@ func TestLZMAMemory(t *testing.T) {
 func TestLZMAReuse(t *testing.T) {
 	dmgtest.NotRaced(t)
 	t.Parallel()
-	disk := dmgtest.Mixed(5, 6<<20).Bytes()
+	half := fewer[int64](3<<20, 2)
+	disk := dmgtest.Mixed(5, 2*half).Bytes()
 	l := &dmgtest.Layout{Koly: dmgtest.NewKoly()}
 	var chunks []dmgtest.Chunk
 	for i, dict := range []int{4 << 10, 2 << 20} {
-		stream := xzStream(t, disk[i*3<<20:][:3<<20], xz.WriterConfig{DictCap: dict})
+		stream := xzStream(t, disk[int64(i)*half:][:half], xz.WriterConfig{DictCap: dict})
 		chunks = append(chunks, dmgtest.Chunk{
-			Method: dmgtest.LZMA, Sector: uint64(i * 3 << 20 / sectorSize), Sectors: 3 << 20 / sectorSize,
+			Method: dmgtest.LZMA, Sector: uint64(int64(i) * half / sectorSize), Sectors: uint64(half / sectorSize),
 			Offset: uint64(len(l.Data)), Length: uint64(len(stream)),
 		})
 		l.Data = append(l.Data, stream...)

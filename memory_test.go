@@ -89,7 +89,7 @@ func TestHeapKeepsToLimit(t *testing.T) {
 					ix = readIndex(t, index.Bytes())
 				}
 				im := ti.openIndexed(t, limit, ix)
-				end := time.Now().Add(time.Duration(dmgtest.Times(10_000, 1000, 250)) * time.Millisecond)
+				end := time.Now().Add(time.Duration(dmgtest.Times(10_000, 1000, 100)) * time.Millisecond)
 				var wg sync.WaitGroup
 				for r, p := range buffers {
 					wg.Add(1)

@@ -170,7 +170,7 @@ func readInMemory(t *testing.T, name string, limit int64, images int) {
 	}
 	most := int64(0)
 	// A collection waits for its turn among the readers.
-	for start := time.Now(); time.Since(start) < time.Duration(dmgtest.Times(10_000, 1000, 300))*time.Millisecond; {
+	for start := time.Now(); time.Since(start) < time.Duration(dmgtest.Times(10_000, 1000, 150))*time.Millisecond; {
 		time.Sleep(20 * time.Millisecond)
 		most = max(most, inUse()-before)
 	}
@@ -198,7 +198,7 @@ func readInMemory(t *testing.T, name string, limit int64, images int) {
 func TestCheckpointsLeaveRoomForDecoder(t *testing.T) {
 	dmgtest.Native(t)
 	t.Parallel()
-	ti := workload{codecs: allCodecs[1:3], chunk: 16384, size: 16 << 20}.image(t) // zlib, then bzip2
+	ti := workload{codecs: allCodecs[1:3], chunk: fewer[int64](16384, 2), size: fewer[int64](16<<20, 2)}.image(t) // zlib, then bzip2
 	im := ti.open(t, bzip2Memory+fetchBuffer+512<<10, nil)
 	p := make([]byte, 4096)
 	half := int64(len(ti.disk) / 2)
@@ -206,5 +206,5 @@ func TestCheckpointsLeaveRoomForDecoder(t *testing.T) {
 		ti.mustReadInto(t, im, p, off)
 	}
 	t.Log("checkpoints: ", im.Stats().CheckpointBytes)
-	ti.mustReadInto(t, im, p, half+4<<20)
+	ti.mustReadInto(t, im, p, half*3/2)
 }
