@@ -17,7 +17,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-dmg/dmg/internal/budget"
 	"github.com/go-dmg/dmg/internal/dmgtest"
 )
 
@@ -147,31 +146,11 @@ func newTestImage(t *testing.T, r io.ReaderAt, size int, limit int64) *Image {
 	return im
 }
 
-// checkIdle checks that nothing goes on in the engine: that what the account
-// says is taken is parked, cached, or in checkpoints, and that no goroutine is
-// left of those begun since there were as many as before.
+// checkIdle checks that the engine is at rest, and that no goroutine is left of those
+// begun since there were as many as before.
 func checkIdle(t *testing.T, im *Image, before int) {
 	t.Helper()
-	im.mu.Lock()
-	decoders := int64(0)
-	for _, d := range im.mu.idle {
-		decoders += d.memory
-	}
-	if p := im.mu.idleParallel; p != nil {
-		decoders += parallelMemory(p.Workers())
-	}
-	pages := im.mu.cache.Size()
-	if used := &im.mu.account.Used; used[budget.Decoders] != decoders || used[budget.Cache] != pages || used[budget.Buffers] != 0 {
-		t.Errorf("%d bytes are taken for decoders, %d are parked; %d for pages, there are %d; %d for buffers", used[budget.Decoders], decoders, used[budget.Cache], pages, used[budget.Buffers])
-	}
-	if total := im.mu.account.Total(); total > im.mu.account.Limit {
-		t.Errorf("%d bytes are taken of %d", total, im.mu.account.Limit)
-	}
-	if len(im.mu.flights) > 0 || len(im.mu.queue) > 0 {
-		t.Errorf("%d turns and %d waiting readers are left", len(im.mu.flights), len(im.mu.queue))
-	}
-	im.mu.Unlock()
-
+	checkAtRest(t, &im.engine)
 	// A goroutine that has done all may still be counted for a moment.
 	for range 200 {
 		if runtime.NumGoroutine() <= before {

@@ -96,9 +96,7 @@ func TestPrefetch(t *testing.T) {
 					if err := im.Verify(context.Background(), nil); err != nil {
 						t.Error(err)
 					}
-					if n := len(im.mu.reclaimers); n > 0 {
-						t.Errorf("%d prefetchers are left", n)
-					}
+					checkAtRest(t, &im.engine)
 				}
 			}
 		})
