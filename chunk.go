@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/go-dmg/dmg/internal/adc"
 	"github.com/go-dmg/dmg/internal/indexfile"
 	"github.com/go-dmg/dmg/internal/lzfse"
 	"github.com/go-dmg/dmg/internal/xz"
@@ -54,6 +53,8 @@ type methodInfo struct {
 	memory     int64          // that its decoders take, in bytes; 0 if that is up to the data
 	slack      int64          // a block of it may have so many bytes more than is decoded of it
 	records    indexfile.Kind // what is kept for checkpoints, from which decoding is resumed
+	spacing    int64          // how far apart these lie at least, in bytes
+	forward    bool           // chunks are decoded from their start as a rule: fetches are generous
 	spans      bool           // whole-disk work is cut at checkpoints, and may be of parts of a chunk
 	blocks     bool           // a decoder holds a whole block, which is checked, and can go to and fro in it
 	summed     bool           // every stream has a checksum of all its bytes
@@ -63,11 +64,11 @@ var methods = map[Method]methodInfo{
 	Zero:    {name: "zero"},
 	Raw:     {name: "raw"},
 	Ignore:  {name: "ignore"},
-	ADC:     {name: "adc", format: "UDCO", compressed: true, memory: adc.Memory},
-	Zlib:    {name: "zlib", format: "UDZO", compressed: true, memory: zlibMemory, records: indexfile.Zlib, spans: true, summed: true},
-	Bzip2:   {name: "bzip2", format: "UDBZ", compressed: true, memory: bzip2Memory, slack: 1 << 20, records: indexfile.Bzip2, blocks: true, summed: true},
-	LZFSE:   {name: "lzfse", format: "ULFO", compressed: true, memory: lzfse.Memory, slack: 128 << 10},
-	LZMA:    {name: "lzma", format: "ULMO", compressed: true},
+	ADC:     {name: "adc", format: "UDCO", compressed: true, memory: adcMemory, records: indexfile.Window, spacing: adcSpacing, forward: true},
+	Zlib:    {name: "zlib", format: "UDZO", compressed: true, memory: zlibMemory, records: indexfile.Zlib, spacing: minSpacing, spans: true, summed: true},
+	Bzip2:   {name: "bzip2", format: "UDBZ", compressed: true, memory: bzip2Memory, slack: 1 << 20, records: indexfile.Bzip2, spacing: minSpacing, blocks: true, summed: true},
+	LZFSE:   {name: "lzfse", format: "ULFO", compressed: true, memory: lzfse.Memory, slack: 128 << 10, forward: true},
+	LZMA:    {name: "lzma", format: "ULMO", compressed: true, forward: true},
 	kenCode: {name: "kencode"},
 	rle:     {name: "rle"},
 	lzh:     {name: "lzh"},
@@ -78,7 +79,7 @@ var methods = map[Method]methodInfo{
 func newCodec(m Method, memory int64, s *store, h host) codec {
 	switch m {
 	case ADC:
-		return &forward{z: new(adc.Reader)}
+		return newADCCodec(s)
 	case LZFSE:
 		return &forward{z: new(lzfse.Reader)}
 	case LZMA:

@@ -279,7 +279,7 @@ func (im *Image) BuildIndex(ctx context.Context, o *BuildIndexOptions) error {
 		progress: o.Progress,
 		data:     func(int64, []byte) error { return nil },
 		zeros:    func(context.Context, int64, int64) error { return nil },
-		skip:     func(c *Chunk) bool { return !c.Method.info().checkpoints() || c.Length <= minSpacing },
+		skip:     func(c *Chunk) bool { return !c.Method.info().checkpoints() || c.Length <= c.Method.info().spacing },
 		damaged: func(d Damage) error {
 			var chunk *ChunkError
 			if errors.As(d.Err, &chunk) && !chunk.Chunk.Method.info().blocks { // which are kept

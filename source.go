@@ -295,7 +295,7 @@ func (e *engine) planFetch(d *decoder, i int, t *flight, sequential bool) int64 
 	d.until = t.end
 	in, exact := e.input(i, t.end)
 	f.want, f.guess, f.most, f.sequential, f.beyond = c.DataOffset+in, !exact, 0, sequential, 0
-	if !exact && !c.Method.info().checkpoints() && c.streamLen() <= maxFetch {
+	if !exact && c.Method.info().forward && c.streamLen() <= maxFetch {
 		f.most = c.streamEnd()
 	}
 	from := f.at
@@ -348,7 +348,7 @@ func (e *engine) input(i int, end int64) (n int64, exact bool) {
 	}
 	left, length := float64(c.streamLen()-last.in), float64(c.Length-last.off)
 	n = last.in + max(firstFetch, int64(left*(float64(end-last.off)/length)))
-	if !c.Method.info().checkpoints() {
+	if c.Method.info().forward {
 		// A chunk has parts that compress better than others. Beyond this guess the
 		// rest of it is fetched.
 		n += forwardBlock + c.streamLen()/16

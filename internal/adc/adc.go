@@ -26,11 +26,12 @@ const (
 	// Memory is what one [Reader] holds from its first Reset on, in bytes.
 	Memory int64 = outputSize + inputSize
 
-	windowSize = 64 << 10
+	// WindowSize is how far back a copy reaches, in bytes.
+	WindowSize = 64 << 10
 
 	// outputSize leaves room after the window for what one call returns, for
 	// the longest code, and to move the window to the front less often.
-	outputSize = windowSize + MaxDecode + 128<<10 + outputSlack
+	outputSize = WindowSize + MaxDecode + 128<<10 + outputSlack
 
 	// outputSlack is kept free behind the place where decoding stops: a code
 	// gives up to 128 bytes, and wide copies write copyOver bytes.
@@ -75,10 +76,30 @@ type memory struct {
 func (z *Reader) Reset(r io.Reader) {
 	if z.mem == nil {
 		z.mem = new(memory)
-		z.dst = stream.Output{Buf: z.mem.out[:], Window: windowSize, Slack: outputSlack}
+		z.dst = stream.Output{Buf: z.mem.out[:], Window: WindowSize, Slack: outputSlack}
 	}
 	z.in = input{r: r, buf: &z.mem.in}
 	z.dst.Restart()
+}
+
+// Resume makes z go on within a stream: r reads on at byte in of it, which begins a
+// code, and window is the last output before, which has out bytes in all; no more than
+// WindowSize are needed. In, Out and Window have what it takes.
+func (z *Reader) Resume(r io.Reader, in, out int64, window []byte) {
+	z.Reset(r)
+	z.in.base = in
+	z.dst.Resume(window[max(0, len(window)-WindowSize):], out)
+}
+
+// In returns the offset in the stream behind the last code that was decoded, and Out
+// how many bytes all codes up to there make. That is a few more than Decode has returned.
+func (z *Reader) In() int64  { return z.in.offset() }
+func (z *Reader) Out() int64 { return z.dst.Base + int64(z.dst.Wr) }
+
+// Window returns the last output before Out, at most WindowSize bytes. It is valid until
+// the next call.
+func (z *Reader) Window() []byte {
+	return z.dst.Buf[max(0, z.dst.Wr-WindowSize):z.dst.Wr]
 }
 
 // Decode returns the next bytes of the decoded stream: max of them, or all that

@@ -13,9 +13,10 @@ import (
 type Kind uint8
 
 const (
-	None  Kind = iota // the chunk has no checkpoints
-	Zlib              // a deflate.Checkpoint, and the packed window
-	Bzip2             // a block's record, as package bzip2 has it
+	None   Kind = iota // the chunk has no checkpoints
+	Zlib               // a deflate.Checkpoint, and the packed window
+	Bzip2              // a block's record, as package bzip2 has it
+	Window             // offset in the chunk's data, 8 bytes, and the window
 	numKinds
 )
 
@@ -40,13 +41,41 @@ type packing struct {
 }
 
 var packings = [numKinds]packing{
-	Zlib:  {Spacing, deflate.ZlibHeaderLen, math.MaxUint32, (*Writer).splitZlib, (*Unpacker).joinZlib},
-	Bzip2: {0, 0, bzip2.MaxCursors, (*Writer).splitBlock, (*Unpacker).joinBlock},
+	Zlib:   {Spacing, deflate.ZlibHeaderLen, math.MaxUint32, (*Writer).splitZlib, (*Unpacker).joinZlib},
+	Bzip2:  {0, 0, bzip2.MaxCursors, (*Writer).splitBlock, (*Unpacker).joinBlock},
+	Window: {0, 0, maxWindow, (*Writer).splitWindow, (*Unpacker).joinPlainWindow},
 }
 
 // maxRecord is the longest record: of a bzip2 block, or a zlib checkpoint with
 // all of its window.
-const maxRecord = max(bzip2.MaxRecord, deflate.MaxCheckpoint+deflate.MaxPackedWindow) + binary.MaxVarintLen64
+const maxRecord = max(bzip2.MaxRecord, 8+maxWindow, deflate.MaxCheckpoint+deflate.MaxPackedWindow) + binary.MaxVarintLen64
+
+// maxWindow is the longest window of a record of kind Window, in bytes.
+const maxWindow = 64 << 10
+
+// splitWindow puts the window to the literals.
+func (w *Writer) splitWindow(record []byte, _, least int64, _ uint32) (bit int64, number uint32, ok bool) {
+	if len(record) < 8 || len(record) > 8+maxWindow {
+		return 0, 0, false
+	}
+	in := binary.BigEndian.Uint64(record)
+	if in >= 1<<60 || int64(in)*8 < least {
+		return 0, 0, false
+	}
+	w.parts[partLiterals] = append(w.parts[partLiterals], record[8:]...)
+	return int64(in) * 8, uint32(len(record) - 8), true
+}
+
+// joinPlainWindow puts the record together.
+func (u *Unpacker) joinPlainWindow(p Place) bool {
+	window, ok := u.parts[partLiterals].cut(int(p.number))
+	if !ok || p.bit%8 != 0 {
+		return false
+	}
+	u.out = binary.BigEndian.AppendUint64(u.out, uint64(p.bit/8))
+	u.out = append(u.out, window...)
+	return true
+}
 
 // splitZlib distributes a zlib chunk's record: its window among three parts, and
 // what comes before to the states.

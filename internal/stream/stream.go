@@ -22,6 +22,15 @@ type Output struct {
 // Restart forgets all output, the slice that Decode returned last included.
 func (o *Output) Restart() { o.Base, o.Wr, o.rd, o.Err = 0, 0, 0, nil }
 
+// Resume forgets all output but the last bytes of what is decoded before byte out of
+// the stream: a copy of window.
+func (o *Output) Resume(window []byte, out int64) {
+	o.Restart()
+	o.Wr = copy(o.Buf, window)
+	o.rd = o.Wr
+	o.Base = out - int64(o.Wr)
+}
+
 // Decode returns the next bytes of the decoded stream: max of them, or all that are
 // left if the stream has fewer. A max outside 1…MaxDecode means MaxDecode. The slice
 // is part of Buf: it is valid until the next call and must not be written to.
