@@ -70,7 +70,8 @@ func FindTail(r io.ReaderAt, from, end int64, padding int, size int64) (Tail, er
 	}
 }
 
-// FindMemory is what FindTail holds, in bytes.
+// FindMemory is what FindTail holds, in bytes. It holds little where the data is short
+// and nothing in it looks like a block: a damaged image may have very many such chunks.
 const FindMemory = MarkerMemory + pieceLen + 8*maxTried
 
 const (
@@ -100,13 +101,13 @@ type finder struct {
 
 	base  int64 // offset of piece in the data
 	piece []byte
-	buf   [pieceLen]byte
-	m     MarkerDecoder
+	buf   []byte
+	m     *MarkerDecoder // nil until something looks like a block, as tried is
 
 	// tried has the numbers, plus 1, of blocks from which no decoder gets to the
 	// stream's end, each in one slot. Different ways lead to the same block: the
 	// stream's own blocks lead to each other. What is overwritten costs time only.
-	tried [maxTried]int64
+	tried []int64
 }
 
 // next returns the next place, from bit at on, where a block may begin.
@@ -135,7 +136,10 @@ func (f *finder) load(off int64) error {
 		return nil
 	}
 	f.base, f.piece = off, nil
-	p := f.buf[:min(pieceLen, f.last-off)]
+	if f.buf == nil {
+		f.buf = make([]byte, min(pieceLen, f.last-off)) // later pieces are no longer
+	}
+	p := f.buf[:min(int64(len(f.buf)), f.last-off)]
 	if _, err := readat.Full(f.src, p, off); err != nil {
 		return err
 	}
@@ -151,7 +155,10 @@ var errNowhere = errors.New("not a block, or one that leads elsewhere")
 // try decodes from bit at to the stream's end.
 func (f *finder) try(at int64) (Tail, error) {
 	f.budget -= tryCost
-	m := &f.m
+	if f.m == nil {
+		f.m, f.tried = new(MarkerDecoder), make([]int64, maxTried)
+	}
+	m := f.m
 	if err := m.Reset(&finderInput{f: f, off: at / 8}, at, nil); err != nil {
 		return Tail{}, err
 	}
@@ -186,7 +193,7 @@ func (m *MarkerDecoder) place() int64 {
 
 // block decodes the block at hand.
 func (f *finder) block() error {
-	m := &f.m
+	m := f.m
 	f.budget -= 16
 	if m.d.state == stDynamic {
 		f.budget -= headerCost
@@ -202,7 +209,7 @@ func (f *finder) block() error {
 		f.budget -= int64(len(p))
 		if m.Out()+int64(m.Reach()) > f.size {
 			// Blocks further on may do: they have less before the end.
-			clear(f.tried[:])
+			clear(f.tried)
 			return errNowhere
 		}
 		if f.budget < 0 {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"runtime"
 	"testing"
 )
 
@@ -385,4 +386,22 @@ func FuzzFindTail(f *testing.F) {
 		p, known := rest(t, tail, r, nil)
 		agree(t, want, p, known)
 	})
+}
+
+// FindTail takes no memory to speak of for short data without a block in it: an image
+// may have hundreds of thousands of such chunks.
+func TestFindTailMemory(t *testing.T) {
+	data := bytes.Repeat([]byte{0xFF}, 300)
+	const runs = 200
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for range runs {
+		if _, err := FindTail(bytes.NewReader(data), 16, int64(len(data)), 0, 512); !errors.Is(err, ErrNoTail) {
+			t.Fatal(err)
+		}
+	}
+	runtime.ReadMemStats(&after)
+	if n := (after.TotalAlloc - before.TotalAlloc) / runs; n > 8<<10 {
+		t.Errorf("%d bytes for %d of data", n, len(data))
+	}
 }
