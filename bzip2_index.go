@@ -47,20 +47,21 @@ type bzip2Codec struct {
 	detached bool                  // stream is not where the block ends
 	spans    bool                  // the next block is to be read by spans
 
-	point   bzip2.Point    // of the block
-	after   bzip2.Point    // where the block ends
-	crc     uint32         // the block's own
-	begin   int64          // offset in the chunk of the block's first byte, -1 if none is decoded
-	at      bzip2.Cursor   // of the next byte
-	unwound bool           // text is the block's
-	spanned bool           // text is a span of the block
-	span    []bzip2.Cursor // where the walks through it begin
-	cursors []bzip2.Cursor // of the block, in order of Out, from its start
-	walked  int64          // bytes decoded in one go, over blocks
-	sum     uint32         // CRC of the block's bytes before at
-	whole   bool           // sum is of all of them
-	kept    int            // cursors that are in the checkpoints, or need not be
-	record  []byte         // for checkpoints
+	point     bzip2.Point    // of the block
+	after     bzip2.Point    // where the block ends
+	crc       uint32         // the block's own
+	following int64          // offset in the chunk of the next block, 0 if it isn't known
+	begin     int64          // offset in the chunk of the block's first byte, -1 if none is decoded
+	at        bzip2.Cursor   // of the next byte
+	unwound   bool           // text is the block's
+	spanned   bool           // text is a span of the block
+	span      []bzip2.Cursor // where the walks through it begin
+	cursors   []bzip2.Cursor // of the block, in order of Out, from its start
+	walked    int64          // bytes decoded in one go, over blocks
+	sum       uint32         // CRC of the block's bytes before at
+	whole     bool           // sum is of all of them
+	kept      int            // cursors that are in the checkpoints, or need not be
+	record    []byte         // for checkpoints
 }
 
 func newBzip2Codec(s *store, h host) *bzip2Codec {
@@ -105,6 +106,7 @@ func (z *bzip2Codec) next() error {
 	}
 	z.begin = z.d.pos
 	z.sum, z.whole = 0, true
+	z.following = z.store.after(z.d.chunk, z.begin)
 	if z.d.careful {
 		if err := z.sumAll(); err != nil {
 			return err
@@ -245,6 +247,12 @@ func (z *bzip2Codec) decode(max int) ([]byte, error) {
 func (z *bzip2Codec) read(p []byte) ([]byte, error) {
 	stop := int64(z.at.Out)/cursorSpacing*cursorSpacing + cursorSpacing
 	p = p[:min(int64(len(p)), stop-int64(z.at.Out))]
+	beyond := false // there should be no more: a damaged block may be longer than it was
+	if z.following > 0 {
+		left := z.following - z.begin - int64(z.at.Out)
+		beyond = left <= 0
+		p = p[:min(int64(len(p)), max(1, left))]
+	}
 	further := stop > int64(z.cursors[len(z.cursors)-1].Out)
 	far := int64(unwindFrom)
 	if z.block.Ranked() {
@@ -263,6 +271,9 @@ func (z *bzip2Codec) read(p []byte) ([]byte, error) {
 		n, err = z.readSpan(p)
 	default:
 		n, err = z.block.Read(&z.at, p)
+	}
+	if beyond && n > 0 {
+		return nil, fmt.Errorf("%w: bzip2 block at bit %d goes on where the next one begins", ErrChecksum, z.point.In)
 	}
 	z.walked += int64(n)
 	if z.whole {
@@ -369,6 +380,21 @@ func (z *bzip2Codec) sumAll() error {
 			return err
 		}
 	}
+}
+
+// verifyCheckpoint compares the CRC of the block at hand, which other decoders go on in.
+func (z *bzip2Codec) verifyCheckpoint() error {
+	if z.begin < 0 || z.d.pos == z.begin {
+		return nil
+	}
+	if err := z.sumAll(); err != nil {
+		return err
+	}
+	if z.sum != z.crc {
+		return z.wrongCRC()
+	}
+	z.whole = false // the sum is of more than was read
+	return nil
 }
 
 // proven returns the start of the block at hand: those before were compared with

@@ -58,6 +58,7 @@ type methodInfo struct {
 	spans      bool           // whole-disk work is cut at checkpoints, and may be of parts of a chunk
 	blocks     bool           // a decoder holds a whole block, which is checked, and can go to and fro in it
 	summed     bool           // every stream has a checksum of all its bytes
+	trailer    bool           // there may be one, behind the last byte
 }
 
 var methods = map[Method]methodInfo{
@@ -65,10 +66,10 @@ var methods = map[Method]methodInfo{
 	Raw:     {name: "raw"},
 	Ignore:  {name: "ignore"},
 	ADC:     {name: "adc", format: "UDCO", compressed: true, memory: adcMemory, records: indexfile.Window, spacing: adcSpacing, forward: true},
-	Zlib:    {name: "zlib", format: "UDZO", compressed: true, memory: zlibMemory, records: indexfile.Zlib, spacing: minSpacing, spans: true, summed: true},
+	Zlib:    {name: "zlib", format: "UDZO", compressed: true, memory: zlibMemory, records: indexfile.Zlib, spacing: minSpacing, spans: true, summed: true, trailer: true},
 	Bzip2:   {name: "bzip2", format: "UDBZ", compressed: true, memory: bzip2Memory, slack: 1 << 20, records: indexfile.Bzip2, spacing: minSpacing, blocks: true, summed: true},
 	LZFSE:   {name: "lzfse", format: "ULFO", compressed: true, memory: lzfse.Memory, slack: 128 << 10, forward: true},
-	LZMA:    {name: "lzma", format: "ULMO", compressed: true, forward: true},
+	LZMA:    {name: "lzma", format: "ULMO", compressed: true, forward: true, trailer: true},
 	kenCode: {name: "kencode"},
 	rle:     {name: "rle"},
 	lzh:     {name: "lzh"},

@@ -165,6 +165,7 @@ func (im *Image) Extract(ctx context.Context, w io.WriterAt, o *ExtractOptions) 
 		workers:  o.Workers,
 		ordered:  o.Ordered,
 		onePass:  true,
+		toEnds:   true,
 		progress: o.Progress,
 		damaged:  o.Damaged,
 		salvages: o.Damaged != nil,

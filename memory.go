@@ -108,7 +108,7 @@ func (e *engine) acquire(ctx context.Context, need, held int64, try func() bool)
 				switch {
 				case e.shedCheckpoints():
 					continue
-				case !e.letRunsPass(w):
+				case !e.letPass(w):
 					return errNoRoom
 				}
 			default:
@@ -150,14 +150,21 @@ func (e *engine) stuck() bool {
 	return e.atWork() <= 0 && e.mu.account.Used[budget.Buffers] <= held
 }
 
-// letRunsPass puts w, the first in the queue, behind the others if a run is among them:
-// when the run is done its buffers come free. It returns false if w is a run itself, or
-// no run waits.
-func (e *engine) letRunsPass(w *waiter) bool {
-	if w.held > 0 || !slices.ContainsFunc(e.mu.queue, func(other *waiter) bool { return other.held > 0 }) {
+// letPass lets another waiter go before w, which is the first in the queue and waits in
+// vain: one whose need there is room for beside all buffers, or else a run, if w is
+// none. When that run is done, or has failed, its buffers come free.
+func (e *engine) letPass(w *waiter) bool {
+	a := &e.mu.account
+	room := a.Limit - a.Used[budget.Buffers]
+	i := slices.IndexFunc(e.mu.queue[1:], func(other *waiter) bool { return other.need <= room })
+	if i < 0 && w.held == 0 {
+		i = slices.IndexFunc(e.mu.queue[1:], func(other *waiter) bool { return other.held > 0 })
+	}
+	if i < 0 {
 		return false
 	}
-	e.mu.queue = append(e.mu.queue[1:], w)
+	other := e.mu.queue[i+1]
+	e.mu.queue = slices.Insert(slices.Delete(e.mu.queue, i+1, i+2), 0, other)
 	e.wake()
 	return true
 }

@@ -410,5 +410,26 @@ func (e *engine) growBuffer(d *decoder, n int64) {
 			d.fetch.room = room
 			return
 		}
+		if e.exchangeBuffers(d, room) {
+			return
+		}
 	}
+}
+
+// exchangeBuffers exchanges d's fetch buffer for one of so many bytes, of the decoder
+// idle longest that has one. What that has fetched is lost.
+func (e *engine) exchangeBuffers(d *decoder, room int64) bool {
+	for _, old := range e.mu.idle {
+		if old.fetch.room != room {
+			continue
+		}
+		f, o := &d.fetch, &old.fetch
+		have := max(fetchBuffer, f.room)
+		d.memory += room - have
+		old.memory -= room - have
+		f.buf, o.buf = append(o.buf[:0], f.buf...), f.buf[:0]
+		f.room, o.room = room, have
+		return true
+	}
+	return false
 }

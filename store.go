@@ -107,6 +107,14 @@ func (s *store) has(chunk int, off int64) bool {
 	return s.points.has(chunk, off)
 }
 
+// after returns the offset of the first checkpoint of the chunk behind byte off, 0 if
+// there is none.
+func (s *store) after(chunk int, off int64) int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.points.from(chunk, off+1)
+}
+
 // wanted reports whether a checkpoint at byte off of the chunk would be kept, and how
 // far apart they are to be.
 func (s *store) wanted(chunk int, off int64) (wanted bool, spacing int64) {

@@ -95,7 +95,7 @@ func (w *worker) proven(t *task) int64 {
 // checksum compared by the last one. The others only compare that of their checkpoints,
 // which may have been made from damaged data.
 func (w *worker) chainStart(t *task) int64 {
-	if c := &w.run.e.chunks[t.chunk]; t.end == c.end() {
+	if c := &w.run.e.chunks[t.chunk]; t.end == min(c.end(), w.run.to) {
 		return max(w.run.from, c.Offset)
 	}
 	return t.off
@@ -223,6 +223,8 @@ func (w *worker) decode(t *task, c *Chunk, at int64) (int64, error) {
 	case err != nil:
 	case to == c.Length:
 		err = d.finish()
+	case w.run.toEnds && t.end == w.run.to && c.Method.info().trailer:
+		err = w.finishChunk(d)
 	default:
 		err = d.verifyCheckpoint()
 	}
@@ -230,6 +232,20 @@ func (w *worker) decode(t *task, c *Chunk, at int64) (int64, error) {
 		err = e.chunkError(d, c, err)
 	}
 	return at, err
+}
+
+// finishChunk decodes the rest of a chunk, of which no more is wanted, to get at its
+// checksum.
+func (w *worker) finishChunk(d *decoder) error {
+	for d.pos < d.length {
+		if err := w.run.ctx.Err(); err != nil {
+			return err
+		}
+		if _, err := d.decode(d.length - d.pos); err != nil {
+			return err
+		}
+	}
+	return d.finish()
 }
 
 // copy puts b, for byte at of the disk, into buffers. It returns the place behind; it

@@ -531,3 +531,74 @@ func sourceCode(t *testing.T) (b []byte) {
 	}
 	return b[:min(len(b), 512<<10)/512*512]
 }
+
+// Of a range that ends inside a chunk, no wrong byte goes unnoticed either, and with an
+// index that was made before the damage, reads from the disk's end backwards notice a
+// bzip2 block that has become longer.
+func TestDamageInRanges(t *testing.T) {
+	dmgtest.NotEmulated(t)
+	disk := dmgtest.Mixed(3, 512<<10).Bytes()
+	for codec, row := range faultCodecs {
+		if !row.summed {
+			continue
+		}
+		t.Run(row.method.String(), func(t *testing.T) {
+			t.Parallel()
+			fi := newFaultImage(t, codec, disk, len(disk), false)
+			good := openBytes(t, fi.file, nil)
+			if err := good.BuildIndex(context.Background(), nil); err != nil {
+				t.Fatal(err)
+			}
+			ix := mustIndex(t, good)
+			rng := rand.New(rand.NewPCG(uint64(codec), 77))
+			for range dmgtest.Times(2000, 200, 15) {
+				bad := bytes.Clone(fi.file)
+				bit := fi.data[0]*8 + rng.IntN((fi.data[1]-fi.data[0])*8)
+				bad[bit/8] ^= 1 << (bit % 8)
+				off := rng.Int64N(int64(len(disk) - 1))
+				n := 1 + rng.Int64N(int64(len(disk))-off)
+				im := openBytes(t, bad, nil)
+				got := make(sheet, n)
+				err := im.Extract(context.Background(), got, &dmg.ExtractOptions{Offset: off, Length: n})
+				if err == nil && !bytes.Equal(got, disk[off:off+n]) {
+					t.Fatalf("bit %d: %d bytes at %d: wrong without an error", bit, n, off)
+				}
+				listed := make([]bool, n)
+				err = openBytes(t, bad, nil).Extract(context.Background(), got, &dmg.ExtractOptions{Offset: off, Length: n, Damaged: func(d dmg.Damage) error {
+					for i := max(0, d.Offset-off); i < min(n, d.End()-off); i++ {
+						listed[i] = true
+					}
+					return nil
+				}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				for i := range got {
+					if !listed[i] && got[i] != disk[off+int64(i)] {
+						t.Fatalf("bit %d: %d bytes at %d: byte %d is wrong, and not listed", bit, n, off, i)
+					}
+				}
+				if row.method != dmgtest.Bzip2 {
+					continue
+				}
+				im, err = dmg.NewImage(bytes.NewReader(bad), int64(len(bad)), &dmg.Options{Index: ix})
+				if errors.Is(err, dmg.ErrIndex) {
+					continue
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				all, silent := make([]byte, len(disk)), true
+				for at := len(disk); at > 0 && silent; {
+					from := max(0, at-10_000)
+					_, err := im.ReadAt(all[from:at], int64(from))
+					silent = err == nil
+					at = from
+				}
+				if silent && !bytes.Equal(all, disk) {
+					t.Fatalf("bit %d: read backwards: wrong without an error", bit)
+				}
+			}
+		})
+	}
+}
