@@ -512,7 +512,7 @@ func (z *bzip2Codec) salvage(d *decoder, c *Chunk, from int64, emit salvaged) er
 	for tail > 0 && blocks[tail-1].good {
 		tail--
 	}
-	starts := placeBlocks(from, c.Length, blocks, tail, ended)
+	starts := placeBlocks(d.pos, c.Length, blocks, tail, ended) // of which less may be wanted
 	for i, b := range blocks {
 		if starts[i] < 0 || b.length < 0 {
 			continue
