@@ -91,37 +91,20 @@ func (s *checkpoints) find(chunk int, off int64) int {
 	return sort.Search(len(points), func(i int) bool { return points[i].off > off }) - 1
 }
 
-// nearest returns the offset of the last checkpoint of the chunk at or before
-// off; the chunk's start counts as one.
-func (s *checkpoints) nearest(chunk int, off int64) int64 {
-	if i := s.find(chunk, off); i >= 0 {
-		return s.chunks[chunk][i].off
-	}
-	return 0
-}
-
 // has reports whether byte off of the chunk is a checkpoint.
 func (s *checkpoints) has(chunk int, off int64) bool {
 	i := s.find(chunk, off)
 	return i >= 0 && s.chunks[chunk][i].off == off
 }
 
-// from returns the offset of the first checkpoint of the chunk at or after off, 0
-// if there is none.
-func (s *checkpoints) from(chunk int, off int64) int64 {
-	if i := s.find(chunk, off-1) + 1; i < len(s.chunks[chunk]) {
-		return s.chunks[chunk][i].off
+// after returns the first checkpoint of the chunk at or after off, if there is one.
+func (s *checkpoints) after(chunk int, off int64) (p checkpoint, ok bool) {
+	points := s.chunks[chunk]
+	i := s.find(chunk, off-1) + 1
+	if i == len(points) {
+		return p, false
 	}
-	return 0
-}
-
-// input returns where in the chunk's data all ends that is needed to decode up
-// to off, 0 if that isn't known: the place of the first checkpoint from there on.
-func (s *checkpoints) input(chunk int, off int64) int64 {
-	if i := s.find(chunk, off-1) + 1; i < len(s.chunks[chunk]) {
-		return s.chunks[chunk][i].in
-	}
-	return 0
+	return points[i], true
 }
 
 // before returns the last checkpoint of the chunk at or before off; the chunk's

@@ -63,7 +63,7 @@ func checkCheckpoints(t *testing.T, s *checkpoints, last map[[2]int64][]byte) {
 			if want := last[[2]int64{int64(chunk), p.off}]; !bytes.Equal(buf, want) {
 				t.Fatalf("chunk %d: the checkpoint at %d has another record of %d bytes, want %d", chunk, p.off, len(buf), len(want))
 			}
-			if got := lastRecord(s, nil, chunk, p.off+s.spacing/4); s.nearest(chunk, p.off+s.spacing/4) == p.off && !bytes.Equal(got, buf) {
+			if got := lastRecord(s, nil, chunk, p.off+s.spacing/4); s.before(chunk, p.off+s.spacing/4).off == p.off && !bytes.Equal(got, buf) {
 				t.Fatalf("chunk %d: record finds another than nearest", chunk)
 			}
 		}
@@ -110,14 +110,14 @@ func TestCheckpointPlaces(t *testing.T) {
 		{4, 3 * minSpacing, 0, false, 0},
 		{6, 3 * minSpacing, 0, false, 0},
 	} {
-		if got := s.nearest(tt.chunk, tt.off); got != tt.nearest {
+		if got := s.before(tt.chunk, tt.off).off; got != tt.nearest {
 			t.Errorf("chunk %d: nearest to %d is %d, want %d", tt.chunk, tt.off, got, tt.nearest)
 		}
 		if got := s.has(tt.chunk, tt.off); got != tt.has {
 			t.Errorf("chunk %d: has %d is %v", tt.chunk, tt.off, got)
 		}
-		if got := s.input(tt.chunk, tt.off); got != tt.input {
-			t.Errorf("chunk %d: input for %d is %d, want %d", tt.chunk, tt.off, got, tt.input)
+		if got, _ := s.after(tt.chunk, tt.off); got.in != tt.input {
+			t.Errorf("chunk %d: input for %d is %d, want %d", tt.chunk, tt.off, got.in, tt.input)
 		}
 		var want []byte
 		if tt.nearest > 0 {

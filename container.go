@@ -383,10 +383,10 @@ type classError struct{ class, err error }
 func (e *classError) Error() string   { return "dmg: " + e.err.Error() }
 func (e *classError) Unwrap() []error { return []error{e.class, e.err} }
 
-// edges is a source whose ends are read once while an image is opened: that
+// openCache is a source whose ends are read once while an image is opened: that
 // takes many small reads there, and each is a round trip where the source is
 // remote. Once the image is open it passes all reads on.
-type edges struct {
+type openCache struct {
 	r          io.ReaderAt
 	size       int64
 	head, tail []byte
@@ -399,13 +399,13 @@ type edges struct {
 const edgeLen = 32 << 10
 
 // open ends the opening of the image.
-func (e *edges) open() {
+func (e *openCache) open() {
 	e.head, e.tail = nil, nil
 	e.opened.Store(true)
 }
 
 // ReadAt implements io.ReaderAt.
-func (e *edges) ReadAt(p []byte, off int64) (int, error) {
+func (e *openCache) ReadAt(p []byte, off int64) (int, error) {
 	end := off + int64(len(p))
 	switch tail := max(0, e.size-edgeLen); {
 	case e.opened.Load():
@@ -419,7 +419,7 @@ func (e *edges) ReadAt(p []byte, off int64) (int, error) {
 
 // copy copies from the edge that begins at byte at, which it reads first if need
 // be.
-func (e *edges) copy(edge *[]byte, at int64, p []byte, off int64) (int, error) {
+func (e *openCache) copy(edge *[]byte, at int64, p []byte, off int64) (int, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if *edge == nil {

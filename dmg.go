@@ -317,7 +317,7 @@ func (im *Image) open(u *crypt.Unlocker, opts *Options) error {
 	}
 	c := &im.plain
 	if c.r != nil {
-		ends := &edges{r: c.r, size: c.size}
+		ends := &openCache{r: c.r, size: c.size}
 		c.r = ends
 		defer ends.open()
 	}

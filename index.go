@@ -195,16 +195,6 @@ func (e *engine) pack(w *indexfile.Writer, spacing int64) error {
 	return nil
 }
 
-// next returns the first checkpoint of the chunk at or after off.
-func (s *checkpoints) next(chunk int, off int64) (p checkpoint, ok bool) {
-	points := s.chunks[chunk]
-	i := s.find(chunk, off-1) + 1
-	if i == len(points) {
-		return p, false
-	}
-	return points[i], true
-}
-
 // useIndex takes over the checkpoints of a saved index: packed as they are, if
 // the memory limit leaves room for that.
 func (im *Image) useIndex(ix *Index) error {
@@ -274,7 +264,7 @@ func (im *Image) identity() (id [sha256.Size]byte, err error) {
 		c := &im.chunks[i]
 		f.numbers(uint64(c.Method), uint64(c.Offset), uint64(c.Length), uint64(c.DataOffset), uint64(c.DataLength))
 	}
-	if k := im.koly; k != nil && !k.dataSum.says() && !k.masterSum.says() {
+	if k := im.koly; k != nil && !k.dataSum.present() && !k.masterSum.present() {
 		err = im.sample(&f)
 	}
 	f.flush()
@@ -282,8 +272,8 @@ func (im *Image) identity() (id [sha256.Size]byte, err error) {
 	return id, err
 }
 
-// says reports whether c can tell contents apart.
-func (c *checksum) says() bool {
+// present reports whether c can tell contents apart.
+func (c *checksum) present() bool {
 	return c.kind != 0 && len(bytes.Trim(c.sum, "\x00")) > 0
 }
 

@@ -164,7 +164,7 @@ func (im *Image) allPartitions() []Partition {
 // readPartitionTable returns what the disk's own partition table says. A disk that
 // has none, or can't be read there, has no partitions; the error is the source's.
 func (im *Image) readPartitionTable() ([]partition.Partition, error) {
-	found, err := partition.Read(newShallow(&im.engine), im.size)
+	found, err := partition.Read(newBoundedReader(&im.engine), im.size)
 	var damaged *ChunkError
 	if err != nil && !errors.As(err, &damaged) && err != errDeep {
 		return nil, err
@@ -202,10 +202,10 @@ func (im *Image) withFound(parts []Partition, found []partition.Partition) []Par
 	return parts
 }
 
-// shallow reads the disk where that takes little decoding: the last sector, where
+// boundedReader reads the disk where that takes little decoding: the last sector, where
 // a backup partition table is, may be the end of a chunk that takes hours, and the
 // entries of a table may be in a thousand chunks. Three or four are usual.
-type shallow struct {
+type boundedReader struct {
 	e      *engine
 	chunk  int   // compressed, of the last read; -1
 	chunks int   // compressed ones that may be read from yet
@@ -217,14 +217,14 @@ const (
 	shallowSource = 32 << 20
 )
 
-func newShallow(e *engine) *shallow {
-	return &shallow{e, -1, shallowChunks, e.count.sourceBytes.Load() + shallowSource}
+func newBoundedReader(e *engine) *boundedReader {
+	return &boundedReader{e, -1, shallowChunks, e.count.sourceBytes.Load() + shallowSource}
 }
 
 var errDeep = errors.New("deep inside a compressed chunk")
 
 // ReadAt implements io.ReaderAt, for one goroutine.
-func (s *shallow) ReadAt(p []byte, off int64) (int, error) {
+func (s *boundedReader) ReadAt(p []byte, off int64) (int, error) {
 	const deep = 1 << 20 // bytes of a chunk
 	end := min(off+int64(len(p)), s.e.size)
 	for i := s.e.find(off); i < len(s.e.chunks) && s.e.chunks[i].Offset < end; i++ {

@@ -209,15 +209,15 @@ func (r *pipelineRun) assign(t *task, c *Chunk) (err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if c.Method.info().spans {
-		if at := e.mu.points.from(t.chunk, t.off-c.Offset+spanTask); at > 0 {
-			t.end = min(t.end, c.Offset+at)
+		if p, ok := e.mu.points.after(t.chunk, t.off-c.Offset+spanTask); ok {
+			t.end = min(t.end, c.Offset+p.off)
 		}
 	}
 	if t.d, err = e.acquireDecoder(r.ctx, t.chunk, r.held.Load()); err != nil {
 		return err
 	}
 	from := t.off - c.Offset
-	n := e.planFetch(t.d, t.chunk, &flight{pos: e.mu.points.nearest(t.chunk, from), end: t.end - c.Offset}, false)
+	n := e.planFetch(t.d, t.chunk, &flight{pos: e.mu.points.before(t.chunk, from).off, end: t.end - c.Offset}, false)
 	if t.data = r.prefetch.find(t.off); t.data == nil && n > 0 {
 		e.growBuffer(t.d, n)
 	}

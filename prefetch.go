@@ -212,10 +212,11 @@ func (f *prefetcher) survey(off int64) (h prefetch, ok bool) {
 // one.
 func (e *engine) prefetchable(i int, from, to int64) (data, end int64, ok bool) {
 	c := &e.chunks[i]
+	_, cut := e.mu.points.after(i, spanTask)
 	switch {
 	case c.Method == Raw:
 		return c.DataOffset + from - c.Offset, c.DataOffset + to - c.Offset, c.DataLength >= c.Length
-	case c.Method.info().spans && e.mu.points.from(i, spanTask) > 0:
+	case c.Method.info().spans && cut:
 		return 0, 0, false // it is several tasks
 	}
 	return c.DataOffset, c.streamEnd(), c.Method.compressed() && c.DataLength > 0 && from == c.Offset && to == c.end()

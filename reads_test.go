@@ -247,15 +247,16 @@ func compressedSpan(im, fine *Image, off, end int64) (n int64) {
 		from := max(0, off-c.Offset)
 		to := min(c.Length, end-c.Offset)
 		im.mu.Lock()
-		start := im.mu.points.nearest(i, from)
+		start := im.mu.points.before(i, from).off
 		im.mu.Unlock()
 		fine.mu.Lock()
-		last := fine.mu.points.input(i, to)
-		if last == 0 {
-			last = c.DataLength
+		last := c.DataLength
+		if p, ok := fine.mu.points.after(i, to); ok {
+			last = p.in
 		}
 		if start > 0 {
-			last -= fine.mu.points.input(i, start)
+			p, _ := fine.mu.points.after(i, start)
+			last -= p.in
 		}
 		fine.mu.Unlock()
 		n += last

@@ -129,7 +129,7 @@ func (w *worker) restart(t *task, at int64) int64 {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for off := at - c.Offset; ; {
-		p, ok := e.mu.points.next(t.chunk, off)
+		p, ok := e.mu.points.after(t.chunk, off)
 		switch {
 		case !ok || c.Offset+p.off >= t.end:
 			return -1

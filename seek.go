@@ -364,12 +364,12 @@ func (e *engine) flightToJoin(i int, off int64) *flight {
 			continue
 		}
 		if from < 0 {
-			from = max(e.mu.points.nearest(i, off), e.nearestIdle(i, off).reach)
+			from = max(e.mu.points.before(i, off).off, e.nearestIdle(i, off).reach)
 		}
 		// A flight says where it is a page at a time. A bzip2 decoder can go to
 		// and fro in its block, which takes long to decode.
 		if from < t.pos+pageSize && t.pos <= off ||
-			e.chunks[i].Method.info().blocks && e.mu.points.nearest(i, t.pos) == from {
+			e.chunks[i].Method.info().blocks && e.mu.points.before(i, t.pos).off == from {
 			return t
 		}
 	}
@@ -406,7 +406,7 @@ func (e *engine) chooseDecoder(f *flight, off int64) (idle bool, err error) {
 	defer e.mu.Unlock()
 	i := f.chunk
 	near := e.nearestIdle(i, off)
-	from := e.mu.points.nearest(i, off)
+	from := e.mu.points.before(i, off).off
 	if near.index >= 0 && near.reach >= from {
 		d := e.takeIdle(near.index)
 		f.d = d

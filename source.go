@@ -329,8 +329,8 @@ func (e *engine) input(i int, end int64) (n int64, exact bool) {
 	if end >= c.Length {
 		return c.streamLen(), true
 	}
-	if in := points.input(i, end); in > 0 {
-		return min(in+codecsLook, c.streamLen()), true
+	if p, ok := points.after(i, end); ok {
+		return min(p.in+codecsLook, c.streamLen()), true
 	}
 	last := points.before(i, end)
 	if c.Method.info().blocks {

@@ -112,7 +112,8 @@ func (s *store) has(chunk int, off int64) bool {
 func (s *store) after(chunk int, off int64) int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.points.from(chunk, off+1)
+	p, _ := s.points.after(chunk, off+1)
+	return p.off
 }
 
 // wanted reports whether a checkpoint at byte off of the chunk would be kept, and how
@@ -173,7 +174,7 @@ func (r *recordReader) next(chunk int, off int64) (checkpoint, []byte, error) {
 	s := r.store
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p, ok := s.points.next(chunk, off)
+	p, ok := s.points.after(chunk, off)
 	switch {
 	case !ok:
 		return p, nil, nil
