@@ -216,14 +216,18 @@ func partitionRange(im *dmg.Image, name string) (diskRange, error) {
 
 // partitionsNamed returns the indexes of the partitions of that name. If there are none,
 // it returns those that have it as a part of their names; next, those of that type, such
-// as Apple_APFS; and last, those that have it as a part of their types.
+// as Apple_APFS; and last, those that have it as a part of their types, in which FAT32 is
+// DOS_FAT_32.
 func partitionsNamed(parts []dmg.Partition, name string) []int {
 	contains := func(s string) bool { return strings.Contains(strings.ToLower(s), strings.ToLower(name)) }
 	for _, fits := range []func(p *dmg.Partition) bool{
 		func(p *dmg.Partition) bool { return p.Name == name },
 		func(p *dmg.Partition) bool { return contains(p.Name) },
 		func(p *dmg.Partition) bool { return strings.EqualFold(p.Type, name) },
-		func(p *dmg.Partition) bool { return contains(p.Type) },
+		func(p *dmg.Partition) bool {
+			plain := plainType(name)
+			return contains(p.Type) || plain != "" && strings.Contains(plainType(p.Type), plain)
+		},
 	} {
 		var found []int
 		for i := range parts {
@@ -236,6 +240,11 @@ func partitionsNamed(parts []dmg.Partition, name string) []int {
 		}
 	}
 	return nil
+}
+
+// plainType returns a partition's type in lower case, without what separates its words.
+func plainType(s string) string {
+	return strings.NewReplacer("_", "", "-", "", " ", "").Replace(strings.ToLower(s))
 }
 
 // numbers lists the first numbers, and says how many there are besides.

@@ -27,7 +27,7 @@ func TestInnerPartitions(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		from int // sector
-	}{{"1", 8}, {"2", 24}, {"fat", 8}, {"Apple_HFS", 24}, {"hfs", 24}} {
+	}{{"1", 8}, {"2", 24}, {"fat", 8}, {"FAT32", 8}, {"Apple_HFS", 24}, {"hfs", 24}} {
 		if got := dmgRun(t, "extract", "-p", tt.name, image, "-"); got.out != string(disk[tt.from*sectorSize:][:16*sectorSize]) {
 			t.Errorf("%s: %d bytes that are not the partition's, %s", tt.name, len(got.out), got.errOut)
 		}
