@@ -13,11 +13,8 @@ import (
 // hdiutil's chunks are no longer, so they have none.
 const adcSpacing = 1 << 20
 
-// adcMemory is what an adcCodec holds.
-const adcMemory = adc.Memory + adcRecord
-
 // adcRecord is the longest record of a checkpoint: where in the data it is, in bytes,
-// and the window.
+// and the window. A codec has room for one from its first chunk with checkpoints on.
 const adcRecord = 8 + adc.WindowSize
 
 // adcCodec decodes ADC chunks. A checkpoint is a place between two codes, and the
@@ -31,11 +28,14 @@ type adcCodec struct {
 	record []byte
 }
 
-func newADCCodec(s *store) *adcCodec { return &adcCodec{store: s, record: make([]byte, 0, adcRecord)} }
+func newADCCodec(s *store) *adcCodec { return &adcCodec{store: s} }
 
 // start resumes from the last checkpoint at or before off, or begins the stream.
 func (z *adcCodec) start(d *decoder, off int64) error {
 	z.d = d
+	if d.length > adcSpacing && z.record == nil {
+		z.record = make([]byte, 0, adcRecord)
+	}
 	from, record, err := z.store.record(z.record[:0], d.chunk, off)
 	if d.pos, z.record = from.off, record; err != nil {
 		return err

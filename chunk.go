@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/go-dmg/dmg/internal/adc"
 	"github.com/go-dmg/dmg/internal/indexfile"
 	"github.com/go-dmg/dmg/internal/lzfse"
 	"github.com/go-dmg/dmg/internal/xz"
@@ -51,6 +52,7 @@ type methodInfo struct {
 
 	compressed bool           // it is a compression that is decoded here
 	memory     int64          // that its decoders take, in bytes; 0 if that is up to the data
+	resume     int64          // that they take besides, of chunks longer than spacing
 	slack      int64          // a block of it may have so many bytes more than is decoded of it
 	records    indexfile.Kind // what is kept for checkpoints, from which decoding is resumed
 	spacing    int64          // how far apart these lie at least, in bytes
@@ -65,7 +67,7 @@ var methods = map[Method]methodInfo{
 	Zero:    {name: "zero"},
 	Raw:     {name: "raw"},
 	Ignore:  {name: "ignore"},
-	ADC:     {name: "adc", format: "UDCO", compressed: true, memory: adcMemory, records: indexfile.Window, spacing: adcSpacing, forward: true},
+	ADC:     {name: "adc", format: "UDCO", compressed: true, memory: adc.Memory, resume: adcRecord, records: indexfile.Window, spacing: adcSpacing, forward: true},
 	Zlib:    {name: "zlib", format: "UDZO", compressed: true, memory: zlibMemory, records: indexfile.Zlib, spacing: minSpacing, spans: true, summed: true, trailer: true},
 	Bzip2:   {name: "bzip2", format: "UDBZ", compressed: true, memory: bzip2Memory, slack: 1 << 20, records: indexfile.Bzip2, spacing: minSpacing, blocks: true, summed: true},
 	LZFSE:   {name: "lzfse", format: "ULFO", compressed: true, memory: lzfse.Memory, slack: 128 << 10, forward: true},

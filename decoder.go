@@ -159,8 +159,12 @@ type host interface {
 // decoderMemory returns how much of the limit a decoder of c takes, which needs
 // at least so long a window if that is known, or 0.
 func decoderMemory(src countingSource, c *Chunk, window int64) (memory int64, err error) {
-	if memory = c.Method.info().memory; memory == 0 {
+	info := c.Method.info()
+	if memory = info.memory; memory == 0 {
 		memory, err = xzMemory(src, c, window)
+	}
+	if c.Length > info.spacing {
+		memory += info.resume
 	}
 	return memory + fetchBuffer, err
 }
