@@ -249,12 +249,6 @@ func (k *koly) forkTables(r io.ReaderAt, size, _ int64) ([]blkx.Resource, error)
 // readBuf reads big-endian fields off a slice whose length has been checked.
 type readBuf []byte
 
-func (b *readBuf) uint16() uint16 {
-	v := binary.BigEndian.Uint16(*b)
-	*b = (*b)[2:]
-	return v
-}
-
 func (b *readBuf) uint32() uint32 {
 	v := binary.BigEndian.Uint32(*b)
 	*b = (*b)[4:]

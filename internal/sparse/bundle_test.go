@@ -442,7 +442,8 @@ func TestMaps(t *testing.T) {
 		}
 	}
 	// A map larger than one of a band that hdiutil makes is not loaded.
-	fsys := writeBundle([]byte("x"), 16<<30)
+	fsys := writeBundle([]byte("x"), 512)
+	fsys["Info.plist"] = &fstest.MapFile{Data: infoPlist("band-size", int64(16<<30), "size", 1)}
 	fsys["mapped/0"] = &fstest.MapFile{Data: make([]byte, 512<<10)}
 	b, err := OpenBundle(fsys, noUnlock)
 	if err != nil {
