@@ -163,12 +163,12 @@ func (e *entryParser) parse(res blkx.Resource) {
 	if uint64(n) > uint64(room) {
 		e.fault(0xC8, func() string { return fmt.Sprintf("%d chunks, room for %d", n, room) })
 	}
-	for i := range min(int(n), room) {
+	for i := range int(min(int64(n), int64(room))) {
 		if e.entry(b.sub(entryLen), i) {
 			return
 		}
 	}
-	if int(n) > room {
+	if int64(n) > int64(room) {
 		e.table.partial = true // and the end is in what is missing
 	}
 }
