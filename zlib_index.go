@@ -275,13 +275,17 @@ func (z *zlibCodec) compareTrailer() error {
 // salvageMemory is what salvage of a zlib chunk takes besides the decoder.
 const salvageMemory = deflate.FindMemory + deflate.MarkerMemory + 96<<10
 
+// leastSalvage is how long a chunk is, in bytes, of which the end is looked for: shorter
+// ones have one block, and an image may have a million of them.
+const leastSalvage = 8 << 10
+
 // salvage decodes the stream's blocks behind the damage, if some lead to its end: then
 // their place is known, but not the window before the first of them. Bytes that are
 // copies of it are lost, and zeros; sectors are told apart by whether they have any. No
 // checksum is of the rest alone, so that is doubtful.
 func (z *zlibCodec) salvage(d *decoder, c *Chunk, from int64, emit salvaged) error {
-	if !z.host.borrow(salvageMemory) {
-		return nil // others need the memory; what is behind stays lost
+	if c.Length < leastSalvage || !z.host.borrow(salvageMemory) {
+		return nil // what is behind stays lost
 	}
 	defer z.host.giveBack(salvageMemory)
 	src := interruptedSource{d.fetch.ctx, io.NewSectionReader(d.fetch.src, c.DataOffset, c.DataLength)}
