@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -52,7 +51,7 @@ func TestFIPS(t *testing.T) {
 	write(t, filepath.Join(dir, "v1.dmg"), dmgtest.Encryption{Version: 1, Password: secret}.Image(image))
 	write(t, filepath.Join(dir, "v2.dmg"), e.Image(image))
 	write(t, filepath.Join(dir, "wrapped.dmg"), dmgtest.Encryption{Password: secret, AESWrap: true}.Image(image))
-	cmd := exec.Command(os.Args[0], "-test.run=^TestFIPS$", "-test.v")
+	cmd := dmgtest.Self(t, "-test.run=^TestFIPS$", "-test.v")
 	cmd.Env = append(os.Environ(), child+"="+dir, "GODEBUG=fips140=only")
 	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS: TestFIPS") {
 		t.Errorf("%v: %s", err, out)

@@ -5,9 +5,10 @@ import (
 	"crypto/sha1"
 	"errors"
 	"os"
-	"os/exec"
 	"strings"
 	"testing"
+
+	"github.com/go-dmg/dmg/internal/dmgtest"
 )
 
 // TestFIPS opens images in a process that may not use SHA-1 and 3DES, with which the
@@ -15,7 +16,7 @@ import (
 func TestFIPS(t *testing.T) {
 	const child = "DMG_TEST_CRYPT_FIPS"
 	if os.Getenv(child) == "" {
-		cmd := exec.Command(os.Args[0], "-test.run=^TestFIPS$", "-test.v")
+		cmd := dmgtest.Self(t, "-test.run=^TestFIPS$", "-test.v")
 		cmd.Env = append(os.Environ(), child+"=1", "GODEBUG=fips140=only")
 		out, err := cmd.CombinedOutput()
 		if err != nil || !strings.Contains(string(out), "--- PASS: TestFIPS") && !strings.Contains(string(out), "--- SKIP: TestFIPS") {
