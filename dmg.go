@@ -240,6 +240,7 @@ type Image struct {
 		known bool
 		found []partition.Partition // beside partitions
 	}
+	volumes volumes
 	tables   []table // in the image's order, which the master checksum follows
 	order    []int   // index of each table's partition, -1 of one that is lost
 	dataFork struct{ off, length int64 }
@@ -363,7 +364,10 @@ func (im *Image) Close() error {
 // Partitions returns the partitions of the disk, in the order that [Partition] says.
 // The first call may read the disk's own partition table. If the source fails then, the
 // table's partitions are missing, and the next call tries again.
-func (im *Image) Partitions() []Partition { return im.allPartitions() }
+func (im *Image) Partitions() []Partition {
+	parts, _ := im.allPartitions()
+	return parts
+}
 
 // maxDefects is how many errors Defects returns at most: an image may have any
 // number of damaged parts.

@@ -145,20 +145,20 @@ func (im *Image) findPartitions() error {
 // which is read at the first call: if a chunk has to be decoded for it, those who
 // only read the disk needn't wait for that. If the source fails it lacks them, and the
 // next call tries again.
-func (im *Image) allPartitions() []Partition {
+func (im *Image) allPartitions() ([]Partition, error) {
 	untyped := func(p Partition) bool { return p.Type == "" }
 	im.inner.Lock()
 	known, found := im.inner.known, im.inner.found
 	im.inner.Unlock()
+	var err error
 	if !known && slices.ContainsFunc(im.tablePartitions(), untyped) {
-		var err error
 		if found, err = im.readPartitionTable(); err == nil {
 			im.inner.Lock()
 			im.inner.known, im.inner.found = true, found
 			im.inner.Unlock()
 		}
 	}
-	return im.withFound(im.partitions, found)
+	return im.withFound(im.partitions, found), err
 }
 
 // readPartitionTable returns what the disk's own partition table says. A disk that

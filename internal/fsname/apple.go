@@ -5,6 +5,8 @@ import (
 	"strings"
 	"unicode/utf16"
 
+	"golang.org/x/text/unicode/norm"
+
 	"github.com/go-dmg/dmg/internal/plistguard"
 )
 
@@ -99,7 +101,7 @@ func hfsPlusLabel(d *disk, catalog fork) string {
 	for i := range units {
 		units[i] = be.Uint16(leaf[key+8+2*i:])
 	}
-	return string(utf16.Decode(units))
+	return norm.NFC.String(string(utf16.Decode(units))) // it is stored decomposed
 }
 
 // fork is a file of an HFS+ volume, as far as its first eight extents have it.
