@@ -240,7 +240,7 @@ type Image struct {
 		known bool
 		found []partition.Partition // beside partitions
 	}
-	volumes volumes
+	volumes  volumes
 	tables   []table // in the image's order, which the master checksum follows
 	order    []int   // index of each table's partition, -1 of one that is lost
 	dataFork struct{ off, length int64 }
