@@ -200,10 +200,11 @@ func (e *alsoError) Unwrap() []error { return []error{e.err, e.class} }
 const DefaultMemoryLimit = 64 << 20
 
 // Options are the settings of [Open], [OpenFS] and [NewImage]. The zero value and nil
-// stand for the defaults. The functions don't change Options, nor keep them.
+// stand for the defaults. The functions don't change Options.
 type Options struct {
-	// Password opens an encrypted image. It is taken byte for byte, in UTF-8 as a
-	// rule. An image that isn't encrypted needs none and ignores it.
+	// Password opens an encrypted image, and encrypted volumes on the disk. It is taken
+	// byte for byte, in UTF-8 as a rule. An image that isn't encrypted needs none and
+	// ignores it. The Image keeps it for the volumes.
 	Password string
 
 	// PrivateKey opens an image that was encrypted for a certificate. It must
@@ -337,6 +338,8 @@ func (im *Image) open(u *crypt.Unlocker, opts *Options) error {
 		im.addDefect(err)
 	}
 	im.engine.init(c.disk, m, limit)
+	password := opts.Password
+	im.volumes.password = func() string { return password }
 	if opts.Index != nil {
 		if err := im.useIndex(opts.Index); err != nil {
 			return err

@@ -6,11 +6,14 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 
+	"github.com/go-dmg/dmg/apfs"
+	"github.com/go-dmg/dmg/hfsplus"
 	"github.com/go-dmg/dmg/internal/fsname"
 )
 
@@ -60,22 +63,102 @@ var ErrSeveralVolumes = errors.New("dmg: several volumes")
 
 // A fileSystem is one whose files can be read.
 type fileSystem struct {
-	// volumes returns the volumes of what v names, which size bytes of r hold.
-	volumes func(v Volume, r io.ReaderAt, size int64) ([]Volume, error)
+	// volumes returns the volumes of what v names, which size bytes of r hold. A password
+	// is for those that are encrypted by themselves.
+	volumes func(v Volume, r io.ReaderAt, size int64, password string) ([]Volume, error)
 
 	// classes are pairs of a class of its package's errors, and of this one's.
 	classes [][2]error
 }
 
 // fileSystems are those whose files can be read, by the type that fsname gives them.
-var fileSystems = map[string]fileSystem{}
+var fileSystems = map[string]fileSystem{
+	"HFS+": {files(hfsplus.New), hfsPlusClasses},
+	"HFSX": {files(hfsplus.New), hfsPlusClasses},
+	"APFS": {apfsVolumes, apfsClasses},
+}
+
+var hfsPlusClasses = [][2]error{{hfsplus.ErrFormat, ErrFormat}, {hfsplus.ErrUnsupported, ErrUnsupported}}
+
+// The more exact classes come first.
+var apfsClasses = [][2]error{
+	{apfs.ErrNoPassword, ErrNoPassword}, {apfs.ErrWrongPassword, ErrWrongPassword},
+	{apfs.ErrChecksum, ErrChecksum}, {apfs.ErrFormat, ErrFormat}, {apfs.ErrUnsupported, ErrUnsupported},
+}
+
+// classOf returns this package's class of a file system's error, or nil.
+func classOf(err error, classes [][2]error) error {
+	for _, c := range classes {
+		if errors.Is(err, c[0]) {
+			return c[1]
+		}
+	}
+	return nil
+}
 
 // files makes a function volumes for a file system that is one volume.
-func files[F fs.FS](open func(r io.ReaderAt, size int64) (F, error)) func(Volume, io.ReaderAt, int64) ([]Volume, error) {
-	return func(v Volume, r io.ReaderAt, size int64) ([]Volume, error) {
+func files[F fs.FS](open func(r io.ReaderAt, size int64) (F, error)) func(Volume, io.ReaderAt, int64, string) ([]Volume, error) {
+	return func(v Volume, r io.ReaderAt, size int64, _ string) ([]Volume, error) {
 		v.files = &volumeFiles{open: func() (fs.FS, error) { return open(r, size) }}
 		return []Volume{v}, nil
 	}
+}
+
+// apfsVolumes returns the volumes of a container. What of it is damaged stays the container,
+// whose FS says why.
+func apfsVolumes(container Volume, r io.ReaderAt, size int64, password string) ([]Volume, error) {
+	opts := &apfs.Options{Password: password}
+	lost := container
+	lost.files = &volumeFiles{open: func() (fs.FS, error) {
+		c, err := apfs.New(r, size, opts)
+		if err == nil {
+			_, err = c.Volumes()
+		}
+		if err == nil { // it is only now that it could be read
+			err = fmt.Errorf("%w: some volumes were not found; open the image again", apfs.ErrFormat)
+		}
+		return nil, err
+	}}
+	c, err := apfs.New(r, size, opts)
+	if err != nil {
+		if isLastingDamage(err) {
+			return []Volume{lost}, nil
+		}
+		return nil, err
+	}
+	list, err := c.Volumes()
+	if err != nil && !isLastingDamage(err) {
+		return nil, err
+	}
+	var all []Volume
+	for _, a := range list {
+		v := container
+		v.Name, v.Role, v.Encrypted = a.Name, a.Role, a.Encrypted
+		v.Files = int64(min(a.Files, math.MaxInt64))
+		v.hidden = v.hidden || slices.Contains(hiddenRoles, v.Role)
+		v.files = &volumeFiles{open: func() (fs.FS, error) { return a.FS() }}
+		all = append(all, v)
+	}
+	if err != nil || len(all) == 0 {
+		all = append(all, lost)
+	}
+	return all, nil
+}
+
+// isLastingDamage reports whether all errors that err joins say what is on the disk, so
+// that to try again is of no use.
+func isLastingDamage(err error) bool {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		return !slices.ContainsFunc(joined.Unwrap(), func(err error) bool { return !isLastingDamage(err) })
+	}
+	return isLost(err) || classOf(err, apfsClasses) != nil
+}
+
+// isLost reports whether a read of the image failed because it is damaged there, or stored
+// in a way that isn't supported.
+func isLost(err error) bool {
+	var chunk *ChunkError
+	return errors.As(err, &chunk) && !errors.Is(err, ErrIndex) && !errors.Is(err, ErrMemoryLimit)
 }
 
 // volumeFiles opens a volume once.
@@ -100,10 +183,11 @@ type volumeFiles struct {
 // The first call reads the volume's header. Its trees are read as they are needed, and what
 // is kept of them is bounded and comes on top of [Options].MemoryLimit.
 //
-// If the volume's header is damaged, the error is [ErrFormat]. What damage of a volume's
-// structures later calls find, package hfsplus has an error for. If the image can't be read,
-// all methods return the error of [Image.ReadAt]. A call that failed leaves nothing behind,
-// so that the next one tries again.
+// An encrypted volume is opened by [Options].Password. If that is missing or wrong, the error is
+// [ErrNoPassword] or [ErrWrongPassword]. If the volume's structures are damaged, it is
+// [ErrFormat] or [ErrChecksum]. What the FS's methods return are errors of packages hfsplus and
+// apfs, which have such classes of their own, or of [Image.ReadAt], or of io/fs. A call that
+// failed leaves nothing behind, so that the next one tries again.
 func (v Volume) FS() (fs.FS, error) {
 	f := v.files
 	if f == nil {
@@ -117,11 +201,8 @@ func (v Volume) FS() (fs.FS, error) {
 	}
 	opened, err := f.open()
 	if err != nil {
-		for _, class := range fileSystems[v.Type].classes {
-			if errors.Is(err, class[0]) {
-				err = &alsoError{err, class[1]}
-				break
-			}
+		if class := classOf(err, fileSystems[v.Type].classes); class != nil {
+			err = &alsoError{err, class}
 		}
 		return nil, fmt.Errorf("dmg: %s: %w", v, err)
 	}
@@ -152,8 +233,9 @@ func (v Volume) String() string {
 // volumes are those of an Image, once they are known.
 type volumes struct {
 	sync.Mutex
-	known bool
-	found []Volume
+	known    bool
+	found    []Volume
+	password func() string // a function, so that printing an Image doesn't print it
 }
 
 // Volumes returns all file systems on the disk, in disk order: those that can't be read too,
@@ -268,9 +350,7 @@ type readable struct {
 // ReadAt implements io.ReaderAt.
 func (r *readable) ReadAt(p []byte, off int64) (int, error) {
 	n, err := r.r.ReadAt(p, r.off+off)
-	var chunk *ChunkError
-	lost := errors.As(err, &chunk) && !errors.Is(err, ErrIndex) && !errors.Is(err, ErrMemoryLimit)
-	if lost || err == errDeep {
+	if isLost(err) || err == errDeep {
 		clear(p[n:])
 		return len(p), nil
 	}
@@ -279,6 +359,9 @@ func (r *readable) ReadAt(p []byte, off int64) (int, error) {
 
 // hiddenTypes are types of partitions whose volumes users don't see mounted.
 var hiddenTypes = []string{"EFI", "Apple_Boot", "Apple_APFS_ISC", "Apple_APFS_Recovery", "Apple_TV_Recovery", "Windows Recovery", "Windows_RE"}
+
+// hiddenRoles are those of APFS volumes that users don't see mounted.
+var hiddenRoles = []string{"recovery", "vm", "preboot", "update", "baseband", "xart", "hardware", "sidecar", "enterprise", "prelogin"}
 
 // volumesOf returns the volumes of a file system that was found in partition i, or -1.
 func (im *Image) volumesOf(i int, p Partition, f fsname.FileSystem) ([]Volume, error) {
@@ -296,7 +379,7 @@ func (im *Image) volumesOf(i int, p Partition, f fsname.FileSystem) ([]Volume, e
 	if f.Offset > 0 {
 		size = f.Length
 	}
-	return volumes(v, im.Section(v.Offset, size), size)
+	return volumes(v, im.Section(v.Offset, size), size, im.volumes.password())
 }
 
 // FS returns the files of the volume that a user would see mounted: of the only one whose

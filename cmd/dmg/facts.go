@@ -1,8 +1,12 @@
 package main
 
 import (
+	"io"
 	"io/fs"
 	"time"
+
+	"github.com/go-dmg/dmg/apfs"
+	"github.com/go-dmg/dmg/hfsplus"
 )
 
 // facts are what a volume knows of a file besides what fs.FileInfo has.
@@ -20,12 +24,19 @@ type facts struct {
 
 // factsOf returns a file's facts. The zero facts are of a file system that has none.
 func factsOf(info fs.FileInfo) facts {
-	return facts{}
+	switch s := info.Sys().(type) {
+	case *hfsplus.Stat:
+		return facts{true, s.ID, uint64(s.Links), s.UID, s.GID, s.Flags, s.Created, s.Changed, s.Accessed, s.ResourceFork, s.Compressed}
+	case *apfs.Stat:
+		return facts{true, s.ID, uint64(s.Links), s.UID, s.GID, s.Flags, s.Created, s.Changed, s.Accessed, s.ResourceFork, s.Compressed}
+	}
+	return facts{links: 1}
 }
 
 // xattrFS is a file system that has extended attributes.
 type xattrFS interface {
 	ListXattr(name string) ([]string, error)
+	OpenXattr(name, attr string) (*io.SectionReader, error)
 }
 
 // xattrNames returns the names of a file's extended attributes.

@@ -12,6 +12,8 @@ import (
 	"syscall"
 
 	"github.com/go-dmg/dmg"
+	"github.com/go-dmg/dmg/apfs"
+	"github.com/go-dmg/dmg/hfsplus"
 )
 
 // volumeFlags are what the commands that read files have in common.
@@ -138,7 +140,9 @@ func (e volumeError) Unwrap() error { return e.error }
 // class of package dmg.
 func volumeStatus(err error) int {
 	switch {
-	case errors.Is(err, errors.ErrUnsupported):
+	case errors.Is(err, apfs.ErrPassword):
+		return statusPassword
+	case errors.Is(err, hfsplus.ErrUnsupported), errors.Is(err, apfs.ErrUnsupported), errors.Is(err, errors.ErrUnsupported):
 		return statusUnsupported
 	case isA[syscall.Errno](err), isA[net.Error](err):
 		return statusIO
