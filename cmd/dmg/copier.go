@@ -215,10 +215,6 @@ func (k *copier) copy(in *folder, from, to string, info fs.FileInfo, depth int, 
 	if k.ctx.Err() != nil {
 		return
 	}
-	if err := checkHostName(path.Base(to)); err != nil {
-		k.fail(fmt.Errorf("%s: %s: %w", k.Image, from, err))
-		return
-	}
 	switch info.Mode().Type() {
 	case fs.ModeDir:
 		k.folder(in, from, to, info, depth, again)
@@ -296,6 +292,10 @@ func (k *copier) entries(f *folder, from, to string, depth int, again bool) {
 		entries, err := dir.ReadDir(batch)
 		for _, e := range entries {
 			full := path.Join(from, e.Name())
+			if err := checkHostName(e.Name()); err != nil {
+				k.fail(refusal(fmt.Sprintf("%s: %s/%s: %v", k.Image, from, e.Name(), err)))
+				continue
+			}
 			info, err := e.Info()
 			if err != nil {
 				k.fail(inVolume(k.Image, &fs.PathError{Op: "lstat", Path: full, Err: causeOf(err)}))

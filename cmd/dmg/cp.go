@@ -61,10 +61,15 @@ func (c *cpCmd) Run(ctx context.Context, std *stdio) error {
 	defer c.close(std, im)
 	ctx, stop := interruptible(ctx)
 	defer stop()
+	return c.copy(ctx, std, files, dest, sources)
+}
+
+// copy copies what is at the paths.
+func (c *cpCmd) copy(ctx context.Context, std *stdio, files fs.FS, dest destination, paths []string) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	k := &copier{cpCmd: c, std: std, files: files, ctx: ctx, cancel: cancel}
-	if err := k.plan(sources); err != nil {
+	if err := k.plan(paths); err != nil {
 		return err
 	}
 	root, err := os.OpenRoot(dest.dir)

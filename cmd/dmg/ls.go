@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 	"time"
 )
@@ -25,7 +26,7 @@ type lsCmd struct {
 
 // Help implements kong.HelpProvider.
 func (lsCmd) Help() string {
-	return `Lists what is in a folder, a line each in the volume's order. Folders end with a slash. With -R each line is a path that
+	return `Lists what is in a folder, a line each, sorted by name; a folder of more than 20,000 in the volume's order. Folders end with a slash. With -R each line is a path that
 dmg cat and dmg cp take. It reads no more of the image than the folders.
 
 ` + pathHelp + `
@@ -53,7 +54,7 @@ func (c *lsCmd) Run(std *stdio) error {
 		return err
 	}
 	defer c.close(std, im)
-	l := &lister{lsCmd: c, std: std, files: files, out: bufio.NewWriter(std.out)}
+	l := &lister{lsCmd: c, std: std, files: files, out: bufio.NewWriter(std.out), room: sorted}
 	name := cleanPath(c.Path)
 	info, err := fs.Stat(files, name)
 	if errors.Is(err, fs.ErrNotExist) { // a link may lead to nowhere
@@ -77,9 +78,14 @@ type lister struct {
 	files  fs.FS
 	out    *bufio.Writer
 	missed missed
+	room   int // for entries that are held to be sorted
 }
 
 const (
+	// sorted is how many entries are held at a time, in all folders that one path leads
+	// through, to be sorted.
+	sorted = 20_000
+
 	// batch is how many entries of a folder are held at a time: it may have millions.
 	batch = 256
 
@@ -105,37 +111,51 @@ func (l *lister) folder(name string, depth int) error {
 	if !ok {
 		return l.miss(&fs.PathError{Op: "readdir", Path: name, Err: errors.ErrUnsupported})
 	}
+	// A folder of usual size is sorted, of a larger one no more than that is held.
+	most := max(batch, l.room)
 	for {
-		entries, err := dir.ReadDir(batch)
-		for _, e := range entries {
-			full := path.Join(name, e.Name())
-			info, err := e.Info()
-			if err != nil {
-				if err := l.miss(&fs.PathError{Op: "lstat", Path: full, Err: causeOf(err)}); err != nil {
-					return err
-				}
-				continue
-			}
-			shown := e.Name()
-			if l.Recursive {
-				shown = full
-			}
-			if err := l.entry(full, shown, info); err != nil {
-				return err
-			}
-			if l.Recursive && e.IsDir() {
-				if err := l.folder(full, depth+1); err != nil {
-					return err
-				}
-			}
+		entries, err := dir.ReadDir(most)
+		slices.SortFunc(entries, func(a, b fs.DirEntry) int { return cmp.Compare(a.Name(), b.Name()) })
+		l.room -= len(entries)
+		if err := l.entries(name, entries, depth); err != nil {
+			return err
 		}
+		l.room += len(entries)
 		if err == io.EOF {
 			return nil
 		}
 		if err != nil {
 			return l.miss(err)
 		}
+		most = batch
 	}
+}
+
+// entries lists entries of a folder.
+func (l *lister) entries(name string, entries []fs.DirEntry, depth int) error {
+	for _, e := range entries {
+		full := path.Join(name, e.Name())
+		info, err := e.Info()
+		if err != nil {
+			if err := l.miss(&fs.PathError{Op: "lstat", Path: full, Err: causeOf(err)}); err != nil {
+				return err
+			}
+			continue
+		}
+		shown := e.Name()
+		if l.Recursive {
+			shown = full
+		}
+		if err := l.entry(full, shown, info); err != nil {
+			return err
+		}
+		if l.Recursive && e.IsDir() {
+			if err := l.folder(full, depth+1); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // miss notes what can't be read, between the lines that have been printed.

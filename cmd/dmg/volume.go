@@ -159,7 +159,7 @@ func inVolume(image string, err error) error {
 	case !errors.As(err, &at):
 		return fmt.Errorf("%s: %w", image, volumeError{err})
 	case errors.Is(err, fs.ErrNotExist):
-		return refusal(fmt.Sprintf("%s: the volume has no %s: dmg ls lists what it has", image, at.Path))
+		return refusal(fmt.Sprintf("%s: the volume has no file or folder %q: dmg ls lists what there is", image, at.Path))
 	}
 	return fmt.Errorf("%s: %s: %w", image, at.Path, volumeError{at.Err}) // what was done to it tells a user nothing
 }
