@@ -7,6 +7,7 @@ import (
 	"io/fs"
 
 	"github.com/go-dmg/dmg"
+	"github.com/go-dmg/dmg/hfsplus"
 )
 
 // catCmd is dmg cat: what cat is for files, for those in an image, and what dd is for
@@ -98,6 +99,9 @@ func (c *catCmd) files(std *stdio, im *dmg.Image) error {
 // file writes a file, or the part of it that is asked for.
 func (c *catCmd) file(std *stdio, files fs.FS, name string) error {
 	f, err := files.Open(name)
+	if errors.Is(err, hfsplus.ErrLoop) {
+		return refusal(fmt.Sprintf("%s: %s: symbolic links lead in a circle; dmg ls -l shows where to", c.Image, name))
+	}
 	if err != nil {
 		return inVolume(c.Image, err)
 	}

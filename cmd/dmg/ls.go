@@ -54,11 +54,20 @@ func (c *lsCmd) Run(std *stdio) error {
 		return err
 	}
 	defer c.close(std, im)
+	return c.list(std, files)
+}
+
+// list lists what is at the path.
+func (c *lsCmd) list(std *stdio, files fs.FS) error {
 	l := &lister{lsCmd: c, std: std, files: files, out: bufio.NewWriter(std.out), room: sorted}
 	name := cleanPath(c.Path)
-	info, err := fs.Stat(files, name)
-	if errors.Is(err, fs.ErrNotExist) { // a link may lead to nowhere
-		info, err = fs.Lstat(files, name)
+	// As ls does, follow a link where there is no room to show it. It may lead to nowhere:
+	// in installers, /Applications is that of the system.
+	info, err := fs.Lstat(files, name)
+	if err == nil && info.Mode().Type() == fs.ModeSymlink && !c.Long && !c.JSON {
+		if there, err := fs.Stat(files, name); err == nil {
+			info = there
+		}
 	}
 	if err != nil {
 		return inVolume(c.Image, err)
