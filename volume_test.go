@@ -2,17 +2,22 @@ package dmg_test
 
 import (
 	"bytes"
+	"compress/gzip"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"testing/fstest"
 
 	"github.com/go-dmg/dmg"
+	"github.com/go-dmg/dmg/hfsplus"
 	"github.com/go-dmg/dmg/internal/dmgtest"
 )
 
@@ -230,5 +235,241 @@ func TestUnsupportedFS(t *testing.T) {
 	}
 }
 
-var _ = filepath.Join
-var _ fs.FS
+// openSample opens a sample of samples/fs, packed or not.
+func openSample(t *testing.T, name string, opts *dmg.Options) *dmg.Image {
+	t.Helper()
+	f, err := os.Open(filepath.Join(samples, "fs", name))
+	if err != nil {
+		t.Skip("no samples")
+	}
+	defer f.Close()
+	var r io.Reader = f
+	if strings.HasSuffix(name, ".gz") {
+		if r, err = gzip.NewReader(f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	image, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	im, err := dmg.NewImage(bytes.NewReader(image), int64(len(image)), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return im
+}
+
+// TestVolumeSamples has the volumes that Apple's tools wrote, and reads all that is in one.
+func TestVolumeSamples(t *testing.T) {
+	for _, tt := range []struct {
+		name, kind, volume string
+		files              int64 // as the volume says
+		entries            int   // with folders, links and the root, but for what is hidden
+	}{
+		{"hfsplus-app.dmg", "HFS+", "Sparkle Test App", 161, 233},
+		{"hfsplus-basic.dmg", "HFS+", "HFSTEST", 12, 15},
+		{"hfsx.dmg", "HFSX", "test-disk-image-hfsp-c", 3, 4},
+		{"hfs-wrapped.img.gz", "HFS+", "NESTVOL", 2, 0},
+		{"hfsplus-apm.img.gz", "HFS+", "APMTest", 1, 0},
+		{"apfs-app.dmg", "APFS", "SparkleTest", 154, 232},
+		{"apfs-basic.dmg", "APFS", "ACCEPT", 9, 15},
+		{"apfs-old-block0.img.gz", "APFS", "untitled", 1, 0},
+		{"hfs-extents.img.gz", "HFS", "ManyExtents", 4, -1},
+		{"hfs-gsos.img.gz", "HFS", "HFS - GS/OS", 13, -1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			im := openSample(t, tt.name, nil)
+			vs, err := im.Volumes()
+			if err != nil || len(vs) != 1 {
+				t.Fatalf("%v, %v", vs, err)
+			}
+			if v := vs[0]; v.Type != tt.kind || v.Name != tt.volume || v.Files != tt.files || v.Encrypted || v.Role != "" {
+				t.Errorf("%+v", v)
+			}
+			if vs[0].Partition >= 0 {
+				if p := im.Partitions()[vs[0].Partition]; vs[0].Offset < p.Offset || vs[0].Offset+vs[0].Length > p.Offset+p.Length {
+					t.Errorf("%+v is not in %+v", vs[0], p)
+				}
+			}
+			files, err := im.FS()
+			if tt.entries < 0 {
+				if !errors.Is(err, dmg.ErrUnsupported) || !strings.Contains(err.Error(), tt.kind) {
+					t.Error(err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			same, err := vs[0].FS()
+			if err != nil || same != files {
+				t.Errorf("FS of the image and of its volume: %v, %v, %v", files, same, err)
+			}
+			n := 0
+			err = fs.WalkDir(files, ".", func(name string, d fs.DirEntry, err error) error {
+				if n++; err != nil || !d.Type().IsRegular() {
+					return err
+				}
+				_, err = fs.ReadFile(files, name)
+				return err
+			})
+			if err != nil || n == 0 || tt.entries > 0 && n != tt.entries {
+				t.Errorf("%d entries, %v, want %d", n, err, tt.entries)
+			}
+		})
+	}
+}
+
+// TestVolumeFS has an FS keep to what io/fs asks for.
+func TestVolumeFS(t *testing.T) {
+	for _, name := range []string{"hfsx.dmg", "apfs-case-sensitive.dmg"} {
+		files, err := openSample(t, name, nil).FS()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := fstest.TestFS(files, "file-a.txt", "file-b.txt"); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, ok := files.(fs.ReadLinkFS); !ok {
+			t.Errorf("%s: no links", name)
+		}
+		f, err := files.Open("file-a.txt")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, ok := f.(interface {
+			io.ReaderAt
+			io.Seeker
+		}); !ok {
+			t.Errorf("%s: %T", name, f)
+		}
+		f.Close()
+	}
+}
+
+// TestVolumeFSTogether: whoever opens a volume first, all have the same FS.
+func TestVolumeFSTogether(t *testing.T) {
+	im := openSample(t, "hfsplus-app.dmg", nil)
+	all := make([]fs.FS, 16)
+	var wg sync.WaitGroup
+	for i := range all {
+		wg.Go(func() {
+			files, err := im.FS()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			all[i] = files
+			for _, name := range []string{"SparkleTestCodeSignApp.app/Contents/Info.plist", ".DS_Store"} {
+				if _, err := fs.ReadFile(files, name); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	for _, files := range all {
+		if files != all[0] {
+			t.Error("several FS of one volume")
+		}
+	}
+}
+
+// TestVolumeEncrypted: a volume's password is the one of Options.
+func TestVolumeEncrypted(t *testing.T) {
+	for _, tt := range []struct {
+		password string
+		err      error
+	}{{"hunter2hunter2", nil}, {"", dmg.ErrNoPassword}, {"hunter3", dmg.ErrWrongPassword}} {
+		im := openSample(t, "apfs-encrypted.img.gz", &dmg.Options{Password: tt.password})
+		vs, err := im.Volumes()
+		if err != nil || len(vs) != 1 || !vs[0].Encrypted || vs[0].Type != "APFS" || vs[0].Name == "" {
+			t.Fatalf("%+v, %v", vs, err)
+		}
+		if _, err := im.FS(); !errors.Is(err, tt.err) || tt.err != nil && !errors.Is(err, dmg.ErrPassword) {
+			t.Errorf("%q: %v", tt.password, err)
+		}
+		if text := fmt.Sprintf("%+v %#v", im, im); tt.password != "" && strings.Contains(text, tt.password) {
+			t.Error("printing an Image prints the password")
+		}
+	}
+}
+
+// TestVolumeDamaged: a volume whose structures are damaged is listed, and its FS says so.
+func TestVolumeDamaged(t *testing.T) {
+	disk := volumeDisk(map[int]string{1024: hfsHeader(256)}) // without a catalog
+	im, err := dmg.NewImage(bytes.NewReader(disk), int64(len(disk)), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := im.FS(); !errors.Is(err, dmg.ErrFormat) || !errors.Is(err, hfsplus.ErrFormat) || !strings.Contains(err.Error(), "HFS+: ") {
+		t.Error(err)
+	}
+	disk = volumeDisk(map[int]string{24: "\x01\x00\x00\x80", 32: "NXSB\x00\x10\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00"})
+	im, err = dmg.NewImage(bytes.NewReader(disk), int64(len(disk)), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	vs, err := im.Volumes()
+	if err != nil || len(vs) != 1 || vs[0].Type != "APFS" {
+		t.Fatalf("%+v, %v", vs, err)
+	}
+	if _, err := vs[0].FS(); !errors.Is(err, dmg.ErrFormat) && !errors.Is(err, dmg.ErrChecksum) {
+		t.Error(err)
+	}
+}
+
+// R8. A volume that the source let fail once can be read the next time.
+func TestVolumeFSSourceFaults(t *testing.T) {
+	for _, name := range []string{"hfsplus-basic.dmg", "apfs-basic.dmg"} {
+		image, err := os.ReadFile(filepath.Join(samples, "fs", name))
+		if err != nil {
+			t.Skip("no samples")
+		}
+		fault := errors.New("fault")
+		failed := 0
+		for call := int64(1); ; call++ {
+			src := &dmgtest.FailAt{R: bytes.NewReader(image), Call: call, Err: fault}
+			im, err := dmg.NewImage(src, int64(len(image)), nil)
+			if err != nil {
+				continue
+			}
+			read := func() ([]byte, error) {
+				files, err := im.FS()
+				if err != nil {
+					return nil, err
+				}
+				return fs.ReadFile(files, "dir1/nested/deep.txt")
+			}
+			_, err = read()
+			if src.Calls() < call {
+				break
+			}
+			if err != nil {
+				failed++
+				if !errors.Is(err, fault) || errors.Is(err, dmg.ErrFormat) {
+					t.Errorf("%s, call %d: %v", name, call, err)
+				}
+			}
+			if data, err := read(); err != nil || len(data) == 0 {
+				t.Errorf("%s, call %d, then: %q, %v", name, call, data, err)
+			}
+		}
+		if failed == 0 {
+			t.Errorf("%s: no read failed", name)
+		}
+	}
+}
+
+// TestSeveralVolumes: of two volumes FS takes none.
+func TestSeveralVolumes(t *testing.T) {
+	disk := volumeDisk(map[int]string{446: entry(0xAF, 64, 640) + entry(0xAF, 704, 1000), 510: "\x55\xAA", 64*512 + 1024: hfsHeader(80), 704*512 + 1024: hfsHeader(50)})
+	im, err := dmg.NewImage(bytes.NewReader(disk), int64(len(disk)), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := im.FS(); !errors.Is(err, dmg.ErrSeveralVolumes) || !strings.Contains(err.Error(), "HFS+ (partition 0), HFS+ (partition 1)") {
+		t.Error(err)
+	}
+}
