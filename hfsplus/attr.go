@@ -160,7 +160,6 @@ func decodeAttr(units []byte) string { return decode(units, func(uint16) bool { 
 type xattrs struct {
 	node   *node
 	record *record
-	hides  *decmpfs.Header // of a compressed file
 }
 
 func (fsys *FS) xattrs(op, name string) (*xattrs, error) {

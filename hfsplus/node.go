@@ -142,6 +142,10 @@ func (e *entries) Next() (vfs.Entry, error) {
 		if err != nil && !isFormat(err) {
 			return vfs.Entry{}, err
 		}
+		if err != nil && len(keyName(key)) == 0 && isThread(data) { // the folder itself is damaged
+			e.ended = err
+			break
+		}
 		e.path.top().i++
 		if err != nil && e.err == nil {
 			e.err = err
@@ -189,8 +193,8 @@ func (e *entries) entry(key, data []byte) (entry vfs.Entry, err error) {
 	fsys, units, top := e.dir.fs, keyName(key), e.path.top()
 	size := recordLen(data)
 	switch {
-	case size == 0 && len(units) == 0 && len(data) >= 2 && (be.Uint16(data) == folderThread || be.Uint16(data) == fileThread):
-		return entry, nil
+	case size == 0 && len(units) == 0 && isThread(data):
+		return entry, e.dir.checkThread(data)
 	case size == 0 || len(data) < size:
 		return entry, fsys.catalog.errorf(top.node.number, "record %d of node %d has %d bytes", top.i, top.node.number, len(data))
 	case fsys.hidden(e.dir.id, units):
@@ -204,6 +208,30 @@ func (e *entries) entry(key, data []byte) (entry vfs.Entry, err error) {
 	}
 	name, err := e.dir.nameOf(units)
 	return vfs.Entry{Name: name, Node: n}, err
+}
+
+// checkThread refuses to list a folder in a place that is not its own. Then a folder
+// that has records in several places is listed in one. A thread that leads to no
+// such record is passed over: macOS makes do with such volumes.
+func (n *node) checkThread(data []byte) error {
+	key, _, err := n.keyAndData()
+	if err != nil {
+		return err
+	}
+	parent, units, ok := parseThread(data)
+	if !ok || parent == be.Uint32(key) && bytes.Equal(units, keyName(key)) {
+		return nil
+	}
+	p, home, err := n.fs.entry(parent, units)
+	if p == nil || err != nil {
+		return err
+	}
+	top := p.top()
+	same := top.node.number == n.leaf && top.i == int(n.rec)
+	if be.Uint16(home) == folderRecord && be.Uint32(home[8:]) == n.id && !same {
+		return n.fs.catalog.errorf(n.leaf, "folder %d is in two places", n.id)
+	}
+	return nil
 }
 
 // doubled reports whether a leaf has a record's key before it, too. Keys that compare
