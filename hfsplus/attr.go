@@ -73,7 +73,7 @@ func (fsys *FS) attribute(id uint32, name string) (vfs.Content, error) {
 	if len(units) > 2*maxName {
 		return nil, nil
 	}
-	p, err := t.find(attrKey(id, units, 0))
+	p, err := t.find(attrKey(id, units, 0), func([]byte) bool { return true })
 	if p == nil || err != nil {
 		return nil, err
 	}
@@ -160,7 +160,6 @@ func decodeAttr(units []byte) string { return decode(units, func(uint16) bool { 
 type xattrs struct {
 	node   *node
 	record *record
-	hides  *decmpfs.Header // of a compressed file
 }
 
 func (fsys *FS) xattrs(op, name string) (*xattrs, error) {

@@ -127,9 +127,13 @@ func recordLen(b []byte) int {
 	return 0
 }
 
+func isThread(b []byte) bool {
+	return len(b) >= 2 && (be.Uint16(b) == folderThread || be.Uint16(b) == fileThread)
+}
+
 // parseThread decodes a thread record: where a folder or a file is.
 func parseThread(b []byte) (parent uint32, units []byte, ok bool) {
-	if len(b) < 10 || be.Uint16(b) != folderThread && be.Uint16(b) != fileThread {
+	if len(b) < 10 || !isThread(b) {
 		return 0, nil, false
 	}
 	n := 2 * int(be.Uint16(b[8:]))

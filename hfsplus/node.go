@@ -98,16 +98,13 @@ func (n *node) child(units []byte) (*node, error) {
 // entry finds a folder's or file's record by its parent and stored name. The path
 // is nil if there is none.
 func (fsys *FS) entry(parent uint32, units []byte) (*path, []byte, error) {
-	p, err := fsys.catalog.find(catalogKey(parent, units))
+	// An empty name is a thread's. A damaged volume may have an entry of that name.
+	p, err := fsys.catalog.find(catalogKey(parent, units), func(data []byte) bool { return recordLen(data) > 0 })
 	if p == nil || err != nil {
 		return nil, nil, err
 	}
 	_, data := p.top().node.record(p.top().i)
-	size := recordLen(data)
-	if size == 0 {
-		return nil, nil, nil // a thread, which has an empty name
-	}
-	if len(data) < size {
+	if len(data) < recordLen(data) {
 		return nil, nil, fsys.catalog.errorf(p.top().node.number, "a record of %d bytes", len(data))
 	}
 	return p, data, nil
@@ -141,6 +138,10 @@ func (e *entries) Next() (vfs.Entry, error) {
 		entry, err := e.entry(key, data)
 		if err != nil && !isFormat(err) {
 			return vfs.Entry{}, err
+		}
+		if err != nil && len(keyName(key)) == 0 && isThread(data) { // the folder itself is damaged
+			e.ended = err
+			break
 		}
 		e.path.top().i++
 		if err != nil && e.err == nil {
@@ -189,8 +190,8 @@ func (e *entries) entry(key, data []byte) (entry vfs.Entry, err error) {
 	fsys, units, top := e.dir.fs, keyName(key), e.path.top()
 	size := recordLen(data)
 	switch {
-	case size == 0 && len(units) == 0 && len(data) >= 2 && (be.Uint16(data) == folderThread || be.Uint16(data) == fileThread):
-		return entry, nil
+	case size == 0 && len(units) == 0 && isThread(data):
+		return entry, e.dir.checkThread(data)
 	case size == 0 || len(data) < size:
 		return entry, fsys.catalog.errorf(top.node.number, "record %d of node %d has %d bytes", top.i, top.node.number, len(data))
 	case fsys.hidden(e.dir.id, units):
@@ -206,16 +207,41 @@ func (e *entries) entry(key, data []byte) (entry vfs.Entry, err error) {
 	return vfs.Entry{Name: name, Node: n}, err
 }
 
+// checkThread refuses to list a folder in a place that is not its own. Then a folder
+// that has records in several places is listed in one. A thread that leads to no
+// such record is passed over: macOS makes do with such volumes.
+func (n *node) checkThread(data []byte) error {
+	key, _, err := n.keyAndData()
+	if err != nil {
+		return err
+	}
+	parent, units, ok := parseThread(data)
+	if !ok || parent == be.Uint32(key) && bytes.Equal(units, keyName(key)) {
+		return nil
+	}
+	p, home, err := n.fs.entry(parent, units)
+	if p == nil || err != nil {
+		return err
+	}
+	top := p.top()
+	same := top.node.number == n.leaf && top.i == int(n.rec)
+	if be.Uint16(home) == folderRecord && be.Uint32(home[8:]) == n.id && !same {
+		return n.fs.catalog.errorf(n.leaf, "folder %d is in two places", n.id)
+	}
+	return nil
+}
+
 // doubled reports whether a leaf has a record's key before it, too. Keys that compare
 // equal are in one leaf.
 func doubled(leaf *bnode, i int) bool {
 	key := leaf.key(i)
 	for j := i - 1; j >= 0; j-- {
-		other := leaf.key(j)
-		if bytes.Equal(key, other) {
+		other, data := leaf.record(j)
+		equal := leaf.t.keys.compare(key, other) == 0
+		if equal && recordLen(data) > 0 && bytes.Equal(keyName(key), keyName(other)) {
 			return true
 		}
-		if leaf.sorted && leaf.t.keys.compare(key, other) != 0 {
+		if !equal && leaf.sorted {
 			break
 		}
 	}

@@ -44,7 +44,6 @@ type volume struct {
 	finderInfo                   [32]byte
 	journalInfoBlock             uint32
 	extents, catalog, attributed forkData
-	classicName                  string // of HFS, whose root's name it is
 }
 
 // Bits of the volume header's attributes.
@@ -141,14 +140,14 @@ func (v *volume) parseHeader(b []byte) error {
 		return formatError("volume header", v.start+headerOffset, format, args...)
 	}
 	switch sig, version := be.Uint16(b), be.Uint16(b[2:]); {
-	case sig == sigPlus:
-		v.kind = HFSPlus
-	case sig == sigX:
-		v.kind = HFSX
-	default:
+	case sig != sigPlus && sig != sigX:
 		return bad("no HFS+ volume: no signature")
 	case version < 4 || version > 5:
 		return bad("version %d", version)
+	case sig == sigX:
+		v.kind = HFSX
+	default:
+		v.kind = HFSPlus
 	}
 	v.block, v.blocks = int64(be.Uint32(b[40:])), be.Uint32(b[44:])
 	if v.block < 512 || v.block&(v.block-1) != 0 || v.block > 1<<30 {

@@ -10,7 +10,9 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"path"
 	"slices"
+	"sync/atomic"
 	"time"
 )
 
@@ -108,6 +110,16 @@ var (
 // Everything behind it, Open and ReadDir return [ErrLoop]. So a walk ends there.
 type FS struct {
 	root Node
+
+	// last is the directory in which a path was looked up last. A program that goes
+	// through a directory looks up one path after the other there.
+	last atomic.Pointer[place]
+}
+
+// A place is the walk that a directory's path leads to.
+type place struct {
+	path string
+	walk walk
 }
 
 // New returns the volume with this root directory.
@@ -230,10 +242,27 @@ func (f *FS) walk(op, name string, follow bool) (*walk, error) {
 	if !fs.ValidPath(name) {
 		return nil, pathError(op, name, fs.ErrInvalid)
 	}
-	w := &walk{at: append(make([]Node, 0, 8), f.root)}
-	if err := w.to(name, follow); err != nil {
+	w, err := f.directory(path.Dir(name))
+	if err == nil && name != "." {
+		err = w.to(path.Base(name), follow)
+	}
+	if err != nil {
 		return nil, pathError(op, name, err)
 	}
+	return &w, nil
+}
+
+// directory walks to a directory, which may turn out to be a file.
+func (f *FS) directory(name string) (walk, error) {
+	if last := f.last.Load(); last != nil && last.path == name {
+		return last.walk, nil
+	}
+	w := walk{at: []Node{f.root}}
+	if err := w.to(name, true); err != nil {
+		return w, err
+	}
+	w.at = slices.Clip(w.at) // so that all who go on from here have their own
+	f.last.Store(&place{name, w})
 	return w, nil
 }
 

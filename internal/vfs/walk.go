@@ -6,13 +6,16 @@ import (
 )
 
 // A walk is at a node. Before that are the directories that lead to it from the
-// root, without symbolic links.
+// root, without symbolic links. Walks share the array: it is never written to.
 type walk struct {
 	at    []Node
 	links int
 }
 
 func (w *walk) here() Node { return w.at[len(w.at)-1] }
+
+// up goes back to an earlier directory. What is appended then makes a new array.
+func (w *walk) up(n int) { w.at = w.at[:n:n] }
 
 // looped reports whether the node is one of the directories that lead to it.
 func (w *walk) looped() bool {
@@ -41,7 +44,7 @@ func (w *walk) to(path string, follow bool) error {
 		case "", ".":
 			continue
 		case "..":
-			w.at = w.at[:max(len(w.at)-1, 1)] // the root is its own parent
+			w.up(max(len(w.at)-1, 1)) // the root is its own parent
 			continue
 		}
 		if w.looped() {
@@ -80,7 +83,7 @@ func (w *walk) follow(link Node) (string, error) {
 		return "", fs.ErrNotExist
 	}
 	if target[0] == '/' {
-		w.at = w.at[:1]
+		w.up(1)
 	}
 	return target, nil
 }
