@@ -10,11 +10,14 @@ func (c *Container) checkpointData() uint64 {
 	return 1024
 }
 
+// volumeRoom is how many bytes a container has for each of the volumes that it may have.
+const volumeRoom = 512 << 20
+
 // finish writes the space manager, and then the checkpoints.
 func (w *writer) finish() {
 	c := w.c
 	perChunk := uint64(8 * w.bs)
-	claimed := max(c.Blocks, 32768)
+	claimed := max(c.Blocks, 32768, uint64(max(len(c.Volumes)-1, 0))*volumeRoom/uint64(w.bs)+1)
 	// The pool has three blocks for each chunk and for their list. Its bitmaps are in a
 	// ring of 16.
 	var chunks, lists, pool, ring, base uint64
@@ -71,7 +74,7 @@ func (w *writer) finish() {
 	sm.u64(208, oidInnerQueue)
 	sm.u16(224, 1)
 	sm.u64(248, oidMainQueue)
-	sm.u16(264, 8)
+	sm.u16(264, queueNodes(claimed))
 	sm.u16(320, 1)
 	sm.u16(322, 15)
 	sm.u32(324, 0x150)
@@ -101,6 +104,18 @@ func (w *writer) finish() {
 	w.put(data+3, w.queue(oidMainQueue), "free queue", nil)
 	w.checkpoints(claimed)
 	w.d.Size = int64(len(w.d.blocks)) * int64(w.bs)
+}
+
+// queueNodes is how many nodes the queue of freed blocks may have, by the blocks that the
+// container claims. The numbers are those of newfs_apfs.
+func queueNodes(blocks uint64) uint16 {
+	switch {
+	case blocks < 0x40000:
+		return uint16(1 + (blocks-1)/4544)
+	case blocks < 0x100000:
+		return uint16(116 + (blocks-261281)/2272)
+	}
+	return 512
 }
 
 // chunkLists writes the blocks that describe chunks.
@@ -161,12 +176,11 @@ func (w *writer) checkpoints(claimed uint64) {
 	s.u32(148, 4)
 	s.u64(152, oidSpaceman)
 	s.u64(168, oidReaper)
-	s.u32(180, uint32(min((claimed*uint64(w.bs)+512<<20-1)/(512<<20), 100)))
-	if len(c.Volumes) > int(le.Uint32(s[180:])) {
-		s.u32(180, uint32(len(c.Volumes)))
-	}
-	if !c.Hardware {
-		s.u64(1264, 4)
+	s.u32(180, uint32(min((claimed*uint64(w.bs)+volumeRoom-1)/volumeRoom, 100)))
+	for _, v := range c.Volumes {
+		if v.Users != nil && !c.Hardware {
+			s.u64(1264, 4)
+		}
 	}
 	limit := uint64(8)
 	s.u64(1312, limit<<32|4<<16|1)

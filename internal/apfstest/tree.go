@@ -62,7 +62,7 @@ func (t *treeWriter) write(records []record) (root uint64, rootHash []byte) {
 		t.longestKey, t.longest = max(t.longestKey, len(r.key)), max(t.longest, len(r.val))
 	}
 	for level := 0; ; level++ {
-		if t.fits(records, true) {
+		if t.fits(records, level, true) {
 			blk, oid := t.place(true)
 			t.nodes++
 			b := t.node(records, level, true, total)
@@ -71,7 +71,7 @@ func (t *treeWriter) write(records []record) (root uint64, rootHash []byte) {
 		}
 		var up []record
 		for len(records) > 0 {
-			n := t.take(records)
+			n := t.take(records, level)
 			blk, oid := t.place(false)
 			t.nodes++
 			b := t.node(records[:n], level, false, 0)
@@ -113,32 +113,36 @@ func (t *treeWriter) entryLen() int {
 }
 
 // tableLen is the length of the table of contents. Trees of fixed sizes set aside what a
-// full leaf needs.
-func (t *treeWriter) tableLen(n int) int {
+// full node needs.
+func (t *treeWriter) tableLen(n, level int) int {
 	if t.spec.fixed {
-		return (t.w.bs - 56) / (t.spec.keyLen + t.spec.valLen + 4) * 4
+		val := t.spec.valLen
+		if level > 0 {
+			val = 8
+		}
+		return (t.w.bs - 56) / (t.spec.keyLen + val + 4) * 4
 	}
 	return max(n, 16) * 8
 }
 
-func (t *treeWriter) fits(records []record, root bool) bool {
+func (t *treeWriter) fits(records []record, level int, root bool) bool {
 	if t.spec.maxKeys > 0 && len(records) > t.spec.maxKeys {
 		return false
 	}
-	free := t.w.bs - 56 - t.tableLen(len(records))
+	free := t.w.bs - 56 - t.tableLen(len(records), level)
 	if root {
 		free -= 40
 	}
-	if t.tableLen(len(records)) < len(records)*t.entryLen() {
+	if t.tableLen(len(records), level) < len(records)*t.entryLen() {
 		return false
 	}
 	return t.room(records)-len(records)*t.entryLen() <= free
 }
 
 // take returns how many records go into the next node.
-func (t *treeWriter) take(records []record) int {
+func (t *treeWriter) take(records []record, level int) int {
 	n := 1
-	for n < len(records) && t.fits(records[:n+1], false) {
+	for n < len(records) && t.fits(records[:n+1], level, false) {
 		n++
 	}
 	return n
@@ -162,7 +166,7 @@ func (t *treeWriter) node(records []record, level int, root bool, total int) blo
 	if s.hashed {
 		flags |= 8 | 0x10
 	}
-	table := t.tableLen(len(records))
+	table := t.tableLen(len(records), level)
 	b.u16(32, flags)
 	b.u16(34, uint16(level))
 	b.u32(36, uint32(len(records)))
