@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"sync/atomic"
 
 	"github.com/go-dmg/dmg/internal/readat"
 	"github.com/go-dmg/dmg/internal/vfs"
@@ -32,6 +33,8 @@ type stream struct {
 	fs   *FS
 	id   uint64
 	size int64
+
+	last atomic.Pointer[span] // for the read that goes on there
 }
 
 // Size returns the size in bytes.
@@ -41,12 +44,12 @@ func (s *stream) Size() int64 { return s.size }
 // allocated.
 func (f *FS) newStream(id uint64, d *dstream) (vfs.Content, error) {
 	if d == nil {
-		return &stream{f, id, 0}, nil
+		return &stream{fs: f, id: id}, nil
 	}
 	if d.size > math.MaxInt64 {
 		return nil, fmt.Errorf("%w: stream %d has a size of %d bytes", ErrFormat, id, d.size)
 	}
-	return &stream{f, id, int64(d.size)}, nil
+	return &stream{fs: f, id: id, size: int64(d.size)}, nil
 }
 
 // extents returns a cursor behind the last extent that begins at off or before it.
@@ -133,44 +136,17 @@ func (s *stream) ReadAt(p []byte, off int64) (int, error) {
 	if short {
 		p = p[:s.size-off]
 	}
-	c, err := s.extents(off)
-	if err != nil {
-		return 0, err
-	}
-	e, err := c.before()
-	if err != nil {
-		return 0, err
-	}
 	r := run{fs: s.fs}
-	for done := 0; done < len(p); {
-		next, err := c.after()
-		if err != nil {
-			return r.fail(err)
-		}
-		pos := off + int64(done)
-		if next.start <= pos {
-			if next.start < pos { // the tree is in order: only damage gets here
-				return r.fail(fmt.Errorf("%w: extents of stream %d go back", ErrFormat, s.id))
-			}
-			e = next
-			continue
-		}
-		// From pos to next, data up to the extent's end, and a hole behind it.
-		to := p[done:min(int64(len(p)), next.start-off)]
-		data := to[:max(0, min(int64(len(to)), e.end-pos))]
-		if e.block == 0 {
-			data = nil
-		}
-		if err := r.add(data, e, pos-e.start); err != nil {
-			return r.fail(err)
-		}
-		if err := r.hole(to[len(data):]); err != nil {
-			return r.fail(err)
-		}
-		done += len(to)
-		e = next
+	var err error
+	if last := s.last.Load(); last != nil && last.has(off, len(p)) {
+		err = r.piece(p, off, last.extent)
+	} else {
+		err = s.readExtents(&r, p, off)
 	}
-	if err := r.flush(); err != nil {
+	if err == nil {
+		err = r.flush()
+	}
+	if err != nil {
 		return r.fail(err)
 	}
 	if short {
@@ -178,6 +154,48 @@ func (s *stream) ReadAt(p []byte, off int64) (int, error) {
 	}
 	return r.done, nil
 }
+
+// readExtents reads what may be in several extents.
+func (s *stream) readExtents(r *run, p []byte, off int64) error {
+	c, err := s.extents(off)
+	if err != nil {
+		return err
+	}
+	e, err := c.before()
+	if err != nil {
+		return err
+	}
+	for len(p) > 0 {
+		next, err := c.after()
+		if err != nil {
+			return err
+		}
+		if next.start <= off {
+			if next.start < e.start { // the tree is in order: only damage gets here
+				return fmt.Errorf("%w: extents of stream %d go back", ErrFormat, s.id)
+			}
+			e = next
+			continue
+		}
+		to := p[:min(int64(len(p)), next.start-off)]
+		if err := r.piece(to, off, e); err != nil {
+			return err
+		}
+		if len(to) == len(p) {
+			s.last.Store(&span{e, next.start})
+		}
+		p, off, e = p[len(to):], off+int64(len(to)), next
+	}
+	return nil
+}
+
+// A span is an extent that was read from, and where the next one begins.
+type span struct {
+	extent
+	next int64
+}
+
+func (s *span) has(off int64, n int) bool { return off >= s.start && int64(n) <= s.next-off }
 
 var errOffset = errors.New("negative offset")
 
@@ -187,6 +205,19 @@ type run struct {
 	to   []byte // of the reader's buffer, not read yet
 	at   int64  // where its data is, from the container's start
 	done int    // bytes of the reader's buffer in front of it
+}
+
+// piece appends what a range of the stream has that begins in an extent, and ends before the
+// next one: data, and a hole behind it.
+func (r *run) piece(to []byte, off int64, e extent) error {
+	data := to[:max(0, min(int64(len(to)), e.end-off))]
+	if e.block == 0 {
+		data = nil
+	}
+	if err := r.add(data, e, off-e.start); err != nil {
+		return err
+	}
+	return r.hole(to[len(data):])
 }
 
 // add appends the piece of an extent that is skip bytes behind its start.
