@@ -20,9 +20,10 @@ import (
 // A copier copies files out of a volume: one goroutine walks the folders and makes what is
 // made at once, several others copy contents.
 //
-// All names are relative to one os.Root, and each folder on the way was made by the copier
-// or was seen to be a folder, so that nothing is written through a link: what the copier
-// replaces are never folders.
+// Everything is written through an os.Root, and each folder on the way was made by the
+// copier or was seen to be a folder, so that nothing is written through a link: what the
+// copier replaces are never folders. A folder has a Root of its own, so that a file in it
+// takes no walk from the destination.
 type copier struct {
 	*cpCmd
 	std    *stdio
@@ -34,7 +35,8 @@ type copier struct {
 	sources []source
 	links   map[uint64]*linked // what has several names, by its id
 	visited map[uint64]bool    // folders that have several names
-	jobs    chan piece
+	jobs    chan []piece
+	small   []piece    // files for one worker, which have not been handed to it yet
 	stdMu   sync.Mutex // guards missed and standard error
 	missed  missed
 	done    atomic.Int64
@@ -74,7 +76,7 @@ func (k *copier) plan(paths []string) error {
 // run copies all sources.
 func (k *copier) run(dest destination) error {
 	k.links, k.visited = make(map[uint64]*linked), make(map[uint64]bool)
-	k.jobs = make(chan piece)
+	k.jobs = make(chan []piece, 1)
 	progress, stop := startProgress(k.std, "cp", 1, k.Quiet)
 	k.update = progress
 	if !k.Quiet && isTerminal(k.std.err) {
@@ -84,12 +86,14 @@ func (k *copier) run(dest destination) error {
 	for range min(runtime.GOMAXPROCS(0), 16) {
 		workers.Go(func() {
 			buf := make([]byte, bufferSize)
-			for p := range k.jobs {
-				p.copy(buf)
+			for job := range k.jobs {
+				for _, p := range job {
+					p.copy(buf)
+				}
 			}
 		})
 	}
-	top := &folder{copier: k, ours: isEmpty(k.root)}
+	top := &folder{copier: k, dir: k.root, ours: isEmpty(k.root)}
 	top.pending.Store(1)
 	for _, s := range k.sources {
 		to := dest.in(s.path)
@@ -99,6 +103,7 @@ func (k *copier) run(dest destination) error {
 			k.copy(top, s.path, to, s.info, 0, false)
 		}
 	}
+	k.flush()
 	close(k.jobs)
 	workers.Wait()
 	stop()
@@ -177,7 +182,8 @@ func (k *copier) note(name, what string) {
 type folder struct {
 	*copier
 	parent  *folder
-	name    string
+	name    string      // from the destination
+	dir     *os.Root    // the folder itself
 	info    fs.FileInfo // nil if it was there before, or is the destination itself
 	ours    bool        // all that is in it is from this copy
 	pending atomic.Int64
@@ -188,17 +194,18 @@ func (f *folder) release() {
 	if f.pending.Add(-1) > 0 || f.parent == nil {
 		return
 	}
+	f.dir.Close()
 	if f.info != nil {
-		err := f.root.Chmod(f.name, f.info.Mode().Perm())
-		if err = cmp.Or(err, f.setTimes(f.name, f.info)); err != nil {
+		err := f.parent.dir.Chmod(path.Base(f.name), f.info.Mode().Perm())
+		if err = cmp.Or(err, f.parent.setTimes(f.name, f.info)); err != nil {
 			f.fail(err)
 		}
 	}
 	f.parent.release()
 }
 
-// setTimes gives a file or folder its times, as far as the volume knows them.
-func (k *copier) setTimes(name string, info fs.FileInfo) error {
+// setTimes gives a file or folder in the folder its times, as far as the volume knows them.
+func (f *folder) setTimes(name string, info fs.FileInfo) error {
 	modified := info.ModTime()
 	if modified.IsZero() {
 		return nil
@@ -207,7 +214,7 @@ func (k *copier) setTimes(name string, info fs.FileInfo) error {
 	if accessed.IsZero() {
 		accessed = modified
 	}
-	return k.root.Chtimes(name, accessed, modified)
+	return f.dir.Chtimes(path.Base(name), accessed, modified)
 }
 
 // copy copies what is at a path of the volume.
@@ -249,22 +256,15 @@ func (k *copier) folder(in *folder, from, to string, info fs.FileInfo, depth int
 		k.visited[f.id] = true
 	}
 	f := &folder{copier: k, parent: in, name: to, info: info, ours: true}
-	switch err := k.root.Mkdir(to, 0o700); {
-	case errors.Is(err, fs.ErrExist):
+	err := in.dir.Mkdir(path.Base(to), 0o700)
+	if errors.Is(err, fs.ErrExist) {
 		f.info, f.ours = nil, false
-		there, err := k.root.Lstat(to)
-		switch {
-		case err != nil:
-		case in.ours:
-			err = clash(k.shown(to))
-		case !there.IsDir():
-			err = existsAs(k.shown(to), "a folder", there)
-		}
-		if err != nil {
-			k.fail(err)
-			return
-		}
-	case err != nil:
+		err = nil
+	}
+	if err == nil {
+		err = f.enter(in)
+	}
+	if err != nil {
 		k.fail(err)
 		return
 	}
@@ -273,6 +273,29 @@ func (k *copier) folder(in *folder, from, to string, info fs.FileInfo, depth int
 	defer f.release()
 	k.sideFile(in, from, to)
 	k.entries(f, from, to, depth, again)
+	k.flush() // two workers in one folder would wait for each other
+}
+
+// enter opens the folder in the destination. It does not follow a link there.
+func (f *folder) enter(in *folder) error {
+	base := path.Base(f.name)
+	there, err := in.dir.Lstat(base)
+	switch {
+	case err != nil:
+		return err
+	case f.info == nil && in.ours:
+		return clash(f.shown(f.name))
+	case !there.IsDir():
+		return existsAs(f.shown(f.name), "a folder", there)
+	}
+	if f.dir, err = in.dir.OpenRoot(base); err != nil {
+		return err
+	}
+	if here, err := f.dir.Stat("."); err != nil || !os.SameFile(here, there) {
+		f.dir.Close()
+		return cmp.Or(err, error(refusal(f.shown(f.name)+" has been replaced by something else while it was copied")))
+	}
+	return nil
 }
 
 // entries copies what is in a folder.
@@ -386,6 +409,9 @@ const (
 	// KiB of a compressed file, is a part of it.
 	bufferSize = 512 << 10
 
+	// maxSmall is how many small files one goroutine copies after the other.
+	maxSmall = 32
+
 	// pieceSize is the part of a large file that one goroutine copies.
 	pieceSize = 4 << 20
 )
@@ -430,7 +456,7 @@ type fileCopy struct {
 
 	open   fs.File
 	out    *os.File
-	temp   string       // its name until it is complete; empty if it has its own from the start
+	temp   string       // its name in the folder until it is complete, which may be its own
 	pieces atomic.Int64 // that are not done
 	failed atomic.Bool
 }
@@ -442,11 +468,13 @@ type piece struct {
 	whole    bool // all of the file, which isn't open yet
 }
 
-// start hands the file to the workers: as a whole, or in pieces.
+// start hands the file to the workers: as a whole with other small ones, or in pieces.
 func (c *fileCopy) start() {
 	size := c.info.Size()
 	if size <= pieceSize {
-		c.hand(piece{c, 0, size, true})
+		if c.small = append(c.small, piece{c, 0, size, true}); len(c.small) >= maxSmall || size > bufferSize {
+			c.flush()
+		}
 		return
 	}
 	n := (size-1)/pieceSize + 1
@@ -457,16 +485,26 @@ func (c *fileCopy) start() {
 		return
 	}
 	for off := int64(0); off < size; off += pieceSize {
-		c.hand(piece{c, off, off + min(pieceSize, size-off), false})
+		c.hand([]piece{{c, off, off + min(pieceSize, size-off), false}})
 	}
 }
 
-// hand gives a piece to a worker, or drops it if everything is to end.
-func (c *fileCopy) hand(p piece) {
+// flush hands the small files to a worker.
+func (k *copier) flush() {
+	if len(k.small) > 0 {
+		k.hand(k.small)
+		k.small = nil
+	}
+}
+
+// hand gives pieces to a worker, or drops them if everything is to end.
+func (k *copier) hand(job []piece) {
 	select {
-	case c.jobs <- p:
-	case <-c.ctx.Done():
-		p.copy(nil)
+	case k.jobs <- job:
+	case <-k.ctx.Done():
+		for _, p := range job {
+			p.copy(nil)
+		}
 	}
 }
 
@@ -500,14 +538,14 @@ func (c *fileCopy) create() (err error) {
 	if _, ok := c.open.(io.ReaderAt); !ok {
 		return inVolume(c.Image, &fs.PathError{Op: "read", Path: c.path, Err: errors.ErrUnsupported})
 	}
-	name := c.to
-	c.out, err = c.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	name := path.Base(c.to)
+	c.out, err = c.in.dir.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, fs.ErrExist) {
-		if err := c.mayReplace(c.in, name); err != nil {
+		if err := c.mayReplace(c.in, c.to); err != nil {
 			return err
 		}
 		name = tempIn(name)
-		c.out, err = c.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+		c.out, err = c.in.dir.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	}
 	if err != nil {
 		return err
@@ -580,15 +618,15 @@ func (c *fileCopy) close() {
 			err = c.out.Chmod(c.info.Mode().Perm())
 		}
 		err = cmp.Or(err, c.out.Close())
-		if err == nil && !c.failed.Load() && c.temp != c.to {
-			err = c.root.Rename(c.temp, c.to)
+		if err == nil && !c.failed.Load() && c.temp != path.Base(c.to) {
+			err = c.in.dir.Rename(c.temp, path.Base(c.to))
 		}
 		if c.fault(err); c.failed.Load() {
-			c.root.Remove(c.temp)
+			c.in.dir.Remove(c.temp)
 		}
 	}
 	if !c.failed.Load() {
-		c.fault(c.setTimes(c.to, c.info))
+		c.fault(c.in.setTimes(c.to, c.info))
 		c.sideFile(c.in, c.path, c.to)
 	}
 	c.in.release()
