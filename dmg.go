@@ -1,9 +1,13 @@
-// Package dmg reads Apple disk images: any byte of the disk inside, without
-// decoding the rest.
+// Package dmg reads Apple disk images: any file and any byte of the disk inside,
+// without decoding the rest.
 //
 //	im, err := dmg.Open("Installer.dmg", nil)
 //	if err != nil { … }
 //	defer im.Close()
+//	files, err := im.FS()
+//	if err != nil { … }
+//	data, err := fs.ReadFile(files, "Some.app/Contents/Info.plist")
+//	…
 //	sector := make([]byte, 512)
 //	_, err = im.ReadAt(sector, 1024) // any byte of the disk
 //
@@ -11,7 +15,8 @@
 // compressed. [Open], [OpenFS] and [NewImage] read its block tables. The [Image]
 // is an [io.ReaderAt] of the disk, [Image.Section] and [Partition.Section] are
 // readers of a part. [Image.WriteTo], [Image.Extract] and [Image.Verify] go
-// through the whole disk on all cores.
+// through the whole disk on all cores. [Image.FS] returns the files of HFS+ and APFS
+// volumes as an [io/fs.FS]. [Image.Volumes] lists all file systems on the disk.
 //
 // # Formats
 //
@@ -55,6 +60,10 @@
 //     [ErrWrongPrivateKey]
 //   - [ErrMemoryLimit]: a decoder needs more memory than the limit allows
 //   - [ErrIndex]: the saved index is damaged or forged, or it is [ErrStaleIndex]
+//   - [ErrSeveralVolumes]: Image.FS was to choose, and can't
+//
+// What the files of a volume are read by returns errors of io/fs, and those of packages
+// hfsplus and apfs, which have classes of their own.
 //
 // [errors.As] finds the place in a [*FormatError], [*ChunkError] or
 // [*ChecksumError].
@@ -79,6 +88,8 @@
 //
 //   - the chunk map, 48 bytes a chunk, as long as the Image is in use
 //   - the property list and the block tables, while the image is opened
+//   - of each volume whose files are read, some megabytes of its trees, which packages
+//     hfsplus and apfs bound
 //   - what Go's garbage collector has not freed yet. The heap may grow to twice
 //     what is in use, unless GOGC or GOMEMLIMIT is set, or the program calls
 //     [runtime/debug.SetGCPercent] or [runtime/debug.SetMemoryLimit]. The package
