@@ -24,6 +24,7 @@ type tree struct {
 	varKeys  bool // index keys are as long as they say, else maxKey
 	maxKey   int
 
+	stored      *tree // of HFS, to read nodes before they are converted
 	compareType uint8 // how the catalog's keys are compared
 }
 
@@ -32,8 +33,9 @@ const binaryCompare = 0xBC
 
 // keyKind is what trees differ in.
 type keyKind struct {
-	id    uint32 // of the tree's file
-	short bool   // key lengths are one byte: HFS
+	id      uint32 // of the tree's file
+	short   bool   // key lengths are one byte: HFS, as it is stored
+	classic *classicKind
 	// valid reports whether a key has all of its fields.
 	valid func(key []byte) bool
 	// compare compares two valid keys.
@@ -67,7 +69,7 @@ func openTree(name string, f *fork, c *cache, keys keyKind) (*tree, error) {
 	t.depth, t.root = int(be.Uint16(h)), be.Uint32(h[2:])
 	t.nodeSize, t.maxKey = int(be.Uint16(h[18:])), int(be.Uint16(h[20:]))
 	t.compareType = h[37]
-	t.varKeys = !keys.short && be.Uint32(h[38:])&4 != 0
+	t.varKeys = keys.classic == nil && be.Uint32(h[38:])&4 != 0
 	switch {
 	case t.nodeSize < minNodeSize || t.nodeSize > maxNodeSize || t.nodeSize&(t.nodeSize-1) != 0:
 		return nil, t.errorf(0, "nodes of %d bytes", t.nodeSize)
@@ -75,8 +77,15 @@ func openTree(name string, f *fork, c *cache, keys keyKind) (*tree, error) {
 		return nil, t.errorf(0, "a depth of %d", t.depth)
 	case (t.depth == 0) != (t.root == 0):
 		return nil, t.errorf(0, "the root is node %d, at a depth of %d", t.root, t.depth)
-	case !keys.short && be.Uint32(h[38:])&2 == 0:
+	case keys.classic == nil && be.Uint32(h[38:])&2 == 0:
 		return nil, t.errorf(0, "keys with lengths of one byte")
+	case keys.classic != nil && t.nodeSize != classicNodeSize:
+		return nil, t.errorf(0, "nodes of %d bytes in HFS", t.nodeSize)
+	}
+	if keys.classic != nil {
+		stored := *t
+		stored.keys = keyKind{short: true, valid: keys.classic.valid}
+		t.stored, t.varKeys = &stored, true
 	}
 	return t, nil
 }
@@ -112,10 +121,17 @@ func (t *tree) node(number uint32) (*bnode, error) {
 		return nil, t.errorf(0, "node %d of %d", number, t.fork.Size()/int64(t.nodeSize))
 	}
 	n := &bnode{data: make([]byte, t.nodeSize), number: number, t: t}
+	if t.stored != nil {
+		n.t = t.stored
+	}
 	if _, err := t.fork.ReadAt(n.data, off); err != nil {
 		return nil, err
 	}
-	if err := n.check(); err != nil {
+	err := n.check()
+	if err == nil && t.stored != nil {
+		n, err = t.keys.classic.convert(n, t)
+	}
+	if err != nil {
 		return nil, err
 	}
 	t.cache.put(k, n)
@@ -132,19 +148,22 @@ func (n *bnode) check() error {
 	default:
 		return t.errorf(n.number, "node %d is of kind %d and height %d", n.number, kind, n.height)
 	}
-	if 2*(n.n+1) > t.nodeSize-nodeHeader {
+	if 2*(n.n+1) > len(n.data)-nodeHeader {
 		return t.errorf(n.number, "node %d has %d records", n.number, n.n)
 	}
 	last := nodeHeader
 	for i := range n.n + 1 {
 		off := n.offset(i)
-		if off < last || off > t.nodeSize-2*(n.n+1) {
+		if off < last || off > len(n.data)-2*(n.n+1) {
 			return t.errorf(n.number, "record %d of node %d begins at %d", i, n.number, off)
 		}
 		if i > 0 && !n.recordFits(i-1) {
 			return t.errorf(n.number, "record %d of node %d is too short", i-1, n.number)
 		}
 		last = off + 1
+	}
+	if t.keys.compare == nil { // the node is converted before it is used
+		return nil
 	}
 	n.sorted = true
 	for i := 1; i < n.n; i++ {
