@@ -15,8 +15,8 @@
 // compressed. [Open], [OpenFS] and [NewImage] read its block tables. The [Image]
 // is an [io.ReaderAt] of the disk, [Image.Section] and [Partition.Section] are
 // readers of a part. [Image.WriteTo], [Image.Extract] and [Image.Verify] go
-// through the whole disk on all cores. [Image.FS] returns the files of HFS+ and APFS
-// volumes as an [io/fs.FS]. [Image.Volumes] lists all file systems on the disk.
+// through the whole disk on all cores. [Image.FS] returns the files of HFS+, HFS and
+// APFS volumes as an [io/fs.FS]. [Image.Volumes] lists all file systems on the disk.
 //
 // # Formats
 //

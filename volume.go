@@ -75,6 +75,7 @@ type fileSystem struct {
 var fileSystems = map[string]fileSystem{
 	"HFS+": {files(hfsplus.New), hfsPlusClasses},
 	"HFSX": {files(hfsplus.New), hfsPlusClasses},
+	"HFS":  {files(hfsplus.New), hfsPlusClasses},
 	"APFS": {apfsVolumes, apfsClasses},
 }
 
@@ -171,7 +172,7 @@ type volumeFiles struct {
 	}
 }
 
-// FS returns the files of an HFS+, HFSX or APFS volume. For any other file system the error
+// FS returns the files of an HFS+, HFSX, HFS or APFS volume. For any other file system the error
 // is [ErrUnsupported] and says what it is; [Image.Section] is for packages that read these.
 // The volume must come from [Image.Volumes].
 //

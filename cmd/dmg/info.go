@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -13,6 +14,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/go-dmg/dmg"
+	"github.com/go-dmg/dmg/hfsplus"
 )
 
 // infoCmd is dmg info. It reads only the image's structures, and what says which file
@@ -81,10 +83,12 @@ type volumeInfo struct {
 	Files     *int64 `json:"files"`
 	Role      string `json:"role"` // of an APFS volume
 	Encrypted bool   `json:"encrypted"`
+	Dirty     bool   `json:"dirty"`           // its journal has changes that were not made yet
+	Error     string `json:"error,omitempty"` // why its files can't be read, if it is damaged
 }
 
-// newVolumeInfo leaves null what isn't known.
-func newVolumeInfo(v *dmg.Volume) volumeInfo {
+// newVolumeInfo leaves null what isn't known. The error is that of reading the image.
+func newVolumeInfo(v *dmg.Volume) (volumeInfo, error) {
 	info := volumeInfo{Name: v.Name, Type: v.Type, Offset: v.Offset, Length: v.Length, Role: v.Role, Encrypted: v.Encrypted}
 	if v.Partition >= 0 {
 		info.Partition = &v.Partition
@@ -98,7 +102,19 @@ func newVolumeInfo(v *dmg.Volume) volumeInfo {
 	if v.Files >= 0 {
 		info.Files = &v.Files
 	}
-	return info
+	files, err := v.FS()
+	if journaled, ok := files.(interface{ Dirty() (bool, error) }); ok {
+		info.Dirty, err = journaled.Dirty()
+	}
+	damaged := errors.Is(err, dmg.ErrFormat) || errors.Is(err, dmg.ErrChecksum) || errors.Is(err, hfsplus.ErrFormat)
+	switch {
+	case damaged && !errors.Is(err, dmg.ErrIndex):
+		info.Error = oneLine(err)
+	case errors.Is(err, dmg.ErrUnsupported), errors.Is(err, dmg.ErrPassword): // Type and Encrypted say so
+	case err != nil:
+		return info, err
+	}
+	return info, nil
 }
 
 // methodInfo sums up the chunks that are stored in one way.
@@ -136,7 +152,10 @@ func (c *infoCmd) Run(std *stdio) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", c.Image, err)
 	}
-	info := describe(im, volumes)
+	info, err := describe(im, volumes)
+	if err != nil {
+		return fmt.Errorf("%s: %w", c.Image, err)
+	}
 	info.Image = c.Image
 	var b bytes.Buffer
 	if c.JSON {
@@ -155,7 +174,7 @@ func (c *infoCmd) Run(std *stdio) error {
 }
 
 // describe sums up an image.
-func describe(im *dmg.Image, volumes []dmg.Volume) *imageInfo {
+func describe(im *dmg.Image, volumes []dmg.Volume) (*imageInfo, error) {
 	info := &imageInfo{
 		Format:     im.Format(),
 		Layers:     append([]string{}, im.Layers()...), // never null
@@ -172,10 +191,14 @@ func describe(im *dmg.Image, volumes []dmg.Volume) *imageInfo {
 		info.Partitions = append(info.Partitions, partitionInfo{i, p.Name, p.Type, p.Offset, p.Length})
 	}
 	for i := range volumes {
-		info.Volumes = append(info.Volumes, newVolumeInfo(&volumes[i]))
+		v, err := newVolumeInfo(&volumes[i])
+		if err != nil {
+			return nil, err
+		}
+		info.Volumes = append(info.Volumes, v)
 	}
 	info.Methods, info.Total = sumMethods(im.Chunks())
-	return info
+	return info, nil
 }
 
 // maxUnnamed is how many methods without a name are counted one by one. An image can
@@ -282,7 +305,18 @@ func (info *imageInfo) printVolumes(w io.Writer) error {
 		}
 		fmt.Fprintf(t, "%s\t%d\t%d\t%s\t%s\t%s\t  %s\n", in, v.Offset, v.Length, used, files, printable(kind), partitionName(v.Name))
 	}
-	return t.Flush()
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	for _, v := range info.Volumes {
+		if v.Error != "" {
+			fmt.Fprintf(w, "damaged: %s\n", v.Error)
+		}
+		if v.Dirty {
+			fmt.Fprintf(w, "not unmounted: %s has changes in its journal, without which it is read\n", partitionName(v.Name))
+		}
+	}
+	return nil
 }
 
 // partitionName is a partition's name as tables show it.

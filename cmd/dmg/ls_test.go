@@ -287,3 +287,43 @@ func TestWindowsNames(t *testing.T) {
 		}
 	}
 }
+
+// TestInfoVolumes: info says which volumes there are, and what is wrong with them.
+func TestInfoVolumes(t *testing.T) {
+	dirty := filepath.Join(t.TempDir(), "dirty.img")
+	if err := os.WriteFile(dirty, unpacked(t, "hfsplus-dirty.img.gz"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	damaged := filepath.Join(t.TempDir(), "damaged.img")
+	disk := unpacked(t, "hfsplus-rsrc.img.gz")
+	clear(disk[1024+272 : 1024+352]) // the catalog's fork, and in the copy
+	clear(disk[len(disk)-1024+272 : len(disk)-1024+352])
+	if err := os.WriteFile(damaged, disk, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	locked := filepath.Join(t.TempDir(), "locked.img")
+	if err := os.WriteFile(locked, unpacked(t, "apfs-encrypted.img.gz"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct{ image, want string }{
+		{samples + "fs/hfsplus-app.dmg", "          2   32768  9404416  3.4 MiB    161  HFS+  Sparkle Test App\n"},
+		{dirty, "\nnot unmounted: Test HFS Plus Volume has changes in its journal, without which it is read\n"},
+		{damaged, "\ndamaged: HFS+: hfsplus: "},
+		{locked, "APFS, encrypted  "},
+		{samples + "hdiutil/fat32_mbr.dmg", "          1     512  34634752     -      -  FAT32  (unnamed)\n"},
+	} {
+		if got := dmgRun(t, "info", tt.image); got.status != 0 || got.errOut != "" || !strings.Contains(got.out, tt.want) {
+			t.Errorf("%s: %+v, want %q", tt.image, got, tt.want)
+		}
+	}
+	got := dmgRun(t, "ls", locked)
+	if want := "no password given: give --password-file FILE or set DMG_PASSWORD\n"; got.status != statusPassword || !strings.HasSuffix(got.errOut, want) {
+		t.Errorf("%+v, want %q", got, want)
+	}
+	if got = dmgRunWith(t, "wrong", "ls", "--password-file", "-", locked); got.status != statusPassword {
+		t.Errorf("%+v", got)
+	}
+	if got = dmgRunWith(t, "hunter2hunter2", "ls", "--password-file", "-", locked); got.status != 0 || got.out == "" {
+		t.Errorf("%+v", got)
+	}
+}
