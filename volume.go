@@ -317,17 +317,19 @@ func (im *Image) findVolumes() ([]Volume, error) {
 func (im *Image) look(p Partition) ([]fsname.FileSystem, error) {
 	var disk io.ReaderAt = readerAt(im.ReadAt)
 	if isScaffold(p.Type) {
-		// Where nothing is to be found, no hour is spent on it.
-		disk = newBoundedReader(&im.engine)
+		// Where nothing is to be found, not much is spent on it.
+		const deep = 128 << 10
+		disk = newBoundedReader(&im.engine, deep)
 	}
 	r := &readable{disk, p.Offset}
 	return fsname.Probe(r, p.Length)
 }
 
 // isScaffold reports whether a partition's type is one of those that hold no files: what
-// partition tables are made of, and free space.
+// partition tables are made of, free space, and what of a hybrid disc is found from its
+// start.
 func isScaffold(kind string) bool {
-	for _, s := range []string{"Apple_Free", "Apple_partition_", "Apple_Driver", "Apple_Patches", "Apple_Scratch", "Apple_Void", "GPT ", "MBR", "DDM"} {
+	for _, s := range []string{"Apple_Free", "Apple_partition_", "Apple_Driver", "Apple_Patches", "Apple_Scratch", "Apple_Void", "ISO9660_data", "GPT ", "MBR", "DDM"} {
 		if strings.Contains(kind, s) {
 			return true
 		}

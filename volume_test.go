@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -465,5 +466,70 @@ func TestSeveralVolumes(t *testing.T) {
 	}
 	if _, err := im.FS(); !errors.Is(err, dmg.ErrSeveralVolumes) || !strings.Contains(err.Error(), "HFS+ (partition 0), HFS+ (partition 1)") {
 		t.Error(err)
+	}
+}
+
+// R5. One file of 5 KB among 800, and a list of them all, take a few reads of an image whose
+// chunks are as hdiutil writes them.
+func TestVolumeReadsLittle(t *testing.T) {
+	xorriso, err := exec.LookPath("xorriso")
+	if err != nil {
+		t.Skip(err)
+	}
+	dir := t.TempDir()
+	want := dmgtest.Text(1, 5000).Bytes()
+	for i := range 800 {
+		name := filepath.Join(dir, "files", fmt.Sprintf("App.app/Contents/dir%d/file%d", i/40, i%40))
+		data := want
+		if i != 447 {
+			data = dmgtest.Text(uint64(i), int64(1000+i*91%60_000)).Bytes()
+		}
+		if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o777), os.WriteFile(name, data, 0o666)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	iso := filepath.Join(dir, "disk")
+	cmd := exec.Command(xorriso, "-as", "mkisofs", "-quiet", "-hfsplus", "-V", "TEST", "-o", iso, filepath.Join(dir, "files"))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	disk, err := os.ReadFile(iso)
+	if err != nil {
+		t.Fatal(err)
+	}
+	image := dmgtest.Image(t, disk, dmgtest.Options{ChunkSectors: dmgtest.DefaultChunk})
+	open := func() (*dmgtest.Counter, *dmg.Image) {
+		src := &dmgtest.Counter{R: bytes.NewReader(image)}
+		im, err := dmg.NewImage(src, int64(len(image)), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return src, im
+	}
+	src, im := open()
+	files, err := im.FS()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := fs.ReadFile(files, "App.app/Contents/dir11/file7")
+	if err != nil || !bytes.Equal(got, want) {
+		t.Fatalf("%d bytes, %v", len(got), err)
+	}
+	t.Logf("a file: %d bytes in %d reads", src.Bytes(), src.Calls())
+	if src.Bytes() > 400<<10 || src.Calls() > 6 {
+		t.Errorf("a file took %d bytes in %d reads", src.Bytes(), src.Calls())
+	}
+	src, im = open()
+	if files, err = im.FS(); err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	err = fs.WalkDir(files, ".", func(_ string, d fs.DirEntry, err error) error {
+		n++
+		return err
+	})
+	t.Logf("a list: %d bytes in %d reads", src.Bytes(), src.Calls())
+	if err != nil || n != 823 || src.Bytes() > 400<<10 || src.Calls() > 8 {
+		t.Errorf("a list of %d, %v, took %d bytes in %d reads", n, err, src.Bytes(), src.Calls())
 	}
 }
