@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"sync/atomic"
 )
 
 // A tree is a B-tree: the catalog, the extents overflow tree, or the attributes
@@ -24,8 +25,9 @@ type tree struct {
 	varKeys  bool // index keys are as long as they say, else maxKey
 	maxKey   int
 
-	stored      *tree // of HFS, to read nodes before they are converted
-	compareType uint8 // how the catalog's keys are compared
+	last        atomic.Uint32 // the node that was read last
+	stored      *tree         // of HFS, to read nodes before they are converted
+	compareType uint8         // how the catalog's keys are compared
 }
 
 // binaryCompare is the compareType of volumes that tell cases apart.
@@ -83,9 +85,9 @@ func openTree(name string, f *fork, c *cache, keys keyKind) (*tree, error) {
 		return nil, t.errorf(0, "nodes of %d bytes in HFS", t.nodeSize)
 	}
 	if keys.classic != nil {
-		stored := *t
-		stored.keys = keyKind{short: true, valid: keys.classic.valid}
-		t.stored, t.varKeys = &stored, true
+		kind := keyKind{short: true, valid: keys.classic.valid}
+		t.stored = &tree{name: t.name, fork: f, keys: kind, nodeSize: t.nodeSize, maxKey: t.maxKey}
+		t.varKeys = true
 	}
 	return t, nil
 }
@@ -110,6 +112,10 @@ type bnode struct {
 	t      *tree
 }
 
+// readAhead is how many bytes of a tree are read at once, where nodes are read one
+// after the other: for lists of a whole folder, or all of them.
+const readAhead = 64 << 10
+
 // node reads a node, by one read.
 func (t *tree) node(number uint32) (*bnode, error) {
 	k := nodeKey{t.keys.id, number}
@@ -120,22 +126,57 @@ func (t *tree) node(number uint32) (*bnode, error) {
 	if number == 0 || off > t.fork.Size()-int64(t.nodeSize) {
 		return nil, t.errorf(0, "node %d of %d", number, t.fork.Size()/int64(t.nodeSize))
 	}
-	n := &bnode{data: make([]byte, t.nodeSize), number: number, t: t}
-	if t.stored != nil {
-		n.t = t.stored
-	}
-	if _, err := t.fork.ReadAt(n.data, off); err != nil {
-		return nil, err
-	}
-	err := n.check()
-	if err == nil && t.stored != nil {
-		n, err = t.keys.classic.convert(n, t)
-	}
+	data, err := t.read(number, off)
 	if err != nil {
 		return nil, err
 	}
+	first := data
+	if len(data) > t.nodeSize { // a node alone keeps only its own bytes in memory
+		first = bytes.Clone(data[:t.nodeSize])
+	}
+	n, err := t.parse(number, first)
+	if err != nil {
+		return nil, err
+	}
+	for i := uint32(1); len(data) >= 2*t.nodeSize; i++ {
+		// What follows may be unused, or damaged: then it is read again if need be.
+		data = data[t.nodeSize:]
+		if next, err := t.parse(number+i, bytes.Clone(data[:t.nodeSize])); err == nil {
+			t.cache.put(nodeKey{t.keys.id, number + i}, next)
+		}
+	}
 	t.cache.put(k, n)
 	return n, nil
+}
+
+// read reads a node, and if the node before it was read last, some that follow.
+func (t *tree) read(number uint32, off int64) ([]byte, error) {
+	if t.last.Swap(number)+1 == number {
+		size := t.fork.contiguous(off, readAhead) / int64(t.nodeSize) * int64(t.nodeSize)
+		if size > int64(t.nodeSize) {
+			data := make([]byte, size)
+			if _, err := t.fork.ReadAt(data, off); err == nil {
+				t.last.Store(number + uint32(size/int64(t.nodeSize)) - 1)
+				return data, nil
+			}
+		}
+	}
+	data := make([]byte, t.nodeSize)
+	_, err := t.fork.ReadAt(data, off)
+	return data, err
+}
+
+// parse checks a node, and converts it if it is of HFS.
+func (t *tree) parse(number uint32, data []byte) (*bnode, error) {
+	n := &bnode{data: data, number: number, t: t}
+	if t.stored == nil {
+		return n, n.check()
+	}
+	n.t = t.stored
+	if err := n.check(); err != nil {
+		return nil, err
+	}
+	return t.keys.classic.convert(n, t)
 }
 
 // check finds out whether all records lie inside the node.

@@ -105,6 +105,15 @@ func (f *fork) locate(off int64) (at, length int64, err error) {
 	return 0, 0, f.tooShort()
 }
 
+// contiguous returns how many bytes, up to most, one read of the source gets.
+func (f *fork) contiguous(off, most int64) int64 {
+	at, length, err := f.locate(off)
+	if err != nil {
+		return 0
+	}
+	return min(length, f.v.end-at, f.Size()-off, most)
+}
+
 func (f *fork) tooShort() error {
 	return formatError("fork", -1, "%d bytes, but not that many blocks", f.data.size)
 }
