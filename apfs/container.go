@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math/bits"
+	"sync"
 )
 
 // Offsets in a container superblock.
@@ -63,6 +64,11 @@ type Container struct {
 	password string
 	cache    *nodeCache
 	omap     *omap
+
+	mu struct {
+		sync.Mutex
+		volumes [maxVolumes]*Volume
+	}
 }
 
 // New finds the newest checkpoint in the container that r has at its start. Size is that

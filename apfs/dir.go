@@ -43,27 +43,36 @@ func (n *fileNode) find(from treeKey, in func(treeKey) bool, raw, want string) (
 		return entry{}, err
 	}
 	err = fs.ErrNotExist
+	var others []entry // to compare if none is stored under just this name
 	for {
 		k, v, ok, nextErr := c.next()
 		if nextErr != nil {
 			return entry{}, nextErr
 		}
-		if !ok {
-			return found, err
+		key, inside := treeKey{}, false
+		if ok {
+			key, _ = c.t.kind.key(k)
+			inside = in(key)
 		}
-		if key, _ := c.t.kind.key(k); !in(key) {
+		if !inside || len(others) == maxTwins {
+			for _, e := range others {
+				if err != nil && n.fs.naming.canonical(e.name) == want {
+					found, err = e, nil
+				}
+			}
+			others = others[:0]
+		}
+		if !inside {
 			return found, err
 		}
 		e, ok := parseEntry(k, v, n.fs.naming.hashed)
 		switch {
-		case !ok:
-			if err == fs.ErrNotExist {
-				err = n.malformed(c) // it may have been this one
-			}
-		case e.name == raw:
+		case !ok && err == fs.ErrNotExist:
+			err = n.malformed(c) // it may have been this one
+		case ok && e.name == raw:
 			return e, nil
-		case err != nil && n.fs.naming.canonical(e.name) == want:
-			found, err = e, nil
+		case ok:
+			others = append(others, e)
 		}
 	}
 }

@@ -56,7 +56,7 @@ func (n *fileNode) Type() fs.FileMode { return n.typ }
 
 // inode reads the node's record. The type in it must be the entry's.
 func (n *fileNode) inode() (*inode, fs.FileMode, error) {
-	_, v, ok, err := n.fs.tree.get(treeKey{a: recordKey(n.id, recInode)})
+	v, ok, err := n.fs.tree.get(treeKey{a: recordKey(n.id, recInode)})
 	if err != nil {
 		return nil, 0, err
 	}

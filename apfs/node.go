@@ -3,7 +3,6 @@ package apfs
 import (
 	"bytes"
 	"cmp"
-	"sort"
 )
 
 // Offsets and sizes in a node:
@@ -42,6 +41,9 @@ func (k treeKey) compare(o treeKey) int {
 	return bytes.Compare(k.name, o.name)
 }
 
+// numbers is a treeKey without its name.
+type numbers struct{ a, b uint64 }
+
 // A treeKind is what all trees of a kind have in common.
 type treeKind struct {
 	name    string // for errors
@@ -50,6 +52,7 @@ type treeKind struct {
 	key func([]byte) (treeKey, bool)
 	// keySize and valueSize are those of trees whose sizes are fixed.
 	keySize, valueSize int
+	names              bool // keys may have names
 }
 
 // A node is a block of a tree, all of whose keys and values were found inside it, and
@@ -66,10 +69,13 @@ type node struct {
 	keys   int    // offset of the key area
 	end    int    // offset behind the value area
 	sum    []byte // the node's hash, in a sealed volume
+
+	// sorted has the numbers of all keys: most comparisons need no more.
+	sorted []numbers
 }
 
 // memory is what the cache counts for a node.
-func (n *node) memory() int64 { return int64(cap(n.data)) + 256 }
+func (n *node) memory() int64 { return int64(cap(n.data)) + 16*int64(cap(n.sorted)) + 256 }
 
 func (n *node) leaf() bool { return n.level == 0 }
 
@@ -135,6 +141,7 @@ func (n *node) checkRecords(count uint32) error {
 		return n.damaged("table of contents of %d keys, from %d to %d", count, n.toc, n.keys)
 	}
 	n.n = int(count)
+	n.sorted = make([]numbers, 0, n.n) // the table has as many entries
 	var last treeKey
 	for i := range n.n {
 		k, v, ok := n.bounds(i)
@@ -152,6 +159,7 @@ func (n *node) checkRecords(count uint32) error {
 			return n.damaged("key %d is out of order", i)
 		}
 		last = key
+		n.sorted = append(n.sorted, numbers{key.a, key.b})
 	}
 	return nil
 }
@@ -201,8 +209,27 @@ func (n *node) key(i int) treeKey {
 
 // before returns how many keys are less than k, or with orEqual no greater than k.
 func (n *node) before(k treeKey, orEqual bool) int {
-	return sort.Search(n.n, func(i int) bool {
-		c := n.key(i).compare(k)
-		return c > 0 || c == 0 && !orEqual
-	})
+	lo, hi := 0, n.n
+	for lo < hi {
+		mid := int(uint(lo+hi) / 2)
+		if c := n.compare(mid, k); c < 0 || c == 0 && orEqual {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	return lo
+}
+
+// compare compares key i with k.
+func (n *node) compare(i int, k treeKey) int {
+	switch s := n.sorted[i]; {
+	case s.a != k.a:
+		return cmp.Compare(s.a, k.a)
+	case s.b != k.b:
+		return cmp.Compare(s.b, k.b)
+	case k.name == nil && !n.kind.names:
+		return 0
+	}
+	return bytes.Compare(n.key(i).name, k.name)
 }

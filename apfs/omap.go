@@ -42,11 +42,10 @@ func (c *Container) openOmap(block uint64) (*omap, error) {
 // find returns where an object is in a transaction: its newest version that is not newer
 // than the transaction. Older ones stand beside it where there are snapshots.
 func (m *omap) find(oid, xid uint64) (mapping, bool, error) {
-	c, err := m.seek(treeKey{a: oid, b: xid}, true)
+	k, v, ok, err := m.floor(treeKey{a: oid, b: xid})
 	if err != nil {
 		return mapping{}, false, err
 	}
-	k, v, ok := c.prev()
 	if !ok || le.Uint64(k) != oid || len(v) < 16 {
 		return mapping{}, false, nil
 	}

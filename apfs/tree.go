@@ -155,7 +155,7 @@ func (c *cursor) forward() (bool, error) {
 	}
 	n := path.path[path.depth-1].n
 	if was.n > 0 {
-		switch order := was.key(was.n - 1).compare(n.key(0)); {
+		switch order := was.compare(was.n-1, n.key(0)); {
 		case order > 0:
 			return false, n.damaged("keys go back behind those of block %d", was.block)
 		case order < 0:
@@ -197,19 +197,42 @@ func (c *cursor) back() error {
 	}
 }
 
-// get returns the value of a key, and the key as stored. It reports false where the tree
-// has none.
-func (t *tree) get(k treeKey) (key, value []byte, ok bool, err error) {
-	c, err := t.seek(k, true)
-	if err != nil {
-		return nil, nil, false, err
+// floor returns the last record whose key is not greater than k.
+func (t *tree) floor(k treeKey) (key, value []byte, ok bool, err error) {
+	n, err := t.load(t.root, t.rootHash)
+	for depth := 0; err == nil && depth < maxDepth; depth++ {
+		i := n.before(k, true)
+		switch {
+		case i == 0 && depth > 0:
+			// Keys of index nodes may be less than all that are left below them.
+			c, err := t.seek(k, true)
+			if err != nil {
+				return nil, nil, false, err
+			}
+			key, value, ok = c.prev()
+			return key, value, ok, nil
+		case i == 0:
+			return nil, nil, false, nil
+		case n.leaf():
+			key, value = n.record(i - 1)
+			return key, value, true, nil
+		}
+		n, err = t.child(n, i-1)
 	}
-	key, value, ok = c.prev()
-	if !ok {
-		return nil, nil, false, nil
+	if err == nil {
+		err = n.damaged("more than %d levels", maxDepth)
+	}
+	return nil, nil, false, err
+}
+
+// get returns the value of a key. It reports false where the tree has none.
+func (t *tree) get(k treeKey) (value []byte, ok bool, err error) {
+	key, value, ok, err := t.floor(k)
+	if !ok || err != nil {
+		return nil, false, err
 	}
 	if have, _ := t.kind.key(key); have.compare(k) != 0 {
-		return nil, nil, false, nil
+		return nil, false, nil
 	}
-	return key, value, true, nil
+	return value, true, nil
 }

@@ -73,7 +73,7 @@ type Volume struct {
 	}
 }
 
-// Volumes lists the volumes. Those whose superblock can't be read are missing from the
+// Volumes lists the volumes, the same ones at each call. Those whose superblock can't be read are missing from the
 // list; the error tells about them, joined by errors.Join. So a list that is not empty is
 // of use even with an error.
 func (c *Container) Volumes() ([]*Volume, error) {
@@ -84,7 +84,7 @@ func (c *Container) Volumes() ([]*Volume, error) {
 		if oid == 0 {
 			continue
 		}
-		v, err := c.volume(i, oid)
+		v, err := c.volumeOnce(i, oid)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("volume %d: %w", i, err))
 			continue
@@ -92,6 +92,19 @@ func (c *Container) Volumes() ([]*Volume, error) {
 		list = append(list, v)
 	}
 	return list, errors.Join(errs...)
+}
+
+// volumeOnce returns the volume that an earlier call has read, if there was one: its nodes
+// are in the cache.
+func (c *Container) volumeOnce(index int, oid uint64) (*Volume, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if v := c.mu.volumes[index]; v != nil {
+		return v, nil
+	}
+	v, err := c.volume(index, oid)
+	c.mu.volumes[index] = v
+	return v, err
 }
 
 // volume reads the superblock of the volume of an oid.
@@ -130,7 +143,7 @@ func (c *Container) parseVolume(b []byte, block uint64, index int) (*Volume, err
 	}
 	copy(v.UUID[:], b[volUUID:])
 	copy(v.Group[:], b[volGroup:])
-	v.fsKind = &treeKind{name: "file system tree", subtype: typeFSTree, key: fsKey(v.naming().hashed)}
+	v.fsKind = &treeKind{name: "file system tree", subtype: typeFSTree, key: fsKey(v.naming().hashed), names: true}
 	return v, nil
 }
 
@@ -220,7 +233,7 @@ func (s *Snapshot) superblock() ([]byte, error) {
 }
 
 // snapKind: a snapshot is type 1, its id the transaction; type 0xB finds it by name.
-var snapKind = &treeKind{name: "snapshot tree", subtype: typeSnapTree, key: fsKey(false)}
+var snapKind = &treeKind{name: "snapshot tree", subtype: typeSnapTree, key: fsKey(false), names: true}
 
 // Snapshots lists the volume's snapshots, the oldest first. With an error, the list has
 // those that come before the damage.
@@ -256,7 +269,7 @@ func (v *Volume) snapshot(xid uint64) (*Snapshot, error) {
 		return nil, err
 	}
 	if t != nil {
-		_, val, ok, err := t.get(treeKey{a: recordKey(xid, recSnapshot)})
+		val, ok, err := t.get(treeKey{a: recordKey(xid, recSnapshot)})
 		if err != nil {
 			return nil, err
 		}

@@ -33,7 +33,7 @@ const (
 //
 //	0 flags u16 · 2 length u16 · 4 data, or for a stream {id u64, dstream}
 func (f *FS) attr(id uint64, name string) (vfs.Content, error) {
-	_, v, ok, err := f.tree.get(treeKey{a: recordKey(id, recAttr), name: []byte(name)})
+	v, ok, err := f.tree.get(treeKey{a: recordKey(id, recAttr), name: []byte(name)})
 	if !ok || err != nil {
 		return nil, err
 	}

@@ -111,17 +111,47 @@ func (k *keys) cipher(uuid []byte) *xts {
 	return newXTS(k.vek)
 }
 
+// NoIterations is a count of none: 0 stands for 1000.
+const NoIterations = 1<<64 - 1<<32
+
+// KeyBlob is a wrapped key of a user, as keybags have it.
+func KeyBlob(uuid, wrapped []byte, iterations uint64, salt []byte) []byte {
+	return keyBlob(uuid, wrapped, der(0x84, binary.BigEndian.AppendUint64([]byte{0}, iterations)), der(0x85, salt))
+}
+
+// Users wraps a volume's key of 32 bytes: the entries of a volume's keybag, and that of the
+// container's.
+func Users(key []byte, list []User) (entries [][]byte, volume []byte) {
+	k := &keys{vek: key, kek: make([]byte, 32)}
+	for i, u := range list {
+		entries = append(entries, k.user(u, i))
+	}
+	return entries, keyBlob(make([]byte, 16), wrap(k.kek, k.vek))
+}
+
+// Keybag is a keybag that is not encrypted, in so many bytes.
+func Keybag(size int, entries ...[]byte) []byte {
+	var list []bagEntry
+	for _, e := range entries {
+		list = append(list, bagEntry{uuid: make([]byte, 16), tag: 3, data: e})
+	}
+	return keybag(size, list...)
+}
+
 // user is the entry of a password in the volume's keybag.
 func (k *keys) user(u User, i int) []byte {
 	salt := make([]byte, 16)
 	salt[0] = byte(i + 1)
 	n := u.Iterations
-	if n == 0 {
+	switch n {
+	case 0:
 		n = 1000
+	case NoIterations:
+		n = 0
 	}
 	count := binary.BigEndian.AppendUint64([]byte{0}, n)
 	var derived []byte
-	if n <= 1<<20 {
+	if n > 0 && n <= 1<<20 {
 		derived = must(pbkdf2.Key(sha256.New, u.Password, salt, int(n), 32))
 	} else {
 		derived = make([]byte, 32)

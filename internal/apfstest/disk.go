@@ -98,13 +98,7 @@ func (d *Disk) Break(o Object, change func(b []byte)) *Disk {
 func (d *Disk) bend(o Object, change func(b []byte), sum bool) *Disk {
 	c := *d
 	c.blocks = append([][]byte(nil), d.blocks...)
-	plain := make([]byte, 0, int(o.Count)*d.BlockSize)
-	for i := range o.Count {
-		plain = append(plain, d.blocks[o.Block+i]...)
-	}
-	if o.cipher != nil {
-		plain = o.cipher.decrypt(plain, o.sector)
-	}
+	plain := d.plain(o)
 	change(plain)
 	if sum {
 		le.PutUint64(plain, fletcher(plain))
@@ -116,6 +110,18 @@ func (d *Disk) bend(o Object, change func(b []byte), sum bool) *Disk {
 		c.blocks[o.Block+i] = plain[int(i)*d.BlockSize:][:d.BlockSize]
 	}
 	return &c
+}
+
+// plain returns an object's bytes, decrypted.
+func (d *Disk) plain(o Object) []byte {
+	plain := make([]byte, 0, int(o.Count)*d.BlockSize)
+	for i := range o.Count {
+		plain = append(plain, d.blocks[o.Block+i]...)
+	}
+	if o.cipher != nil {
+		plain = o.cipher.decrypt(plain, o.sector)
+	}
+	return plain
 }
 
 // fletcher is the checksum of a block, done by the book: modulo 2³²-1 at each word.

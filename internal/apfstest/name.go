@@ -12,7 +12,15 @@ import (
 func NameHash(name string, fold bool) uint32 {
 	name = norm.NFD.String(name)
 	if fold {
-		name = norm.NFD.String(cases.Fold().String(name))
+		folded, folder := "", cases.Fold()
+		for _, r := range name {
+			if '\u13A0' <= r && r <= '\u13F5' {
+				folded += string(r) // the package gets Cherokee the wrong way round
+			} else {
+				folded += folder.String(string(r))
+			}
+		}
+		name = norm.NFD.String(folded)
 	}
 	crc := uint32(0)
 	crc = ^crc
