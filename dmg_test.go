@@ -167,7 +167,8 @@ func TestSamples(t *testing.T) {
 const (
 	fullDisk = "ef5a0155dc7b21303cdad93c4b8719b09c259b6a33cc9a5cdb1e967aec3a156f"
 	gapsDisk = "7fa27ea8520282bf98b727473a0ffdde7ecf205365289efe4f0dda0e71cadf69"
-	diskSize = 135168
+	apfsDisk = "8ee999532b20e8fcdb2e67a94f93f0d85e1620349da533d869891b1e39be361e"
+	diskSize = 135168 // but for the last
 )
 
 var imageTests = []struct {
@@ -197,6 +198,7 @@ var imageTests = []struct {
 	{file: "good-no-sums.dmg", format: "UDZO", sum: fullDisk},
 	{file: "good-names.dmg", format: "UDZO", sum: fullDisk},
 	{file: "good-gaps.dmg", format: "UDZO", sum: gapsDisk},
+	{file: "good-apfs.dmg", format: "UDZO", sum: apfsDisk},
 	{file: "unsupported-1990s.dmg", format: "UDZO", read: dmg.ErrUnsupported},
 	{file: "bad-cut-table.dmg", format: "UDZO", sum: fullDisk, defect: "room for"},
 	{file: "bad-chunk-count.dmg", format: "UDZO", sum: fullDisk, defect: "4294967295 chunks, room for"},
@@ -233,7 +235,11 @@ func TestImages(t *testing.T) {
 				t.Errorf("Defects = %v, want %q", got, tt.defect)
 			}
 			if tt.read == nil {
-				checkDiskWith(t, im, diskSize, tt.sum, tt.whole)
+				size := int64(diskSize)
+				if tt.sum == apfsDisk {
+					size = 4366336
+				}
+				checkDiskWith(t, im, size, tt.sum, tt.whole)
 				return
 			}
 			n, err := im.WriteTo(io.Discard)

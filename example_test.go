@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log"
 	"maps"
 	"os"
@@ -42,6 +43,52 @@ func Example() {
 	// Output:
 	// UDZO 135168
 	// other on with use offset of in p…
+}
+
+// The files of an image, without decoding the rest.
+func ExampleImage_FS() {
+	im := mustOpen("testdata/good-apfs.dmg", nil)
+	defer im.Close()
+	files, err := im.FS()
+	if err != nil {
+		log.Fatal(err)
+	}
+	err = fs.WalkDir(files, ".", func(name string, d fs.DirEntry, err error) error {
+		fmt.Println(name)
+		return err
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	script, err := fs.ReadFile(files, "Hello.app/Contents/MacOS/hello")
+	fmt.Printf("%q %v\n", script, err)
+	// Output:
+	// .
+	// Applications
+	// Hello.app
+	// Hello.app/Contents
+	// Hello.app/Contents/Info.plist
+	// Hello.app/Contents/MacOS
+	// Hello.app/Contents/MacOS/hello
+	// Read me.txt
+	// "#!/bin/sh\necho hello\n" <nil>
+}
+
+// The file systems of an image, whatever its partition table says.
+func ExampleImage_Volumes() {
+	im := mustOpen("testdata/good-apfs.dmg", nil)
+	defer im.Close()
+	volumes, err := im.Volumes()
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, v := range volumes {
+		fmt.Println(v)
+		fmt.Println(v.Name, v.Type, v.Partition, v.Offset, v.Length)
+	}
+	// Output:
+	// APFS "Hello" (partition 0)
+	// Hello APFS 0 0 4366336
 }
 
 // An image in memory, or behind any other io.ReaderAt.

@@ -11,15 +11,16 @@ const samples = "../../../shared/samples/"
 
 func TestVersions(t *testing.T) {
 	for _, tt := range []struct{ image, want string }{
-		{"fs/hfsplus-app.dmg", "\"org.sparkle-project.SparkleTestApp\" \"1.5\"\n"},
-		{"fs/apfs-app.dmg", "\"org.sparkle-project.SparkleTestApp\" \"1.5\"\n"},
-		{"fs/hfsplus-basic.dmg", ""}, // no application
+		{"../../testdata/good-apfs.dmg", "\"com.example.hello\" \"1.2.3\"\n"},
+		{samples + "fs/hfsplus-app.dmg", "\"org.sparkle-project.SparkleTestApp\" \"1.5\"\n"},
+		{samples + "fs/apfs-app.dmg", "\"org.sparkle-project.SparkleTestApp\" \"1.5\"\n"},
+		{samples + "fs/hfsplus-basic.dmg", ""}, // no application
 	} {
-		if _, err := os.Stat(samples + tt.image); err != nil {
+		if _, err := os.Stat(tt.image); err != nil {
 			t.Skip("no samples")
 		}
 		var out bytes.Buffer
-		if err := run(samples+tt.image, &out); err != nil || out.String() != tt.want {
+		if err := run(tt.image, &out); err != nil || out.String() != tt.want {
 			t.Errorf("%s: %q, %v, want %q", tt.image, out.String(), err, tt.want)
 		}
 	}

@@ -7,7 +7,9 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"time"
 
+	"github.com/go-dmg/dmg/internal/apfstest"
 	"github.com/go-dmg/dmg/internal/dmgtest"
 )
 
@@ -54,6 +56,7 @@ var images = []image{
 		}
 	}),
 	gaps(),
+	files(),
 	bent("unsupported-1990s", "the first three chunks of the last partition are KenCode, RLE and LZH, the fourth is of the unknown "+
 		"type 0x80000009: each can't be read; the rest can", func(l *dmgtest.Layout) {
 		for i, m := range []dmgtest.Method{dmgtest.KenCode, dmgtest.RLE, dmgtest.LZH, dmgtest.LZMA + 1} {
@@ -171,6 +174,48 @@ func good(name, how string, o dmgtest.Options, changes ...func(*dmgtest.Options)
 		}
 		return l.Bytes(), nil
 	}}
+}
+
+// files is an image of an APFS container with an application.
+func files() image {
+	plist := `<?xml version="1.0" encoding="UTF-8"?>
+<plist version="1.0">
+<dict>
+	<key>CFBundleIdentifier</key>
+	<string>com.example.hello</string>
+	<key>CFBundleVersion</key>
+	<string>1.2.3</string>
+</dict>
+</plist>
+`
+	run := apfstest.Text("hello", "#!/bin/sh\necho hello\n")
+	run.Mode = 0o100755
+	root := []*apfstest.File{
+		apfstest.Text("Read me.txt", "An application to try dmg with.\n"),
+		apfstest.Link("Applications", "/Applications"),
+		apfstest.Dir("Hello.app", apfstest.Dir("Contents", apfstest.Text("Info.plist", plist), apfstest.Dir("MacOS", run))),
+	}
+	date(root)
+	c := apfstest.Container{Volumes: []*apfstest.Volume{{Name: "Hello", Root: root}}}
+	o := dmgtest.Options{
+		ChunkSectors: dmgtest.DefaultChunk, Zeros: dmgtest.ZeroIgnore, MergeZeros: true,
+		Partitions: []dmgtest.Partition{{Name: "disk image (Apple_APFS : 0)"}},
+	}
+	return image{"good-apfs.dmg", "an APFS volume, with an application", c.Write().Bytes(), func(disk []byte) ([]byte, error) {
+		l, err := dmgtest.Build(disk, o)
+		if err != nil {
+			return nil, err
+		}
+		return l.Bytes(), nil
+	}}
+}
+
+// date gives all files the same date.
+func date(list []*apfstest.File) {
+	for _, f := range list {
+		f.Modified, f.UID, f.GID = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), 501, 20
+		date(f.Children)
+	}
 }
 
 // gaps is an image that stores less than the disk: two partitions, out of
