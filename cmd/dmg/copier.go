@@ -37,6 +37,7 @@ type copier struct {
 	visited map[uint64]bool    // folders that have several names
 	jobs    chan []piece
 	small   []piece    // files for one worker, which have not been handed to it yet
+	buf     []byte     // of the walker itself
 	stdMu   sync.Mutex // guards missed and standard error
 	missed  missed
 	done    atomic.Int64
@@ -440,8 +441,10 @@ func (k *copier) file(in *folder, from, to string, info fs.FileInfo) {
 		// The destination may have no hard links: then it gets a second file.
 	}
 	// At once, since its next name may be the next entry.
-	buf := make([]byte, min(info.Size(), bufferSize))
-	piece{c, 0, info.Size(), true}.copy(buf)
+	if k.buf == nil {
+		k.buf = make([]byte, bufferSize)
+	}
+	piece{c, 0, info.Size(), true}.copy(k.buf)
 	if !c.failed.Load() && k.links[f.id] == nil && len(k.links) < maxLinked {
 		k.links[f.id] = &linked{to, f.links - 1}
 	}

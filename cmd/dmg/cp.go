@@ -68,7 +68,7 @@ func (c *cpCmd) Run(ctx context.Context, std *stdio) error {
 func (c *cpCmd) copy(ctx context.Context, std *stdio, files fs.FS, dest destination, paths []string) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	k := &copier{cpCmd: c, std: std, files: files, ctx: ctx, cancel: cancel}
+	k := &copier{cpCmd: c, std: std, files: files, ctx: ctx, cancel: cancel, missed: missed{what: "copied"}}
 	if err := k.plan(paths); err != nil {
 		return err
 	}

@@ -59,7 +59,7 @@ func (c *lsCmd) Run(std *stdio) error {
 
 // list lists what is at the path.
 func (c *lsCmd) list(std *stdio, files fs.FS) error {
-	l := &lister{lsCmd: c, std: std, files: files, out: bufio.NewWriter(std.out), room: sorted}
+	l := &lister{lsCmd: c, std: std, files: files, out: bufio.NewWriter(std.out), missed: missed{what: "listed"}, room: sorted, seen: make(map[uint64]bool)}
 	name := cleanPath(c.Path)
 	// As ls does, follow a link where there is no room to show it. It may lead to nowhere:
 	// in installers, /Applications is that of the system.
@@ -73,7 +73,7 @@ func (c *lsCmd) list(std *stdio, files fs.FS) error {
 		return inVolume(c.Image, err)
 	}
 	if info.IsDir() {
-		err = l.folder(name, 0)
+		err = l.folder(name, 0, false)
 	} else {
 		err = l.entry(name, name, info)
 	}
@@ -87,7 +87,8 @@ type lister struct {
 	files  fs.FS
 	out    *bufio.Writer
 	missed missed
-	room   int // for entries that are held to be sorted
+	room   int             // for entries that are held to be sorted
+	seen   map[uint64]bool // folders that have several names, by id
 }
 
 const (
@@ -106,8 +107,9 @@ const (
 var errDepth = fmt.Errorf("folders more than %d deep in each other", maxDepth)
 
 // folder lists a folder. It goes on past what can't be read, and returns only errors of
-// the output.
-func (l *lister) folder(name string, depth int) error {
+// the output. In the second list of a folder with several names, again is true: see
+// copier.folder.
+func (l *lister) folder(name string, depth int, again bool) error {
 	if depth > maxDepth {
 		return l.miss(&fs.PathError{Op: "open", Path: name, Err: errDepth})
 	}
@@ -126,7 +128,7 @@ func (l *lister) folder(name string, depth int) error {
 		entries, err := dir.ReadDir(most)
 		slices.SortFunc(entries, func(a, b fs.DirEntry) int { return cmp.Compare(a.Name(), b.Name()) })
 		l.room -= len(entries)
-		if err := l.entries(name, entries, depth); err != nil {
+		if err := l.entries(name, entries, depth, again); err != nil {
 			return err
 		}
 		l.room += len(entries)
@@ -141,7 +143,7 @@ func (l *lister) folder(name string, depth int) error {
 }
 
 // entries lists entries of a folder.
-func (l *lister) entries(name string, entries []fs.DirEntry, depth int) error {
+func (l *lister) entries(name string, entries []fs.DirEntry, depth int, again bool) error {
 	for _, e := range entries {
 		full := path.Join(name, e.Name())
 		info, err := e.Info()
@@ -158,10 +160,18 @@ func (l *lister) entries(name string, entries []fs.DirEntry, depth int) error {
 		if err := l.entry(full, shown, info); err != nil {
 			return err
 		}
-		if l.Recursive && e.IsDir() {
-			if err := l.folder(full, depth+1); err != nil {
-				return err
+		if !l.Recursive || !e.IsDir() {
+			continue
+		}
+		again := again
+		if f := factsOf(info); f.known && f.links > 1 {
+			if l.seen[f.id] && again {
+				continue
 			}
+			again, l.seen[f.id] = again || l.seen[f.id], true
+		}
+		if err := l.folder(full, depth+1, again); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -343,6 +353,7 @@ func causeOf(err error) error {
 
 // missed are errors that a command has told, and gone on.
 type missed struct {
+	what  string // was to be done
 	first error
 	n     int
 }
@@ -372,7 +383,7 @@ type missedError struct{ *missed }
 
 // Error says how many there were; which they were has been told.
 func (e missedError) Error() string {
-	return plural(e.n, "file") + " or folders could not be read"
+	return "not everything could be " + e.what + ": " + plural(e.n, "error")
 }
 
 // Unwrap returns the first.

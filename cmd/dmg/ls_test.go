@@ -327,3 +327,15 @@ func TestInfoVolumes(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 }
+
+// TestLsLinkedFolders: 40 folders have a trillion paths.
+func TestLsLinkedFolders(t *testing.T) {
+	var out, errOut bytes.Buffer
+	c := &lsCmd{imageArg: imageArg{"image.dmg"}, Recursive: true}
+	if err := c.list(&stdio{nil, &out, &errOut}, linkedDirs{40}); err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(out.String(), "\n"); n < 80 || n > 4000 {
+		t.Errorf("%d lines", n)
+	}
+}
