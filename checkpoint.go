@@ -46,9 +46,16 @@ type checkpoint struct {
 	off   int64  // in the chunk
 	in    int64  // in the chunk's data: what is decoded before off ends here, in bytes
 	log   int64  // of its header, or noRecord
-	group int32  // in which it is packed, from 1 on; 0
+	group int32  // of a saved index, in which it is packed, from 1 on; or noGroup, or 0
 	sum   uint32 // in a zlib chunk, the Adler-32 of what is before off
 }
+
+// noGroup is the group of a checkpoint that is of a saved index which is too large to
+// stay packed.
+const noGroup = -1
+
+// saved reports whether p is of a saved index.
+func (p *checkpoint) saved() bool { return p.group != 0 }
 
 // noRecord is where the record of a packed checkpoint is that is not in the log.
 const noRecord = -1
@@ -267,7 +274,7 @@ func (s *checkpoints) shed() {
 	for _, points := range s.chunks {
 		last := int64(0)
 		for i := range points {
-			if p := &points[i]; p.group == 0 {
+			if p := &points[i]; p.group <= 0 {
 				all++
 				if spacing < maxSpacing && p.off/spacing > last/spacing {
 					kept++
@@ -322,10 +329,10 @@ func (s *checkpoints) filter(keep func(p *checkpoint, last int64) bool) {
 	}
 }
 
-// forget drops the chunk's checkpoints but those of an index.
+// dropChunk drops the chunk's checkpoints but those of an index.
 func (s *checkpoints) dropChunk(chunk int) {
 	points := s.chunks[chunk]
-	kept := slices.DeleteFunc(points, func(p checkpoint) bool { return p.group == 0 })
+	kept := slices.DeleteFunc(points, func(p checkpoint) bool { return !p.saved() })
 	if len(kept) == len(points) {
 		return
 	}

@@ -301,7 +301,7 @@ func (e *engine) invalidate(d *decoder, all bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	again := e.mu.failures.seenBefore(at)
-	if p := e.mu.points.before(chunk, at.pos); summed && p.group == 0 && p.off == at.pos && p.off > 0 && p.sum != at.sum {
+	if p := e.mu.points.before(chunk, at.pos); summed && !p.saved() && p.off == at.pos && p.off > 0 && p.sum != at.sum {
 		again = false // it may be the checkpoint that is wrong, and as the one before it was
 	}
 	if !again || all {

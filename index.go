@@ -232,7 +232,7 @@ func (im *Image) unpackAll(ix *Index) error {
 		}
 		im.mu.Lock()
 		for i, p := range d.Places {
-			im.mu.points.add(p.Chunk, checkpoint{off: p.Off, in: p.In(), sum: p.Sum()}, u.Record(i))
+			im.mu.points.add(p.Chunk, checkpoint{off: p.Off, in: p.In(), group: noGroup, sum: p.Sum()}, u.Record(i))
 		}
 		im.mu.Unlock()
 	}

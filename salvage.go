@@ -134,7 +134,7 @@ func (w *worker) restart(t *task, at int64) int64 {
 		switch {
 		case !ok || c.Offset+p.off >= t.end:
 			return -1
-		case p.group > 0:
+		case p.saved():
 			return c.Offset + p.off
 		}
 		off = p.off + 1

@@ -145,7 +145,7 @@ func (s *store) compare(chunk int, off int64, sum uint32) error {
 		return nil
 	}
 	const text = "%w: Adler-32 up to byte %d is %08x, was %08x when %s"
-	if p.group > 0 {
+	if p.saved() {
 		err := fmt.Errorf(text, ErrChecksum, p.off, sum, p.sum, "the index was made; if the image was replaced since, it takes a new index")
 		return &alsoError{err, ErrStaleIndex}
 	}
@@ -284,7 +284,7 @@ func (s *checkpoints) addPacked(data []byte, places []indexfile.Place) bool {
 // dropPacked gives up all checkpoints of the index that have not been replaced.
 // It returns how many bytes beside the log have become free.
 func (s *checkpoints) dropPacked() int64 {
-	s.filter(func(p *checkpoint, _ int64) bool { return p.group == 0 })
+	s.filter(func(p *checkpoint, _ int64) bool { return p.group <= 0 })
 	s.copies = 0
 	s.compact()
 	n := s.packed.memory + int64(len(s.packed.idle))*indexfile.UnpackerMemory
@@ -340,7 +340,7 @@ func (s *checkpoints) takeUnpacker() bool {
 	return true
 }
 
-// yield makes room where nothing else can. It reports whether there was anything
+// shedCheckpoints makes room where nothing else can. It reports whether there was anything
 // to give up.
 func (e *engine) shedCheckpoints() bool {
 	s := &e.mu.points
