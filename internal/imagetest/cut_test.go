@@ -1,4 +1,4 @@
-package dmg_test
+package imagetest
 
 import (
 	"bytes"
@@ -17,7 +17,7 @@ import (
 
 // faults is where files are that others wrote or that are too odd for the writer
 // here. Tests of them are skipped where the files are absent.
-const faults = "../shared/samples/faults"
+const faults = "../../../shared/samples/faults"
 
 // faultFile returns the name of one of those.
 func faultFile(t *testing.T, name string) string {

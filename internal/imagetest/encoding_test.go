@@ -1,4 +1,4 @@
-package dmg_test
+package imagetest
 
 import (
 	"bytes"
@@ -63,7 +63,7 @@ func TestPlistEncodings(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				checkDisk(t, im, int64(len(disk)), sumOf(disk))
+				CheckDisk(t, im, int64(len(disk)), SumOf(disk))
 				if p := im.Partitions(); len(p) != 1 || p[0].Name != tt.want+" (Apple_HFS : 1)" || p[0].Type != "Apple_HFS" {
 					t.Errorf("%+v, want %q", p, tt.want)
 				}
@@ -102,14 +102,14 @@ func TestBundleEncodings(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		checkDisk(t, im, int64(len(disk)), sumOf(disk))
+		CheckDisk(t, im, int64(len(disk)), SumOf(disk))
 		im.Close()
 	}
 }
 
 // TestPlistSample is an image whose property list says that it is in UTF8.
 func TestPlistSample(t *testing.T) {
-	im, err := dmg.Open(filepath.Join(samples, "faults", "plist-utf8.dmg"), nil)
+	im, err := dmg.Open(filepath.Join(Samples(), "faults", "plist-utf8.dmg"), nil)
 	if errors.Is(err, os.ErrNotExist) {
 		t.Skip(err)
 	}

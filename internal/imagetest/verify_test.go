@@ -1,4 +1,4 @@
-package dmg_test
+package imagetest
 
 import (
 	"bytes"
@@ -18,9 +18,9 @@ import (
 
 // Every image that says what it should be is it.
 func TestVerifySamples(t *testing.T) {
-	for _, s := range readManifest(t) {
-		t.Run(s.file, func(t *testing.T) {
-			im, err := dmg.Open(filepath.Join(samples, s.file), &dmg.Options{Password: s.password})
+	for _, s := range ReadManifest(t) {
+		t.Run(s.File, func(t *testing.T) {
+			im, err := dmg.Open(filepath.Join(Samples(), s.File), &dmg.Options{Password: s.Password})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -53,7 +53,7 @@ var verifyTests = []struct {
 func TestVerify(t *testing.T) {
 	for _, tt := range verifyTests {
 		t.Run(tt.file, func(t *testing.T) {
-			im := openTest(t, tt.file, nil)
+			im := OpenTest(t, tt.file, nil)
 			progress, end := dmgtest.CheckProgress(t, im.Size())
 			err := im.Verify(context.Background(), &dmg.VerifyOptions{Progress: progress})
 			end()
@@ -211,7 +211,7 @@ func TestVerifyZeros(t *testing.T) {
 }
 
 func TestVerifyCancel(t *testing.T) {
-	im := openTest(t, "good-mixed.dmg", nil)
+	im := OpenTest(t, "good-mixed.dmg", nil)
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	if err := im.Verify(ctx, nil); !errors.Is(err, context.Canceled) {

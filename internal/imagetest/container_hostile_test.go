@@ -1,4 +1,4 @@
-package dmg_test
+package imagetest
 
 import (
 	"bytes"
@@ -252,7 +252,7 @@ func TestHugeDisks(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer im.Close()
-		checkChunks(t, im)
+		CheckChunks(t, im)
 		p := []byte("not read")
 		if n, err := im.ReadAt(p, size-3); im.Size() != size || n != 3 || err != io.EOF || string(p[:n]) != "\x00\x00\x00" {
 			t.Errorf("Size = %d; the last bytes: %d, %v, %q", im.Size(), n, err, p[:n])

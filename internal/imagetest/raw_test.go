@@ -1,4 +1,4 @@
-package dmg_test
+package imagetest
 
 import (
 	"bytes"
@@ -149,7 +149,7 @@ func TestRawDisks(t *testing.T) {
 			}
 			defer im.Close()
 			checkWrapped(t, im, &wrapped{format: tt.format})
-			checkDisk(t, im, int64(len(tt.disk)), sumOf(tt.disk))
+			CheckDisk(t, im, int64(len(tt.disk)), SumOf(tt.disk))
 			checkPartitions(t, im, tt.disk, tt.parts)
 			for c := range im.Chunks() {
 				if c.Method != dmg.Raw || c.Partition != -1 || c.DataOffset != c.Offset {

@@ -1,4 +1,4 @@
-package dmg_test
+package imagetest
 
 import (
 	"bytes"
@@ -61,7 +61,7 @@ func TestBundleVersion2(t *testing.T) {
 					t.Fatal(err)
 				}
 				defer im.Close()
-				checkDisk(t, im, int64(len(want)), sumOf(want))
+				CheckDisk(t, im, int64(len(want)), SumOf(want))
 				if im.Format() != "UDSB" || len(im.Defects()) > 0 {
 					t.Errorf("Format %s, defects %v", im.Format(), im.Defects())
 				}
@@ -112,5 +112,5 @@ func TestFaultBundleVersion2(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer im.Close()
-	checkDisk(t, im, 65536, faultSum)
+	CheckDisk(t, im, 65536, faultSum)
 }

@@ -1,4 +1,4 @@
-package dmg_test
+package imagetest
 
 import (
 	"bytes"
@@ -141,7 +141,7 @@ func TestFileSystemDisks(t *testing.T) {
 			if im.Format() != tt.format {
 				t.Errorf("Format = %s, want %s", im.Format(), tt.format)
 			}
-			checkDisk(t, im, int64(len(tt.disk)), sumOf(tt.disk))
+			CheckDisk(t, im, int64(len(tt.disk)), SumOf(tt.disk))
 		})
 	}
 }
@@ -156,9 +156,9 @@ func TestFaultNotImages(t *testing.T) {
 		}
 	}
 	// Of real images of Apple's writers, too, the first part tells what they were.
-	for _, s := range readManifest(t) {
-		b, err := os.ReadFile(filepath.Join(samples, s.file))
-		if err != nil || s.password != "" || len(b) < 100_000 || !bytes.Equal(b[len(b)-512:][:4], []byte("koly")) {
+	for _, s := range ReadManifest(t) {
+		b, err := os.ReadFile(filepath.Join(Samples(), s.File))
+		if err != nil || s.Password != "" || len(b) < 100_000 || !bytes.Equal(b[len(b)-512:][:4], []byte("koly")) {
 			continue
 		}
 		for _, n := range []int{len(b) / 2, len(b) - 1} {
@@ -167,7 +167,7 @@ func TestFaultNotImages(t *testing.T) {
 				continue // its first chunks are raw
 			}
 			if !errors.Is(err, dmg.ErrFormat) || !strings.Contains(err.Error(), "cut off") {
-				t.Errorf("%s, %d of %d bytes: %v", s.file, n, len(b), err)
+				t.Errorf("%s, %d of %d bytes: %v", s.File, n, len(b), err)
 			}
 		}
 	}

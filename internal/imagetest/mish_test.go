@@ -1,4 +1,4 @@
-package dmg_test
+package imagetest
 
 import (
 	"bytes"
@@ -139,7 +139,7 @@ func checkLost(t *testing.T, im *dmg.Image, disk []byte, lost ranges) {
 	if im.Size() != int64(len(disk)) {
 		t.Errorf("Size = %d, want %d", im.Size(), len(disk))
 	}
-	checkChunks(t, im)
+	CheckChunks(t, im)
 	for i := range len(disk) / sector {
 		got := make([]byte, sector)
 		_, err := im.ReadAt(got, int64(i)*sector)
@@ -468,7 +468,7 @@ func TestManyBadTables(t *testing.T) {
 			if n := len(im.Defects()); n == 0 || n > 100 {
 				t.Errorf("%d defects", n)
 			}
-			checkChunks(t, im)
+			CheckChunks(t, im)
 			if _, err := im.WriteTo(io.Discard); !errors.Is(err, dmg.ErrFormat) && tt.name != "tables that are short" && tt.name != "entries twice" {
 				t.Errorf("WriteTo: %v", err)
 			}

@@ -1,4 +1,4 @@
-package dmg_test
+package imagetest
 
 import (
 	"bytes"
@@ -43,7 +43,7 @@ func TestSegmentsOfAnyName(t *testing.T) {
 					continue
 				}
 				checkWrapped(t, im, &wrapped{format: "UDZO", layers: []string{"segments"}})
-				checkDisk(t, im, int64(len(disk)), sumOf(disk))
+				CheckDisk(t, im, int64(len(disk)), SumOf(disk))
 				if len(im.Defects()) > 0 {
 					t.Errorf("%s, %s: defects %v", kind, filepath.Base(names[i]), im.Defects())
 				}
@@ -69,12 +69,12 @@ func TestConcatenatedSegments(t *testing.T) {
 			continue
 		}
 		checkWrapped(t, im, &wrapped{format: "UDZO", layers: []string{"segments"}})
-		checkDisk(t, im, int64(len(disk)), sumOf(disk))
+		CheckDisk(t, im, int64(len(disk)), SumOf(disk))
 		if im, err = dmg.Open(writeFile(t, joined), nil); err != nil {
 			t.Errorf("%s: Open: %v", name, err)
 			continue
 		}
-		checkDisk(t, im, int64(len(disk)), sumOf(disk))
+		CheckDisk(t, im, int64(len(disk)), SumOf(disk))
 		im.Close()
 	}
 }
@@ -173,7 +173,7 @@ func TestFaultSegments(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		checkDisk(t, im, 65536, faultSum)
+		CheckDisk(t, im, 65536, faultSum)
 		im.Close()
 	}
 	var all []byte
@@ -188,5 +188,5 @@ func TestFaultSegments(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	checkDisk(t, im, 65536, faultSum)
+	CheckDisk(t, im, 65536, faultSum)
 }

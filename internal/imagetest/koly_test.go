@@ -1,4 +1,4 @@
-package dmg_test
+package imagetest
 
 import (
 	"bytes"
@@ -93,7 +93,7 @@ func TestImageInDisk(t *testing.T) {
 
 // TestMacBinary is an image in a MacBinary file.
 func TestMacBinary(t *testing.T) {
-	b, err := os.ReadFile(filepath.Join(samples, "faults", "macbinary.dmg.bin"))
+	b, err := os.ReadFile(filepath.Join(Samples(), "faults", "macbinary.dmg.bin"))
 	if err != nil {
 		t.Skip(err)
 	}

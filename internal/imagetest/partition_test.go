@@ -1,4 +1,4 @@
-package dmg_test
+package imagetest
 
 import (
 	"bytes"
@@ -82,7 +82,7 @@ func TestPartitionsFault(t *testing.T) {
 
 // TestWholeDiskSample is an image whose one table has a GUID table inside.
 func TestWholeDiskSample(t *testing.T) {
-	im, err := dmg.Open(filepath.Join(samples, "faults", "whole-disk-gpt.dmg"), nil)
+	im, err := dmg.Open(filepath.Join(Samples(), "faults", "whole-disk-gpt.dmg"), nil)
 	if errors.Is(err, os.ErrNotExist) {
 		t.Skip(err)
 	}

@@ -1,4 +1,4 @@
-package dmg_test
+package imagetest
 
 import (
 	"bytes"
@@ -16,28 +16,28 @@ import (
 // TestSamplesNewImage reads every sample that is a file from a source of the
 // caller's own, one that returns io.EOF with its last bytes.
 func TestSamplesNewImage(t *testing.T) {
-	for _, s := range readManifest(t) {
-		if strings.HasSuffix(s.file, ".sparsebundle") {
+	for _, s := range ReadManifest(t) {
+		if strings.HasSuffix(s.File, ".sparsebundle") {
 			continue // a directory
 		}
-		t.Run(s.file, func(t *testing.T) {
-			b, err := os.ReadFile(filepath.Join(samples, s.file))
+		t.Run(s.File, func(t *testing.T) {
+			b, err := os.ReadFile(filepath.Join(Samples(), s.File))
 			if err != nil {
 				t.Fatal(err)
 			}
 			src := dmgtest.EagerEOF{R: bytes.NewReader(b), Size: int64(len(b))}
-			im, err := dmg.NewImage(src, int64(len(b)), &dmg.Options{Password: s.password})
+			im, err := dmg.NewImage(src, int64(len(b)), &dmg.Options{Password: s.Password})
 			if err != nil {
 				t.Fatal(err)
 			}
-			if im.Size() != s.size {
-				t.Errorf("Size = %d, want %d", im.Size(), s.size)
+			if im.Size() != s.Size {
+				t.Errorf("Size = %d, want %d", im.Size(), s.Size)
 			}
-			if got := sumOf(readInPieces(t, im, 16)); got != s.sum {
-				t.Errorf("SHA-256 %s, want %s", got, s.sum)
+			if got := SumOf(ReadInPieces(t, im, 16)); got != s.Sum {
+				t.Errorf("SHA-256 %s, want %s", got, s.Sum)
 			}
-			if im.Encrypted() != (s.password != "") {
-				t.Errorf("Encrypted = %v with the password %q", im.Encrypted(), s.password)
+			if im.Encrypted() != (s.Password != "") {
+				t.Errorf("Encrypted = %v with the password %q", im.Encrypted(), s.Password)
 			}
 			if err := im.Close(); err != nil {
 				t.Error(err)
@@ -272,12 +272,12 @@ var containerTests = []struct {
 func TestContainerImages(t *testing.T) {
 	for _, tt := range containerTests {
 		t.Run(tt.file, func(t *testing.T) {
-			im := openTest(t, filepath.Join("containers", tt.file), &dmg.Options{Password: "secret"})
+			im := OpenTest(t, filepath.Join("containers", tt.file), &dmg.Options{Password: "secret"})
 			checkWrapped(t, im, &wrapped{format: tt.format, layers: tt.layers})
-			checkDisk(t, im, diskSize, fullDisk)
+			CheckDisk(t, im, DiskSize, FullDisk)
 		})
 	}
-	files, err := filepath.Glob("testdata/containers/*")
+	files, err := filepath.Glob("../../testdata/containers/*")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -303,7 +303,7 @@ func TestContainers(t *testing.T) {
 				t.Fatal(err)
 			}
 			checkWrapped(t, im, &w)
-			checkDisk(t, im, int64(len(disk)), sumOf(disk))
+			CheckDisk(t, im, int64(len(disk)), SumOf(disk))
 			if now := openFiles(); now > 0 && now <= before {
 				t.Errorf("%d files are open, before it was opened %d", now, before)
 			}
@@ -391,7 +391,7 @@ func checkSource(t *testing.T, name string, w *wrapped, disk []byte) {
 			t.Error("opened without a read")
 		}
 		src.Call, src.Sticky = 0, false
-		if !bytes.Equal(readInSteps(t, im, 100_000), disk) {
+		if !bytes.Equal(ReadInSteps(t, im, 100_000), disk) {
 			t.Error("NewImage: other bytes")
 		}
 		return

@@ -1,4 +1,4 @@
-package dmg_test
+package imagetest
 
 import (
 	"bytes"
@@ -24,12 +24,12 @@ import (
 )
 
 func TestSamplesPassword(t *testing.T) {
-	for _, s := range readManifest(t) {
-		if s.password == "" {
+	for _, s := range ReadManifest(t) {
+		if s.Password == "" {
 			continue
 		}
-		t.Run(s.file, func(t *testing.T) {
-			checkPassword(t, filepath.Join(samples, s.file))
+		t.Run(s.File, func(t *testing.T) {
+			checkPassword(t, filepath.Join(Samples(), s.File))
 		})
 	}
 }
@@ -95,7 +95,7 @@ func certificateImage(t *testing.T, plain []byte, public *rsa.PublicKey) []byte 
 
 func TestCertificate(t *testing.T) {
 	t.Parallel()
-	text, err := os.ReadFile("internal/crypt/testdata/certificate-key.pem")
+	text, err := os.ReadFile("../crypt/testdata/certificate-key.pem")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,7 +119,7 @@ func TestCertificate(t *testing.T) {
 			}
 			defer im.Close()
 			checkWrapped(t, im, &wrapped{format: name, layers: encrypted})
-			checkDisk(t, im, int64(len(disk)), sumOf(disk))
+			CheckDisk(t, im, int64(len(disk)), SumOf(disk))
 			for _, tt := range []struct {
 				opts dmg.Options
 				err  error

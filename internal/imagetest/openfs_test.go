@@ -1,9 +1,8 @@
-package dmg_test
+package imagetest
 
 import (
 	"archive/zip"
 	"bytes"
-	"embed"
 	"errors"
 	"io"
 	"io/fs"
@@ -110,7 +109,7 @@ func TestOpenFS(t *testing.T) {
 					continue
 				}
 				checkWrapped(t, im, &w)
-				checkDisk(t, im, int64(len(disk)), sumOf(disk))
+				CheckDisk(t, im, int64(len(disk)), SumOf(disk))
 				for range 2 {
 					if err := im.Close(); err != nil {
 						t.Errorf("%s: Close: %v", tt.name, err)
@@ -138,28 +137,8 @@ func TestOpenFSRoot(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		checkDisk(t, im, int64(len(disk)), sumOf(disk))
+		CheckDisk(t, im, int64(len(disk)), SumOf(disk))
 		im.Close()
-	}
-}
-
-//go:embed testdata/good-zlib.dmg testdata/good-lzma.dmg
-var embedded embed.FS
-
-func TestOpenFSEmbedded(t *testing.T) {
-	for _, name := range []string{"testdata/good-zlib.dmg", "testdata/good-lzma.dmg"} {
-		im, err := dmg.OpenFS(embedded, name, nil)
-		if err != nil {
-			t.Errorf("%s: %v", name, err)
-			continue
-		}
-		want := readInSteps(t, openTest(t, path.Base(name), nil), 1<<20)
-		if got := readInSteps(t, im, 4096); !bytes.Equal(got, want) {
-			t.Errorf("%s: other bytes", name)
-		}
-		if err := im.Close(); err != nil {
-			t.Error(err)
-		}
 	}
 }
 
@@ -172,7 +151,7 @@ func zipped(t *testing.T, method uint16) *zip.Reader {
 	if err != nil {
 		t.Fatal(err)
 	}
-	data, err := os.ReadFile("testdata/good-zlib.dmg")
+	data, err := os.ReadFile("../../testdata/good-zlib.dmg")
 	if err != nil {
 		t.Fatal(err)
 	}
