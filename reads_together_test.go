@@ -217,6 +217,7 @@ func TestSameColdBzip2(t *testing.T) {
 // TestSharedNothing has every sector a chunk of its own, and all of them the same
 // megabytes of blocks of nothing before what they decode to.
 func TestSharedNothing(t *testing.T) {
+	dmgtest.Long(t)
 	dmgtest.Native(t)
 	t.Parallel()
 	const n = 2000

@@ -1,4 +1,4 @@
-package dmg_test
+package imagetest
 
 import (
 	"bytes"
@@ -17,7 +17,7 @@ import (
 
 // mkdmg is a second writer of images, in Python, which shares no code with
 // this project.
-const mkdmg = "../shared/tools/mkdmg.py"
+const mkdmg = "../../../shared/tools/mkdmg.py"
 
 var mkdmgTests = []struct {
 	args string // what mkdmg is called with, beside the files' names
