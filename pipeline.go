@@ -32,6 +32,7 @@ type pipeline struct {
 	damaged  func(Damage) error
 	salvages bool       // what is delivered of damaged chunks matters
 	sums     *tableSums // of block tables; nil if they are not compared
+	stored   *sourceSum // of what is fetched; nil if that is not compared
 
 	toEnds   bool // a chunk that the range ends in is decoded to its end, where its checksum is
 	onePass  bool // what is decoded is not expected to be read again

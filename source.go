@@ -129,6 +129,8 @@ type fetcher struct {
 	// amount of data that decodes to nothing.
 	ctx context.Context
 
+	stored *sourceSum // takes what is fetched, unless it is nil
+
 	// What the reader at work needs is set by the engine, for each flight.
 	want       int64 // up to which it needs the source's bytes, as far as that is known
 	guess      bool  // want is an estimate
@@ -250,6 +252,7 @@ func (f *fetcher) fill() error {
 	off, end := f.src.alignToUnit(f.at, f.at+n)
 	k, err := f.src.readSome(buf[:min(end-off, f.room)], off)
 	f.buf, f.off = buf[:k], off
+	f.stored.add(f.buf, off)
 	if f.at < off+int64(k) {
 		// What came may be enough. If not, the source is asked again, so that
 		// its error is that of the read which needs the rest.

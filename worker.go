@@ -172,6 +172,9 @@ func (w *worker) fillRaw(t *task, c *Chunk) (at int64, err error) {
 		b = b[:min(int64(len(b)), t.end-at)]
 		n, err := w.run.e.readRaw(c, b, at-c.Offset)
 		t.sum.add(b[:n])
+		if err == nil {
+			w.run.stored.add(b[:n], c.DataOffset+at-c.Offset)
+		}
 		w.buf = w.buf[:len(w.buf)+n]
 		at += int64(n)
 		if err != nil {
@@ -199,7 +202,8 @@ func (w *worker) decode(t *task, c *Chunk, at int64) (int64, error) {
 	e, d := w.run.e, t.d
 	from, to := at-c.Offset, t.end-c.Offset
 	d.onePass, d.careful, d.fetch.ctx = w.run.onePass, w.run.salvages, w.run.ctx
-	defer func() { d.fetch.ctx = nil }()
+	d.fetch.stored = w.run.stored
+	defer func() { d.fetch.ctx, d.fetch.stored = nil, nil }()
 	if h := t.data; h != nil {
 		if !w.run.prefetch.wait(w.run.ctx, h) {
 			return at, w.run.ctx.Err()
