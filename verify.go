@@ -85,7 +85,8 @@ type VerifyOptions struct {
 	Progress func(done, total int64)
 
 	// Result, if not nil, is called with each result, from one goroutine at a time.
-	// Damaged ranges come as they are found, checksums at the end of their part.
+	// Damaged ranges come as they are found, checksums at the end of their part: that
+	// of the data fork behind the damaged ranges, if it is a CRC-32, else first.
 	Result func(VerifyResult)
 }
 
