@@ -45,6 +45,7 @@ type block struct {
 	kind     blockKind
 	rawLeft  int64 // bytes of the declared decoded size still to come
 	packLeft int64 // LZVN: bytes of the payload still to come
+	bare     bool  // LZVN: no block, but codes of unknown length
 	prev     int   // distance of the last match, 0: none yet in this block
 
 	lmd lmdState

@@ -22,6 +22,7 @@ package lzfse
 import (
 	"fmt"
 	"io"
+	"math"
 
 	"github.com/go-dmg/dmg/internal/stream"
 )
@@ -94,6 +95,14 @@ func (z *Reader) Reset(r io.Reader) {
 	z.in = input{r: r, buf: &z.mem.in, rd: inputPad, wr: inputPad}
 	z.dst.Restart()
 	z.blk = block{}
+}
+
+// ResetLZVN makes z read bare LZVN codes from r, as they are in files that HFS+ and
+// APFS store compressed: no block's header, and no end of the stream but the end
+// code. The codes must decode to size bytes. What follows the end code is ignored.
+func (z *Reader) ResetLZVN(r io.Reader, size int64) {
+	z.Reset(r)
+	z.blk = block{kind: lzvnBlock, bare: true, rawLeft: size, packLeft: math.MaxInt64}
 }
 
 // Decode returns the next bytes of the decoded stream: max of them, or all that

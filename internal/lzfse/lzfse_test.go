@@ -439,6 +439,59 @@ func TestLargestDistance(t *testing.T) {
 
 const maxDistance = 262139
 
+var bareTests = []struct {
+	name  string
+	size  int64
+	codes string // hexadecimal
+	want  string
+	err   error
+}{
+	{"empty", 0, lzvnEnd, "", io.EOF},
+	{"literals", 3, "E3 616263" + lzvnEnd, "abc", io.EOF},
+	{"match", 6, "C003 616263" + lzvnEnd, "abcabc", io.EOF},
+	{"bytes after the end code", 3, "E3 616263" + lzvnEnd + "E1 61 70 DF", "abc", io.EOF},
+	{"two end codes", 3, "E3 616263" + lzvnEnd + lzvnEnd, "abc", io.EOF},
+	{"more than declared", 2, "E3 616263" + lzvnEnd, "", errCorrupt},
+	{"less than declared", 4, "E3 616263" + lzvnEnd, "abc", errCorrupt},
+	{"end code not zero", 3, "E3 616263 06 00000000000001", "abc", errCorrupt},
+	{"end code cut", 3, "E3 616263 06 0000", "abc", io.ErrUnexpectedEOF},
+	{"no end code", 3, "E3 616263", "abc", io.ErrUnexpectedEOF},
+	{"code cut", 3, "E3 6162", "", io.ErrUnexpectedEOF},
+	{"nothing", 3, "", "", io.ErrUnexpectedEOF},
+	{"negative size", -1, "E3 616263" + lzvnEnd, "", errCorrupt},
+	{"before the start", 4, "4002 61" + lzvnEnd, "", errCorrupt},
+}
+
+// TestBareLZVN decodes codes without a block, after a stream of blocks: nothing of
+// that must be left.
+func TestBareLZVN(t *testing.T) {
+	var z Reader
+	for _, tt := range bareTests {
+		t.Run(tt.name, func(t *testing.T) {
+			codes, err := hex.DecodeString(strings.ReplaceAll(tt.codes, " ", ""))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, step := range []int{1, MaxDecode} {
+				z.Reset(strings.NewReader(bvxn(6, "C003 616263"+lzvnEnd)))
+				if _, err := z.Decode(4); err != nil {
+					t.Fatal(err)
+				}
+				z.ResetLZVN(iotest.HalfReader(bytes.NewReader(codes)), tt.size)
+				var got []byte
+				for err = nil; err == nil; {
+					var p []byte
+					p, err = z.Decode(step)
+					got = append(got, p...)
+				}
+				if string(got) != tt.want || !wantError(err, tt.err) {
+					t.Errorf("in steps of %d: %q, %v; want %q, %v", step, got, err, tt.want, tt.err)
+				}
+			}
+		})
+	}
+}
+
 // TestTruncated cuts a stream everywhere: what comes out is right, and the end
 // is noticed.
 func TestTruncated(t *testing.T) {

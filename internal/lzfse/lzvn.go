@@ -1,6 +1,9 @@
 package lzfse
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"io"
+)
 
 // LZVN, the code of bvxn blocks, packs literals (L), match length (M) and
 // distance (D) into byte codes; literals follow their code.
@@ -179,7 +182,11 @@ func (z *Reader) endLZVN(b []byte) error {
 	switch {
 	case z.blk.rawLeft != 0:
 		return z.corrupt("block decodes to less than its size")
-	case z.blk.packLeft != endCodeLen || binary.LittleEndian.Uint64(b) != 0x06:
+	case binary.LittleEndian.Uint64(b) != 0x06:
+		return z.corrupt("end code without its zeros")
+	case z.blk.bare:
+		return io.EOF
+	case z.blk.packLeft != endCodeLen:
 		return z.corrupt("end code before the end of its block")
 	}
 	z.in.rd += endCodeLen
