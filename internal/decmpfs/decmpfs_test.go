@@ -18,9 +18,20 @@ import (
 	"time"
 
 	"github.com/go-dmg/dmg/internal/dmgtest"
+	"github.com/go-dmg/dmg/internal/dmgtest/decmpfsenc"
 )
 
 const samplesDir = "../../../shared/samples/fs/decmpfs"
+
+// lzvn encodes a chunk of type 8.
+func lzvn(p []byte) []byte {
+	for _, e := range decmpfsenc.Encodings {
+		if e.Name == "lzvn" {
+			return e.Chunk(p)
+		}
+	}
+	panic("no lzvn")
+}
 
 // TestSamples reads what macOS wrote.
 func TestSamples(t *testing.T) {
@@ -47,7 +58,7 @@ func TestSamples(t *testing.T) {
 				t.Fatal(err)
 			}
 			want := read(t, col[3])
-			attr := attribute(uint32(kind), uint64(len(want)), nil)
+			attr := decmpfsenc.Attribute(uint32(kind), uint64(len(want)), nil)
 			switch name, how, _ := strings.Cut(col[1], " "); {
 			case name == "header" && how != "only":
 				attr = append(attr, read(t, strings.TrimPrefix(how, "+ "))...)
@@ -109,18 +120,18 @@ func check(t *testing.T, attr, fork, want []byte) {
 // TestEncoded reads what the encoder of these tests writes, at the sizes where
 // chunks begin and end.
 func TestEncoded(t *testing.T) {
-	for _, e := range encodings {
+	for _, e := range decmpfsenc.Encodings {
 		for _, n := range []int{0, 1, 3, 1000, 65535, 65536, 65537, 3*65536 + 5} {
-			content := text(n)
-			t.Run(fmt.Sprintf("%s/%d/fork", e.name, n), func(t *testing.T) {
+			content := decmpfsenc.Text(n)
+			t.Run(fmt.Sprintf("%s/%d/fork", e.Name, n), func(t *testing.T) {
 				for _, spare := range []int{0, 3} {
-					attr, fork := encodeFork(e.fork, content, spare, e.chunk)
+					attr, fork := decmpfsenc.Fork(e.Fork, content, spare, e.Chunk)
 					check(t, attr, fork, content)
 				}
 			})
 			if n <= maxInline/16 {
-				t.Run(fmt.Sprintf("%s/%d/inline", e.name, n), func(t *testing.T) {
-					attr := encodeInline(e.inline, content, e.chunk)
+				t.Run(fmt.Sprintf("%s/%d/inline", e.Name, n), func(t *testing.T) {
+					attr := decmpfsenc.Inline(e.Inline, content, e.Chunk)
 					check(t, attr, nil, content)
 				})
 			}
@@ -130,10 +141,10 @@ func TestEncoded(t *testing.T) {
 
 // TestLongInline reads more than a chunk from an attribute.
 func TestLongInline(t *testing.T) {
-	for _, e := range encodings {
+	for _, e := range decmpfsenc.Encodings {
 		content := bytes.Repeat([]byte("all work and no play "), 30_000)
-		t.Run(e.name, func(t *testing.T) {
-			attr := encodeInline(e.inline, content, e.chunk)
+		t.Run(e.Name, func(t *testing.T) {
+			attr := decmpfsenc.Inline(e.Inline, content, e.Chunk)
 			if len(attr) <= MaxAttr {
 				check(t, attr, nil, content)
 			} else if _, err := New(attr, nil, 0); !errors.Is(err, ErrFormat) {
@@ -145,19 +156,19 @@ func TestLongInline(t *testing.T) {
 
 // TestMixed has chunks of one file stored in different ways.
 func TestMixed(t *testing.T) {
-	content := text(6*65536 - 100)
+	content := decmpfsenc.Text(6*65536 - 100)
 	for _, kind := range []uint32{4, 8, 10, 12} {
 		t.Run(fmt.Sprint(kind), func(t *testing.T) {
-			var ways []encoding
-			for _, e := range encodings {
-				if e.fork == kind {
+			var ways []decmpfsenc.Encoding
+			for _, e := range decmpfsenc.Encodings {
+				if e.Fork == kind {
 					ways = append(ways, e)
 				}
 			}
 			k := 0
-			attr, fork := encodeFork(kind, content, 1, func(p []byte) []byte {
+			attr, fork := decmpfsenc.Fork(kind, content, 1, func(p []byte) []byte {
 				k++
-				return ways[k%len(ways)].chunk(p)
+				return ways[k%len(ways)].Chunk(p)
 			})
 			check(t, attr, fork, content)
 		})
@@ -168,13 +179,13 @@ func TestMixed(t *testing.T) {
 // wanted, and not again as long as it is among the last two.
 func TestRandomAccess(t *testing.T) {
 	const chunks = 40
-	content := text(chunks * 65536)
-	for _, e := range encodings {
-		if e.name == "stored" {
+	content := decmpfsenc.Text(chunks * 65536)
+	for _, e := range decmpfsenc.Encodings {
+		if e.Name == "stored" {
 			continue // its chunks have no boundaries
 		}
-		t.Run(e.name, func(t *testing.T) {
-			attr, data := encodeFork(e.fork, content, 0, e.chunk)
+		t.Run(e.Name, func(t *testing.T) {
+			attr, data := decmpfsenc.Fork(e.Fork, content, 0, e.Chunk)
 			longest := 65536 + 400
 			fork := &dmgtest.Counter{R: bytes.NewReader(data)}
 			f, err := New(attr, fork, int64(len(data)))
@@ -210,17 +221,17 @@ func TestRandomAccess(t *testing.T) {
 // TestLongTable reads chunks far apart by tables longer than the part that is kept.
 func TestLongTable(t *testing.T) {
 	const chunks = 3000
-	for _, e := range encodings {
-		if e.name != "zlib" && e.name != "lzvn" {
+	for _, e := range decmpfsenc.Encodings {
+		if e.Name != "zlib" && e.Name != "lzvn" {
 			continue
 		}
 		var packed [7][]byte
 		for i := range packed {
-			packed[i] = e.chunk(bytes.Repeat([]byte{byte(i)}, 65536))
+			packed[i] = e.Chunk(bytes.Repeat([]byte{byte(i)}, 65536))
 		}
 		k := -1
 		// The encoder need not know what the chunks have.
-		attr, data := encodeFork(e.fork, make([]byte, chunks*65536), 0, func([]byte) []byte {
+		attr, data := decmpfsenc.Fork(e.Fork, make([]byte, chunks*65536), 0, func([]byte) []byte {
 			k++
 			return packed[k%7]
 		})
@@ -235,10 +246,10 @@ func TestLongTable(t *testing.T) {
 			fork.Reset()
 			p := make([]byte, 10)
 			if n, err := f.ReadAt(p, int64(k)*65536+int64(rnd.IntN(65526))); err != nil || !bytes.Equal(p[:n], bytes.Repeat([]byte{byte(k % 7)}, 10)) {
-				t.Fatalf("%s: chunk %d: %v, %v", e.name, k, p, err)
+				t.Fatalf("%s: chunk %d: %v, %v", e.Name, k, p, err)
 			}
 			if i > 0 && (fork.Calls() > 2 || fork.Bytes() > 6<<10) {
-				t.Errorf("%s: a read fetches %d bytes in %d calls", e.name, fork.Bytes(), fork.Calls())
+				t.Errorf("%s: a read fetches %d bytes in %d calls", e.Name, fork.Bytes(), fork.Calls())
 			}
 		}
 	}
@@ -246,8 +257,8 @@ func TestLongTable(t *testing.T) {
 
 // TestTogether has goroutines read one chunk: one fetches it, the others wait.
 func TestTogether(t *testing.T) {
-	content := text(2 * 65536)
-	attr, data := encodeFork(8, content, 0, encodeLZVN)
+	content := decmpfsenc.Text(2 * 65536)
+	attr, data := decmpfsenc.Fork(8, content, 0, lzvn)
 	start := make(chan struct{})
 	fork := &dmgtest.Counter{R: dmgtest.ReaderAtFunc(func(p []byte, off int64) (int, error) {
 		<-start
@@ -279,11 +290,11 @@ func TestTogether(t *testing.T) {
 
 // TestAtOnce has goroutines read here and there through one Pool.
 func TestAtOnce(t *testing.T) {
-	content := text(7*65536 + 99)
+	content := decmpfsenc.Text(7*65536 + 99)
 	var pool Pool
 	var wg sync.WaitGroup
-	for _, e := range encodings {
-		attr, fork := encodeFork(e.fork, content, 0, e.chunk)
+	for _, e := range decmpfsenc.Encodings {
+		attr, fork := decmpfsenc.Fork(e.Fork, content, 0, e.Chunk)
 		f, err := pool.New(attr, bytes.NewReader(fork), int64(len(fork)))
 		if err != nil {
 			t.Fatal(err)
@@ -297,7 +308,7 @@ func TestAtOnce(t *testing.T) {
 					off := rnd.IntN(len(content))
 					p := make([]byte, min(rnd.IntN(100_000), len(content)-off))
 					if n, err := f.ReadAt(p, int64(off)); err != nil || !bytes.Equal(p, content[off:off+n]) {
-						t.Errorf("%s: %d bytes at %d: %d, %v", e.name, len(p), off, n, err)
+						t.Errorf("%s: %d bytes at %d: %d, %v", e.Name, len(p), off, n, err)
 					}
 				}
 			}()
@@ -330,42 +341,42 @@ var errorTests = []struct {
 	{"nothing", nil, "", ErrFormat, nil},
 	{"no header", []byte("fpmc\x03\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"), "", ErrFormat, nil},
 	{"magic the other way round", []byte("cmpf\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"), "", ErrFormat, nil},
-	{"size 2^63", attribute(1, 1<<63, nil), "", ErrFormat, nil},
-	{"size 2^64-1", attribute(1, math.MaxUint64, nil), "", ErrFormat, nil},
-	{"type 0", attribute(0, 1, []byte("x")), "", ErrUnsupported, nil},
-	{"type 2", attribute(2, 1, []byte("x")), "", ErrUnsupported, nil},
-	{"type 5", attribute(5, 1, []byte("x")), "", ErrUnsupported, nil},
-	{"type 6", attribute(6, 1, []byte("x")), "", ErrUnsupported, nil},
-	{"type 13", attribute(13, 1, []byte("x")), "", ErrUnsupported, nil},
-	{"type 14", attribute(14, 1, nil), "x", ErrUnsupported, nil},
-	{"type 15", attribute(15, 1, []byte("x")), "", ErrUnsupported, nil},
-	{"type 2^31+1", attribute(1<<31+1, 1, nil), "", ErrUnsupported, nil},
-	{"attribute too long", attribute(1, MaxAttr, make([]byte, MaxAttr)), "", ErrFormat, nil},
-	{"inline size of petabytes", attribute(3, 1<<50, []byte("x\x9c\x03\x00\x00\x00\x00\x01")), "", ErrFormat, nil},
+	{"size 2^63", decmpfsenc.Attribute(1, 1<<63, nil), "", ErrFormat, nil},
+	{"size 2^64-1", decmpfsenc.Attribute(1, math.MaxUint64, nil), "", ErrFormat, nil},
+	{"type 0", decmpfsenc.Attribute(0, 1, []byte("x")), "", ErrUnsupported, nil},
+	{"type 2", decmpfsenc.Attribute(2, 1, []byte("x")), "", ErrUnsupported, nil},
+	{"type 5", decmpfsenc.Attribute(5, 1, []byte("x")), "", ErrUnsupported, nil},
+	{"type 6", decmpfsenc.Attribute(6, 1, []byte("x")), "", ErrUnsupported, nil},
+	{"type 13", decmpfsenc.Attribute(13, 1, []byte("x")), "", ErrUnsupported, nil},
+	{"type 14", decmpfsenc.Attribute(14, 1, nil), "x", ErrUnsupported, nil},
+	{"type 15", decmpfsenc.Attribute(15, 1, []byte("x")), "", ErrUnsupported, nil},
+	{"type 2^31+1", decmpfsenc.Attribute(1<<31+1, 1, nil), "", ErrUnsupported, nil},
+	{"attribute too long", decmpfsenc.Attribute(1, MaxAttr, make([]byte, MaxAttr)), "", ErrFormat, nil},
+	{"inline size of petabytes", decmpfsenc.Attribute(3, 1<<50, []byte("x\x9c\x03\x00\x00\x00\x00\x01")), "", ErrFormat, nil},
 
-	{"type 1, shorter", attribute(1, 3, []byte("ab")), "", nil, ErrFormat},
-	{"type 1, longer", attribute(1, 3, []byte("abcd")), "", nil, ErrFormat},
-	{"type 9, shorter", attribute(9, 3, []byte("\xccab")), "", nil, ErrFormat},
-	{"type 9, longer", attribute(9, 3, []byte("\xccabcd")), "", nil, ErrFormat},
-	{"type 9, another marker", attribute(9, 3, []byte("\xcdabc")), "", nil, ErrFormat},
-	{"type 3, empty", attribute(3, 3, nil), "", nil, ErrFormat},
-	{"type 3, stored, shorter", attribute(3, 3, []byte("\xffab")), "", nil, ErrFormat},
-	{"type 3, no zlib", attribute(3, 3, []byte("hello")), "", nil, ErrFormat},
-	{"type 3, dictionary", attribute(3, 3, []byte("\x78\xbb\x00\x00\x00\x01")), "", nil, ErrFormat},
-	{"type 7, empty", attribute(7, 3, nil), "", nil, ErrFormat},
-	{"type 7, no codes", attribute(7, 3, []byte("\x70\x70")), "", nil, ErrFormat},
-	{"type 11, empty", attribute(11, 3, nil), "", nil, ErrFormat},
-	{"type 11, nothing but an end", attribute(11, 3, []byte("bvx$")), "", nil, ErrFormat},
-	{"type 11, unknown block", attribute(11, 3, []byte("bvx?abcd")), "", nil, ErrFormat},
+	{"type 1, shorter", decmpfsenc.Attribute(1, 3, []byte("ab")), "", nil, ErrFormat},
+	{"type 1, longer", decmpfsenc.Attribute(1, 3, []byte("abcd")), "", nil, ErrFormat},
+	{"type 9, shorter", decmpfsenc.Attribute(9, 3, []byte("\xccab")), "", nil, ErrFormat},
+	{"type 9, longer", decmpfsenc.Attribute(9, 3, []byte("\xccabcd")), "", nil, ErrFormat},
+	{"type 9, another marker", decmpfsenc.Attribute(9, 3, []byte("\xcdabc")), "", nil, ErrFormat},
+	{"type 3, empty", decmpfsenc.Attribute(3, 3, nil), "", nil, ErrFormat},
+	{"type 3, stored, shorter", decmpfsenc.Attribute(3, 3, []byte("\xffab")), "", nil, ErrFormat},
+	{"type 3, no zlib", decmpfsenc.Attribute(3, 3, []byte("hello")), "", nil, ErrFormat},
+	{"type 3, dictionary", decmpfsenc.Attribute(3, 3, []byte("\x78\xbb\x00\x00\x00\x01")), "", nil, ErrFormat},
+	{"type 7, empty", decmpfsenc.Attribute(7, 3, nil), "", nil, ErrFormat},
+	{"type 7, no codes", decmpfsenc.Attribute(7, 3, []byte("\x70\x70")), "", nil, ErrFormat},
+	{"type 11, empty", decmpfsenc.Attribute(11, 3, nil), "", nil, ErrFormat},
+	{"type 11, nothing but an end", decmpfsenc.Attribute(11, 3, []byte("bvx$")), "", nil, ErrFormat},
+	{"type 11, unknown block", decmpfsenc.Attribute(11, 3, []byte("bvx?abcd")), "", nil, ErrFormat},
 
-	{"type 4, no fork", attribute(4, 1, nil), "", ErrFormat, nil},
-	{"type 8, no fork", attribute(8, 1, nil), "", ErrFormat, nil},
-	{"type 8, 2^47 chunks", attribute(8, math.MaxInt64, nil), strings.Repeat("x", 100), ErrFormat, nil},
-	{"type 4, 2^32 chunks", attribute(4, 1<<48, nil), strings.Repeat("x", 100), ErrFormat, nil},
-	{"type 4, zeros", attribute(4, 1, nil), strings.Repeat("\x00", 500), nil, ErrFormat},
-	{"type 4, ones", attribute(4, 1, nil), strings.Repeat("\xff", 500), nil, ErrFormat},
-	{"type 8, zeros", attribute(8, 1, nil), strings.Repeat("\x00", 500), nil, ErrFormat},
-	{"type 8, ones", attribute(8, 1, nil), strings.Repeat("\xff", 500), nil, ErrFormat},
+	{"type 4, no fork", decmpfsenc.Attribute(4, 1, nil), "", ErrFormat, nil},
+	{"type 8, no fork", decmpfsenc.Attribute(8, 1, nil), "", ErrFormat, nil},
+	{"type 8, 2^47 chunks", decmpfsenc.Attribute(8, math.MaxInt64, nil), strings.Repeat("x", 100), ErrFormat, nil},
+	{"type 4, 2^32 chunks", decmpfsenc.Attribute(4, 1<<48, nil), strings.Repeat("x", 100), ErrFormat, nil},
+	{"type 4, zeros", decmpfsenc.Attribute(4, 1, nil), strings.Repeat("\x00", 500), nil, ErrFormat},
+	{"type 4, ones", decmpfsenc.Attribute(4, 1, nil), strings.Repeat("\xff", 500), nil, ErrFormat},
+	{"type 8, zeros", decmpfsenc.Attribute(8, 1, nil), strings.Repeat("\x00", 500), nil, ErrFormat},
+	{"type 8, ones", decmpfsenc.Attribute(8, 1, nil), strings.Repeat("\xff", 500), nil, ErrFormat},
 }
 
 func TestErrors(t *testing.T) {
@@ -395,12 +406,12 @@ func TestErrors(t *testing.T) {
 // TestHeaderOfAll: Stat has a type and a size of whatever New refuses.
 func TestHeaderOfAll(t *testing.T) {
 	for kind := range uint32(20) {
-		h, err := ParseHeader(attribute(kind, 1<<40, nil))
+		h, err := ParseHeader(decmpfsenc.Attribute(kind, 1<<40, nil))
 		if err != nil || h.Type != kind || h.Size != 1<<40 {
 			t.Errorf("type %d: %+v, %v", kind, h, err)
 		}
 		inFork := kind > 3 && kind < 15 && kind%2 == 0 && kind != 6
-		if _, err := New(attribute(kind, 0, nil), nil, 0); h.Supported() != (err == nil) || h.InFork() != inFork {
+		if _, err := New(decmpfsenc.Attribute(kind, 0, nil), nil, 0); h.Supported() != (err == nil) || h.InFork() != inFork {
 			t.Errorf("type %d: supported is %v, in a fork is %v; New: %v", kind, h.Supported(), h.InFork(), err)
 		}
 	}
@@ -410,10 +421,10 @@ func TestHeaderOfAll(t *testing.T) {
 // arithmetic breaks. What comes out must be what went in or an error with a class;
 // of zlib, whose checksums tell, always.
 func TestLies(t *testing.T) {
-	content := text(5*65536 + 77)
-	for _, e := range encodings {
-		t.Run(e.name, func(t *testing.T) {
-			attr, fork := encodeFork(e.fork, content, 0, e.chunk)
+	content := decmpfsenc.Text(5*65536 + 77)
+	for _, e := range decmpfsenc.Encodings {
+		t.Run(e.Name, func(t *testing.T) {
+			attr, fork := decmpfsenc.Fork(e.Fork, content, 0, e.Chunk)
 			wrong := 0
 			lie := func(where string, attr, fork []byte) {
 				f, err := New(attr, bytes.NewReader(fork), int64(len(fork)))
@@ -440,7 +451,7 @@ func TestLies(t *testing.T) {
 				}
 			}
 			words := []int{0, 4, 8, 12, 16, 20, 24, 28}
-			if e.fork == 4 {
+			if e.Fork == 4 {
 				words = []int{0, 4, 8, 12, 0x100, 0x104, 0x108, 0x10C, 0x110, 0x114, 0x118, 0x11C, 0x130, 0x134, 0x138}
 			}
 			for _, at := range words {
@@ -451,7 +462,7 @@ func TestLies(t *testing.T) {
 			for n := 0; n < len(fork); n += 1 + len(fork)/dmgtest.Times(1000, 200, 30) {
 				lie(fmt.Sprintf("cut at %d", n), attr, fork[:n])
 			}
-			if e.name == "zlib" && wrong > 0 {
+			if e.Name == "zlib" && wrong > 0 {
 				t.Errorf("%d chunks with wrong content and no error", wrong)
 			}
 		})
@@ -472,12 +483,12 @@ func put(b []byte, at int, v uint32) []byte {
 
 // TestChunkDamage: a damaged chunk is an error of its own bytes and no others'.
 func TestChunkDamage(t *testing.T) {
-	content := text(3 * 65536)
-	for _, e := range encodings {
-		if e.fork != 4 || e.name != "zlib" {
+	content := decmpfsenc.Text(3 * 65536)
+	for _, e := range decmpfsenc.Encodings {
+		if e.Fork != 4 || e.Name != "zlib" {
 			continue
 		}
-		attr, fork := encodeFork(e.fork, content, 0, e.chunk)
+		attr, fork := decmpfsenc.Fork(e.Fork, content, 0, e.Chunk)
 		first := int(fork[0x10C]) | int(fork[0x10D])<<8 // length of chunk 0
 		for _, at := range []int{0x104 + 4 + 24 + first + 3, 0x104 + 4 + 24 + first - 1 + 500} {
 			bad := bytes.Clone(fork)
@@ -512,14 +523,14 @@ func TestChunkDamage(t *testing.T) {
 
 // TestSource passes the fork's errors on, keeps none, and tells them from damage.
 func TestSource(t *testing.T) {
-	content := text(3 * 65536)
+	content := decmpfsenc.Text(3 * 65536)
 	errFork := errors.New("fork on fire")
 	for _, kind := range []uint32{4, 8, 12} {
-		for _, e := range encodings {
-			if e.fork != kind {
+		for _, e := range decmpfsenc.Encodings {
+			if e.Fork != kind {
 				continue
 			}
-			attr, data := encodeFork(e.fork, content, 0, e.chunk)
+			attr, data := decmpfsenc.Fork(e.Fork, content, 0, e.Chunk)
 			for k := int64(1); ; k++ {
 				fork := &dmgtest.FailAt{R: bytes.NewReader(data), Call: k, Err: errFork}
 				f, err := New(attr, fork, int64(len(data)))
@@ -529,19 +540,19 @@ func TestSource(t *testing.T) {
 				p := make([]byte, len(content))
 				n, err := f.ReadAt(p, 0)
 				if !bytes.Equal(p[:n], content[:n]) {
-					t.Fatalf("%s: wrong bytes before the error of call %d", e.name, k)
+					t.Fatalf("%s: wrong bytes before the error of call %d", e.Name, k)
 				}
 				if err == nil {
 					if fork.Calls() >= k {
-						t.Errorf("%s: error of call %d is lost", e.name, k)
+						t.Errorf("%s: error of call %d is lost", e.Name, k)
 					}
 					break
 				}
 				if !errors.Is(err, errFork) || errors.Is(err, ErrFormat) {
-					t.Errorf("%s: call %d: %v", e.name, k, err)
+					t.Errorf("%s: call %d: %v", e.Name, k, err)
 				}
 				if n, err := f.ReadAt(p, 0); err != nil || !bytes.Equal(p[:n], content) {
-					t.Errorf("%s: after the error of call %d: %d, %v", e.name, k, n, err)
+					t.Errorf("%s: after the error of call %d: %d, %v", e.Name, k, n, err)
 				}
 			}
 			for _, size := range []int{0, 10, len(data) / 2, len(data) - 60} {
@@ -550,7 +561,7 @@ func TestSource(t *testing.T) {
 					t.Fatal(err)
 				}
 				if _, err := f.ReadAt(make([]byte, len(content)), 0); !errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, ErrFormat) {
-					t.Errorf("%s: fork cut off at %d of %d: %v", e.name, size, len(data), err)
+					t.Errorf("%s: fork cut off at %d of %d: %v", e.Name, size, len(data), err)
 				}
 			}
 		}
@@ -559,8 +570,8 @@ func TestSource(t *testing.T) {
 
 // TestPanic: a fork that panics in one read leaves the file usable.
 func TestPanic(t *testing.T) {
-	content := text(65536)
-	attr, data := encodeFork(8, content, 0, encodeLZVN)
+	content := decmpfsenc.Text(65536)
+	attr, data := decmpfsenc.Fork(8, content, 0, lzvn)
 	bad := true
 	f, err := New(attr, dmgtest.ReaderAtFunc(func(p []byte, off int64) (int, error) {
 		if bad {
@@ -585,26 +596,26 @@ func TestPanic(t *testing.T) {
 // TestBomb: a chunk of much more than it says is given up when that shows.
 func TestBomb(t *testing.T) {
 	zeros := make([]byte, 16<<20)
-	for _, e := range encodings {
-		packed := e.chunk(zeros[:1<<20])
-		if e.name == "lzfse" || e.name == "zlib" {
-			packed = e.chunk(zeros)
+	for _, e := range decmpfsenc.Encodings {
+		packed := e.Chunk(zeros[:1<<20])
+		if e.Name == "lzfse" || e.Name == "zlib" {
+			packed = e.Chunk(zeros)
 		}
 		if len(packed) > MaxAttr-HeaderLen {
 			continue
 		}
-		f, err := New(attribute(e.inline, 5, packed), nil, 0)
+		f, err := New(decmpfsenc.Attribute(e.Inline, 5, packed), nil, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
 		if _, err := f.ReadAt(make([]byte, 5), 0); !errors.Is(err, ErrFormat) {
-			t.Errorf("%s: %v", e.name, err)
+			t.Errorf("%s: %v", e.Name, err)
 		}
 		runtime.ReadMemStats(&after)
 		if n := after.TotalAlloc - before.TotalAlloc; n > 1<<20 {
-			t.Errorf("%s: %d bytes allocated", e.name, n)
+			t.Errorf("%s: %d bytes allocated", e.Name, n)
 		}
 	}
 }

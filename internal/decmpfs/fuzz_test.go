@@ -5,6 +5,8 @@ import (
 	"io"
 	"math/rand/v2"
 	"testing"
+
+	"github.com/go-dmg/dmg/internal/dmgtest/decmpfsenc"
 )
 
 // readPieces reads a file in pieces of a length, the first chunks and the last. It
@@ -42,13 +44,13 @@ func readPieces(t *testing.T, f *File, length int64, backwards bool) (pieces map
 // class, and the same bytes and errors chunk by chunk, in small pieces, backwards,
 // and again. Anything that is compressed, in each way, comes back.
 func FuzzDecmpfs(f *testing.F) {
-	content := text(65536 + 300)
-	for _, e := range encodings {
-		f.Add(encodeInline(e.inline, content[:200], e.chunk), []byte{})
-		attr, fork := encodeFork(e.fork, content[:1000], 1, e.chunk)
+	content := decmpfsenc.Text(65536 + 300)
+	for _, e := range decmpfsenc.Encodings {
+		f.Add(decmpfsenc.Inline(e.Inline, content[:200], e.Chunk), []byte{})
+		attr, fork := decmpfsenc.Fork(e.Fork, content[:1000], 1, e.Chunk)
 		f.Add(attr, fork)
 	}
-	attr, fork := encodeFork(4, content, 0, encodings[2].chunk)
+	attr, fork := decmpfsenc.Fork(4, content, 0, decmpfsenc.Encodings[2].Chunk)
 	f.Add(attr, fork)
 	for _, tt := range errorTests {
 		if len(tt.attr) < 1000 {
@@ -63,18 +65,18 @@ func FuzzDecmpfs(f *testing.F) {
 			return
 		}
 		rnd := rand.New(rand.NewPCG(uint64(len(attr)), uint64(len(fork))))
-		e := encodings[rnd.IntN(len(encodings))]
+		e := decmpfsenc.Encodings[rnd.IntN(len(decmpfsenc.Encodings))]
 		if rnd.IntN(2) == 0 {
 			plain = bytes.Repeat(plain, 1+70_000/len(plain))
 		}
-		attr, fork = encodeFork(e.fork, plain, rnd.IntN(3), e.chunk)
+		attr, fork = decmpfsenc.Fork(e.Fork, plain, rnd.IntN(3), e.Chunk)
 		file, err := pool.New(attr, bytes.NewReader(fork), int64(len(fork)))
 		if err != nil {
 			t.Fatal(err)
 		}
 		got := make([]byte, len(plain)+1)
 		if n, err := file.ReadAt(got, 0); err != io.EOF || !bytes.Equal(got[:n], plain) {
-			t.Fatalf("%s: %d bytes of %d, %v", e.name, n, len(plain), err)
+			t.Fatalf("%s: %d bytes of %d, %v", e.Name, n, len(plain), err)
 		}
 	})
 }

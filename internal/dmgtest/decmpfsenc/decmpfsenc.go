@@ -1,4 +1,6 @@
-package decmpfs
+// Package decmpfsenc writes, for tests, the attributes and resource forks of files that
+// HFS+ and APFS store compressed. It shares no code with the reader.
+package decmpfsenc
 
 import (
 	"bytes"
@@ -9,14 +11,19 @@ import (
 	"github.com/go-dmg/dmg/internal/dmgtest/lzfseenc"
 )
 
-// An encoding is a way to write a chunk.
-type encoding struct {
-	name         string
-	inline, fork uint32 // the types that have it, or 0
-	chunk        func(p []byte) []byte
+// HeaderLen is the length of the attribute's header.
+const HeaderLen = 16
+
+// An Encoding is a way to write a chunk.
+type Encoding struct {
+	Name         string
+	Inline, Fork uint32 // the types that have it: in the attribute, and in the fork
+	Chunk        func(p []byte) []byte
 }
 
-var encodings = []encoding{
+// Encodings are all that there are. The names of those that compress are the
+// compression's.
+var Encodings = []Encoding{
 	{"stored", 1, 10, bytes.Clone},
 	{"stored behind CC", 9, 10, behind(0xCC)},
 	{"zlib", 3, 4, func(p []byte) []byte {
@@ -48,29 +55,29 @@ func encodeLZVN(p []byte) []byte {
 	return b[12 : len(b)-len("bvx$")]
 }
 
-// attribute writes the attribute.
-func attribute(kind uint32, size uint64, data []byte) []byte {
+// Attribute writes the attribute.
+func Attribute(kind uint32, size uint64, data []byte) []byte {
 	b := append([]byte("fpmc"), make([]byte, HeaderLen-4)...)
 	binary.LittleEndian.PutUint32(b[4:], kind)
 	binary.LittleEndian.PutUint64(b[8:], size)
 	return append(b, data...)
 }
 
-// encodeInline writes a file into an attribute.
-func encodeInline(kind uint32, content []byte, chunk func(p []byte) []byte) []byte {
-	return attribute(kind, uint64(len(content)), chunk(content))
+// Inline writes a file into an attribute.
+func Inline(kind uint32, content []byte, chunk func(p []byte) []byte) []byte {
+	return Attribute(kind, uint64(len(content)), chunk(content))
 }
 
-// encodeFork writes a file into a fork. A table of offsets gets some entries more
+// Fork writes a file into a fork. A table of offsets gets some entries more
 // than it needs.
-func encodeFork(kind uint32, content []byte, spare int, chunk func(p []byte) []byte) (attr, fork []byte) {
+func Fork(kind uint32, content []byte, spare int, chunk func(p []byte) []byte) (attr, fork []byte) {
 	var data []byte
 	ends := []int{0}
 	for rest := content; len(rest) > 0; rest = rest[min(65536, len(rest)):] {
 		data = append(data, chunk(rest[:min(65536, len(rest))])...)
 		ends = append(ends, len(data))
 	}
-	attr = attribute(kind, uint64(len(content)), nil)
+	attr = Attribute(kind, uint64(len(content)), nil)
 	chunks := len(ends) - 1
 	if kind != 4 {
 		table := 4 * (len(ends) + spare)
@@ -95,8 +102,8 @@ func encodeFork(kind uint32, content []byte, spare int, chunk func(p []byte) []b
 	return attr, append(append(fork, data...), make([]byte, mapLen)...)
 }
 
-// text is content that gets shorter, and is not the same anywhere.
-func text(n int) []byte {
+// Text is content that gets shorter, and is not the same anywhere.
+func Text(n int) []byte {
 	rnd := rand.New(rand.NewPCG(uint64(n), 1))
 	b := make([]byte, 0, n+16)
 	for len(b) < n {
