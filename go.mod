@@ -11,6 +11,7 @@ require (
 	github.com/ulikunitz/xz v0.5.15
 	golang.org/x/sync v0.19.0
 	golang.org/x/term v0.39.0
+	golang.org/x/text v0.33.0
 	howett.net/plist v1.0.1
 )
 

@@ -1,0 +1,414 @@
+package hfsplus
+
+import (
+	"errors"
+	"io"
+)
+
+// A tree is a B-tree: the catalog, the extents overflow tree, or the attributes
+// tree (TN1150, "B-trees"; of HFS: Inside Macintosh, Files, chapter 2).
+//
+// What is read by way of the index is checked on the way: heights descend by one,
+// keys ascend, and the keys of a node lie between the index keys around it. So
+// every walk through a tree ends, visits no node twice, and finds the same records
+// as a search does. The chain of leaves is not used.
+type tree struct {
+	name     string
+	fork     *fork
+	cache    *cache
+	keys     keyKind
+	nodeSize int
+	depth    int
+	root     uint32
+	varKeys  bool // index keys are as long as they say, else maxKey
+	maxKey   int
+
+	compareType uint8 // how the catalog's keys are compared
+}
+
+// binaryCompare is the compareType of volumes that tell cases apart.
+const binaryCompare = 0xBC
+
+// keyKind is what trees differ in.
+type keyKind struct {
+	id    uint32 // of the tree's file
+	short bool   // key lengths are one byte: HFS
+	// valid reports whether a key has all of its fields.
+	valid func(key []byte) bool
+	// compare compares two valid keys.
+	compare func(a, b []byte) int
+}
+
+const (
+	maxDepth    = 16 // of Apple's own; a tree of 2³² records has less
+	nodeHeader  = 14
+	minNodeSize = 512
+	maxNodeSize = 32768
+)
+
+// openTree reads a tree's header node. A tree without blocks has no records.
+func openTree(name string, f *fork, c *cache, keys keyKind) (*tree, error) {
+	t := &tree{name: name, fork: f, cache: c, keys: keys, nodeSize: minNodeSize}
+	if f.Size() == 0 {
+		return t, nil
+	}
+	b := make([]byte, minNodeSize)
+	if n, err := f.ReadAt(b, 0); n < len(b) {
+		if err == io.EOF {
+			err = t.errorf(0, "the header node is cut off")
+		}
+		return nil, err
+	}
+	if int8(b[8]) != 1 || be.Uint16(b[10:]) == 0 {
+		return nil, t.errorf(0, "no header node")
+	}
+	h := b[nodeHeader:]
+	t.depth, t.root = int(be.Uint16(h)), be.Uint32(h[2:])
+	t.nodeSize, t.maxKey = int(be.Uint16(h[18:])), int(be.Uint16(h[20:]))
+	t.compareType = h[37]
+	t.varKeys = !keys.short && be.Uint32(h[38:])&4 != 0
+	switch {
+	case t.nodeSize < minNodeSize || t.nodeSize > maxNodeSize || t.nodeSize&(t.nodeSize-1) != 0:
+		return nil, t.errorf(0, "nodes of %d bytes", t.nodeSize)
+	case t.depth > maxDepth:
+		return nil, t.errorf(0, "a depth of %d", t.depth)
+	case (t.depth == 0) != (t.root == 0):
+		return nil, t.errorf(0, "the root is node %d, at a depth of %d", t.root, t.depth)
+	case !keys.short && be.Uint32(h[38:])&2 == 0:
+		return nil, t.errorf(0, "keys with lengths of one byte")
+	}
+	return t, nil
+}
+
+func (t *tree) errorf(node uint32, format string, args ...any) error {
+	at := int64(-1)
+	if off := int64(node) * int64(t.nodeSize); off/t.fork.v.block < int64(t.fork.known) { // else that takes a search
+		if found, _, err := t.fork.locate(off); err == nil {
+			at = found
+		}
+	}
+	return formatError(t.name, at, format, args...)
+}
+
+// A bnode is a node of a tree. It never changes.
+type bnode struct {
+	data   []byte
+	number uint32
+	height int
+	n      int // records
+	sorted bool
+	t      *tree
+}
+
+// node reads a node, by one read.
+func (t *tree) node(number uint32) (*bnode, error) {
+	k := nodeKey{t.keys.id, number}
+	if n := t.cache.get(k); n != nil {
+		return n, nil
+	}
+	off := int64(number) * int64(t.nodeSize)
+	if number == 0 || off > t.fork.Size()-int64(t.nodeSize) {
+		return nil, t.errorf(0, "node %d of %d", number, t.fork.Size()/int64(t.nodeSize))
+	}
+	n := &bnode{data: make([]byte, t.nodeSize), number: number, t: t}
+	if _, err := t.fork.ReadAt(n.data, off); err != nil {
+		return nil, err
+	}
+	if err := n.check(); err != nil {
+		return nil, err
+	}
+	t.cache.put(k, n)
+	return n, nil
+}
+
+// check finds out whether all records lie inside the node.
+func (n *bnode) check() error {
+	t := n.t
+	n.height, n.n = int(n.data[9]), int(be.Uint16(n.data[10:]))
+	switch kind := int8(n.data[8]); {
+	case kind == -1 && n.height == 1:
+	case kind == 0 && n.height > 1 && n.height <= maxDepth:
+	default:
+		return t.errorf(n.number, "node %d is of kind %d and height %d", n.number, kind, n.height)
+	}
+	if 2*(n.n+1) > t.nodeSize-nodeHeader {
+		return t.errorf(n.number, "node %d has %d records", n.number, n.n)
+	}
+	last := nodeHeader
+	for i := range n.n + 1 {
+		off := n.offset(i)
+		if off < last || off > t.nodeSize-2*(n.n+1) {
+			return t.errorf(n.number, "record %d of node %d begins at %d", i, n.number, off)
+		}
+		if i > 0 && !n.recordFits(i-1) {
+			return t.errorf(n.number, "record %d of node %d is too short", i-1, n.number)
+		}
+		last = off + 1
+	}
+	n.sorted = true
+	for i := 1; i < n.n; i++ {
+		c := t.keys.compare(n.key(i-1), n.key(i))
+		if c > 0 {
+			n.sorted = false
+		}
+		if c >= 0 && n.height > 1 {
+			return t.errorf(n.number, "index node %d is not in order", n.number)
+		}
+	}
+	return nil
+}
+
+// offset is where record i begins, or the free space behind the last one.
+func (n *bnode) offset(i int) int { return int(be.Uint16(n.data[len(n.data)-2*(i+1):])) }
+
+// recordFits checks that the record has its key, and an index record its child.
+func (n *bnode) recordFits(i int) bool {
+	rec := n.data[n.offset(i):n.offset(i+1)]
+	lengthSize := 2
+	if n.t.keys.short {
+		lengthSize = 1
+	}
+	if len(rec) < lengthSize {
+		return false
+	}
+	keyLen, dataAt := n.keyLen(rec)
+	if lengthSize+keyLen > len(rec) || dataAt > len(rec) || n.height > 1 && dataAt+4 > len(rec) {
+		return false
+	}
+	return n.t.keys.valid(rec[lengthSize : lengthSize+keyLen])
+}
+
+// keyLen is the length of a record's key, and where the record's data begins.
+func (n *bnode) keyLen(rec []byte) (keyLen, dataAt int) {
+	size := 2
+	if n.t.keys.short {
+		keyLen, size = int(rec[0]), 1
+	} else {
+		keyLen = int(be.Uint16(rec))
+	}
+	dataAt = size + keyLen
+	if n.height > 1 && !n.t.varKeys {
+		dataAt = size + n.t.maxKey
+	}
+	return keyLen, dataAt + dataAt&1
+}
+
+// record returns a record's key and data.
+func (n *bnode) record(i int) (key, data []byte) {
+	rec := n.data[n.offset(i):n.offset(i+1)]
+	keyLen, dataAt := n.keyLen(rec)
+	if n.t.keys.short {
+		return rec[1 : 1+keyLen], rec[dataAt:]
+	}
+	return rec[2 : 2+keyLen], rec[dataAt:]
+}
+
+func (n *bnode) key(i int) []byte {
+	key, _ := n.record(i)
+	return key
+}
+
+// search returns the first record whose key is not below the wanted one. In a leaf
+// that is not in order, that may have any neighbours.
+func (n *bnode) search(key []byte) int {
+	if !n.sorted {
+		for i := range n.n {
+			if n.t.keys.compare(n.key(i), key) >= 0 {
+				return i
+			}
+		}
+		return n.n
+	}
+	lo, hi := 0, n.n
+	for lo < hi {
+		mid := int(uint(lo+hi) / 2)
+		if n.t.keys.compare(n.key(mid), key) < 0 {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	return lo
+}
+
+// A path leads from the root to a record of a leaf, or behind a leaf's last one.
+type path struct {
+	t      *tree
+	levels [maxDepth]level
+	n      int
+}
+
+type level struct {
+	node *bnode
+	i    int
+}
+
+// errEmpty says that a tree has no records.
+var errEmpty = errors.New("hfsplus: empty tree")
+
+// descend goes to the first record whose key is not below the wanted one, or
+// behind the last record of the leaf where that would be.
+func (t *tree) descend(key []byte) (*path, error) {
+	if t.depth == 0 {
+		return nil, errEmpty
+	}
+	p := &path{t: t}
+	root, err := t.node(t.root)
+	if err != nil {
+		return nil, err
+	}
+	if root.height != t.depth {
+		return nil, t.errorf(t.root, "the root has height %d, not %d", root.height, t.depth)
+	}
+	if root.n == 0 {
+		if root.height > 1 {
+			return nil, t.errorf(t.root, "the root is an index without records")
+		}
+		return nil, errEmpty
+	}
+	p.push(root, 0)
+	for {
+		top := p.top()
+		top.i = top.node.search(key)
+		if top.node.height == 1 {
+			return p, nil
+		}
+		// The child is that of the last key that is not above the wanted one.
+		if top.i == top.node.n || t.keys.compare(top.node.key(top.i), key) > 0 {
+			top.i = max(top.i-1, 0)
+		}
+		if err := p.down(); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func (p *path) push(n *bnode, i int) {
+	p.levels[p.n] = level{n, i}
+	p.n++
+}
+
+func (p *path) top() *level { return &p.levels[p.n-1] }
+
+// down goes from an index record to the first record of its child.
+func (p *path) down() error {
+	t, top := p.t, p.top()
+	key, data := top.node.record(top.i)
+	child, err := t.node(be.Uint32(data))
+	if err != nil {
+		return err
+	}
+	switch {
+	case child.height != top.node.height-1:
+		return t.errorf(child.number, "node %d has height %d below height %d", child.number, child.height, top.node.height)
+	case child.n == 0:
+		return t.errorf(child.number, "node %d has no records", child.number)
+	}
+	below := p.after()
+	for i := 0; i < child.n; i++ {
+		if child.sorted && i == 1 {
+			i = child.n - 1 // between are the keys between
+		}
+		if k := child.key(i); t.keys.compare(k, key) < 0 || below != nil && t.keys.compare(k, below) >= 0 {
+			return t.errorf(child.number, "record %d of node %d is not what the index says", i, child.number)
+		}
+	}
+	p.push(child, 0)
+	return nil
+}
+
+// after returns the index key behind all that is below the path's last record.
+func (p *path) after() []byte {
+	for i := p.n - 1; i >= 0; i-- {
+		if l := p.levels[i]; l.i+1 < l.node.n {
+			return l.node.key(l.i + 1)
+		}
+	}
+	return nil
+}
+
+// nextLeaf goes to the first record of the next leaf. The error is io.EOF if there
+// is none.
+func (p *path) nextLeaf() error {
+	for n := p.n - 1; n > 0; n-- {
+		up := &p.levels[n-1]
+		if up.i+1 == up.node.n {
+			continue
+		}
+		back := *p // a failed read changes nothing
+		up.i++
+		p.n = n
+		for p.top().node.height > 1 {
+			if err := p.down(); err != nil {
+				*p = back
+				return err
+			}
+		}
+		return nil
+	}
+	return io.EOF
+}
+
+// leafEnd reports whether the path is behind the last record of its leaf.
+func (p *path) leafEnd() bool { return p.top().i >= p.top().node.n }
+
+// find goes to the record with the key. Of keys that compare equal it prefers the
+// one that has the same bytes. The path is nil if there is none.
+func (t *tree) find(key []byte) (*path, error) {
+	p, err := t.descend(key)
+	if err == errEmpty {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	top := p.top()
+	equal := -1
+	for i := top.i; i < top.node.n; i++ {
+		k := top.node.key(i)
+		c := t.keys.compare(k, key)
+		if c > 0 && top.node.sorted {
+			break
+		}
+		if c == 0 && string(k) == string(key) {
+			equal = i
+			break
+		}
+		if c == 0 && equal < 0 {
+			equal = i
+		}
+	}
+	if equal < 0 {
+		return nil, nil
+	}
+	top.i = equal
+	return p, nil
+}
+
+// floor returns the last record whose key is not above the wanted one. The key is
+// nil if there is none.
+func (t *tree) floor(key []byte) (got, data []byte, err error) {
+	p, err := t.descend(key)
+	if err == errEmpty {
+		return nil, nil, nil
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	n := p.top().node
+	best := -1
+	for i := n.n - 1; i >= 0; i-- {
+		k := n.key(i)
+		if t.keys.compare(k, key) <= 0 && (best < 0 || t.keys.compare(k, n.key(best)) > 0) {
+			best = i
+		}
+		if best >= 0 && n.sorted {
+			break
+		}
+	}
+	if best < 0 {
+		return nil, nil, nil
+	}
+	got, data = n.record(best)
+	return got, data, nil
+}

@@ -1,0 +1,445 @@
+package hfsplus_test
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"golang.org/x/text/unicode/norm"
+
+	"github.com/go-dmg/dmg"
+	"github.com/go-dmg/dmg/hfsplus"
+)
+
+const samples = "../../shared/samples/"
+
+// A manifest says what a volume has.
+type manifest struct {
+	offset int64 // of the volume on the disk
+	about  string
+	rows   []row
+	xattrs map[string]map[string]xattr // by path and name
+}
+
+type row struct {
+	path, kind, sum, mode, mtime, target, rsrc, notes string
+	size                                              int64
+}
+
+type xattr struct {
+	where, sum string
+	size       int64
+}
+
+func readManifest(t testing.TB, name string) *manifest {
+	m := &manifest{xattrs: map[string]map[string]xattr{}}
+	readTSV(t, name+".tsv", m, func(f []string) {
+		size, _ := strconv.ParseInt(f[2], 10, 64)
+		m.rows = append(m.rows, row{path: unescape(f[0]), kind: f[1], size: size, sum: f[3], mode: f[4], mtime: f[5], target: unescape(f[6]), rsrc: f[7], notes: f[9]})
+	})
+	if _, err := os.Stat(name + ".xattrs.tsv"); err == nil {
+		readTSV(t, name+".xattrs.tsv", &manifest{}, func(f []string) {
+			path := unescape(f[0])
+			if m.xattrs[path] == nil {
+				m.xattrs[path] = map[string]xattr{}
+			}
+			size, _ := strconv.ParseInt(f[3], 10, 64)
+			m.xattrs[path][f[1]] = xattr{where: f[2], size: size, sum: f[4]}
+		})
+	}
+	return m
+}
+
+func readTSV(t testing.TB, name string, m *manifest, row func(fields []string)) {
+	file, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	lines := bufio.NewScanner(file)
+	for lines.Scan() {
+		line := lines.Text()
+		if rest, ok := strings.CutPrefix(line, "# hfs at byte "); ok {
+			at, about, _ := strings.Cut(rest, ": ")
+			m.offset, _ = strconv.ParseInt(at, 10, 64)
+			m.about = about
+		}
+		if !strings.HasPrefix(line, "#") && !strings.HasPrefix(line, "path\t") {
+			row(strings.Split(line, "\t"))
+		}
+	}
+	if err := lines.Err(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// unescape undoes the manifest's escapes: \\ and \xNN.
+func unescape(s string) string {
+	if !strings.Contains(s, `\`) {
+		return s
+	}
+	u, err := strconv.Unquote(`"` + strings.ReplaceAll(s, `"`, `\"`) + `"`)
+	if err != nil {
+		panic(s)
+	}
+	return u
+}
+
+// disk opens an image, or unpacks a disk.
+func (s sample) disk(t testing.TB) (io.ReaderAt, int64) {
+	if !strings.HasSuffix(s.image, ".gz") {
+		im, err := dmg.Open(s.image, &dmg.Options{Password: s.password})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { im.Close() })
+		return im, im.Size()
+	}
+	file, err := os.Open(s.image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	z, err := gzip.NewReader(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := io.ReadAll(z)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bytes.NewReader(data), int64(len(data))
+}
+
+// open opens the volume of the manifest.
+func (s sample) open(t testing.TB) (*hfsplus.FS, *manifest) {
+	m := readManifest(t, s.tsv)
+	r, size := s.disk(t)
+	fsys, err := hfsplus.New(io.NewSectionReader(r, m.offset, size-m.offset), size-m.offset)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fsys, m
+}
+
+// A sample is an image with its password, and the manifest of its volume.
+type sample struct{ image, password, tsv string }
+
+func (s sample) name() string { return filepath.Base(s.image) }
+
+// allSamples returns all images that have a manifest.
+func allSamples(t testing.TB) []sample {
+	var found []sample
+	images, _ := filepath.Glob(samples + "fs/hfs[px]*")
+	images = append(images, samples+"fs/hfs-wrapped.img.gz")
+	for _, image := range images {
+		if base, ok := strings.CutSuffix(image, ".dmg"); ok {
+			found = append(found, sample{image: image, tsv: base})
+		}
+		if base, ok := strings.CutSuffix(image, ".img.gz"); ok {
+			found = append(found, sample{image: image, tsv: base})
+		}
+	}
+	others, _ := filepath.Glob(samples + "fs/others/*.tsv")
+	for _, tsv := range others {
+		base, isXattrs := strings.CutSuffix(tsv, ".xattrs.tsv")
+		if isXattrs {
+			continue
+		}
+		base = strings.TrimSuffix(base, ".tsv")
+		dir, name, _ := strings.Cut(filepath.Base(base), "-")
+		s := findImage(t, dir, name)
+		s.tsv = base
+		found = append(found, s)
+	}
+	if len(others) == 0 {
+		t.Skip("no samples")
+	}
+	return found
+}
+
+func findImage(t testing.TB, dir, name string) sample {
+	list, err := os.ReadFile(samples + "MANIFEST.tsv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range strings.Split(string(list), "\n") {
+		f := strings.Split(line, "\t")
+		if base := filepath.Base(f[0]); strings.HasPrefix(f[0], dir+"/") && strings.TrimSuffix(base, filepath.Ext(base)) == name {
+			return sample{image: samples + f[0], password: strings.TrimPrefix(f[1], "-")}
+		}
+	}
+	t.Fatalf("no image %s/%s", dir, name)
+	return sample{}
+}
+
+// given is a manifest's path as the package gives it out.
+func given(path string) string {
+	return strings.ReplaceAll(norm.NFC.String(path), "\x00", "%u0000")
+}
+
+// TestSamples compares all volumes with their manifests.
+func TestSamples(t *testing.T) {
+	for _, s := range allSamples(t) {
+		t.Run(s.name(), func(t *testing.T) {
+			t.Parallel()
+			fsys, m := s.open(t)
+			compareVolume(t, fsys, m)
+			compareFiles(t, fsys, m)
+			compareXattrs(t, fsys, m)
+		})
+	}
+}
+
+func compareVolume(t *testing.T, fsys *hfsplus.FS, m *manifest) {
+	v := fsys.Volume()
+	kind := string(v.Type)
+	if v.Wrapped {
+		kind += " in an HFS wrapper"
+	}
+	kind += map[bool]string{true: " case-sensitive", false: " case-insensitive"}[v.CaseSensitive]
+	if v.Journaled {
+		kind += " journaled"
+	}
+	dirty, err := fsys.Dirty()
+	if err != nil {
+		t.Error(err)
+	}
+	if dirty {
+		kind += " dirty"
+	}
+	want := fmt.Sprintf("%s block %d, ", kind, v.BlockSize)
+	counts := fmt.Sprintf(", %d files %d folders, volume '%s'", v.Files, v.Folders, v.Name)
+	if !strings.HasPrefix(m.about, want) || !strings.HasSuffix(m.about, counts) {
+		t.Errorf("the volume is\n%q…%q, the manifest says\n%q", want, counts, m.about)
+	}
+	if v.Created.Year() < 2000 || v.Modified.Year() < 2000 || v.Blocks == 0 || v.Free > v.Blocks {
+		t.Errorf("%+v", v)
+	}
+}
+
+// compareFiles compares everything that is listed with the manifest, and the reverse.
+func compareFiles(t *testing.T, fsys *hfsplus.FS, m *manifest) {
+	found := map[string]fs.DirEntry{}
+	err := fs.WalkDir(fsys, ".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			t.Error(err)
+		}
+		found[path] = d
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	ids := map[string]uint64{} // of hard links, by what they lead to
+	for _, row := range m.rows {
+		path := given(row.path)
+		d, info := found[path], fs.FileInfo(nil)
+		delete(found, path)
+		if strings.Contains(row.notes, "hidden") {
+			if d != nil {
+				t.Errorf("%q is listed", path)
+			}
+			if _, err := fsys.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("%q is hidden: %v", path, err)
+			}
+			continue
+		}
+		if d == nil {
+			t.Errorf("%q is not listed", path)
+			continue
+		}
+		info, err := d.Info()
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		compareInfo(t, fsys, path, row, info, ids)
+		compareContent(t, fsys, path, row)
+		// As it is stored, and in another case.
+		stored, err := fsys.Lstat(strings.ReplaceAll(row.path, "\x00", "%u0000"))
+		if err != nil || stored.Sys().(*hfsplus.Stat).ID != info.Sys().(*hfsplus.Stat).ID {
+			t.Errorf("Lstat(%q): %v, %v", row.path, stored, err)
+		}
+		upper := asciiUpper(path)
+		if _, err = fsys.Lstat(upper); (err == nil) == fsys.Volume().CaseSensitive && upper != path {
+			t.Errorf("Lstat(%q): %v", upper, err)
+		}
+	}
+	for path := range found {
+		t.Errorf("%q is listed, and not in the manifest", path)
+	}
+}
+
+func asciiUpper(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' {
+			return r - 'a' + 'A'
+		}
+		return r
+	}, s)
+}
+
+func compareInfo(t *testing.T, fsys *hfsplus.FS, path string, row row, info fs.FileInfo, ids map[string]uint64) {
+	st := info.Sys().(*hfsplus.Stat)
+	want := fs.FileMode(0)
+	switch row.kind {
+	case "dir":
+		want = fs.ModeDir
+	case "symlink":
+		want = fs.ModeSymlink
+	}
+	if info.Mode().Type() != want {
+		t.Errorf("%q: %v, want a %s", path, info.Mode(), row.kind)
+	}
+	if mode, err := strconv.ParseUint(row.mode, 8, 32); err != nil || mode != 0 && uint64(info.Mode().Perm()) != mode&0o777 {
+		t.Errorf("%q: %v, want %s", path, info.Mode(), row.mode)
+	}
+	for bit, set := range map[uint64]fs.FileMode{0o1000: fs.ModeSticky, 0o2000: fs.ModeSetgid, 0o4000: fs.ModeSetuid} {
+		if mode, _ := strconv.ParseUint(row.mode, 8, 32); (mode&bit != 0) != (info.Mode()&set != 0) {
+			t.Errorf("%q: %v, want %s", path, info.Mode(), row.mode)
+		}
+	}
+	if !info.IsDir() && info.Size() != row.size {
+		t.Errorf("%q: %d bytes, want %d", path, info.Size(), row.size)
+	}
+	if mtime := info.ModTime().Format(time.RFC3339); mtime != row.mtime || !st.Modified.Equal(info.ModTime()) {
+		t.Errorf("%q: %s, want %s", path, mtime, row.mtime)
+	}
+	if row.kind == "symlink" {
+		if target, err := fsys.ReadLink(path); err != nil || target != row.target {
+			t.Errorf("%q leads to %q, want %q; %v", path, target, row.target, err)
+		}
+	}
+	if st.Compressed != strings.Contains(row.notes, "decmpfs=") {
+		t.Errorf("%q: compressed %v: %s", path, st.Compressed, row.notes)
+	}
+	if rsrc, err := strconv.ParseInt(row.rsrc, 10, 64); err == nil && rsrc != st.ResourceFork && !st.Compressed {
+		t.Errorf("%q: resource fork of %d bytes, want %d", path, st.ResourceFork, rsrc)
+	}
+	if row.kind != "hardlink" {
+		if st.Links != 1 && row.kind != "dir" {
+			t.Errorf("%q has %d links", path, st.Links)
+		}
+		return
+	}
+	inode, links, _ := strings.Cut(row.notes, ", ")
+	if n, _ := strconv.Atoi(strings.Fields(links)[0]); st.Links != uint32(n) {
+		t.Errorf("%q has %d links: %s", path, st.Links, row.notes)
+	}
+	if id, ok := ids[inode]; ok && id != st.ID {
+		t.Errorf("%q is file %d and %d", path, id, st.ID)
+	}
+	ids[inode] = st.ID
+}
+
+func compareContent(t *testing.T, fsys *hfsplus.FS, path string, row row) {
+	if row.kind != "file" && row.kind != "hardlink" {
+		return
+	}
+	data, err := fsys.ReadFile(path)
+	if sum := fmt.Sprintf("%x", sha256.Sum256(data)); err != nil || sum != row.sum {
+		t.Errorf("%q: SHA-256 %s, want %s; %v", path, sum, row.sum, err)
+	}
+}
+
+func compareXattrs(t *testing.T, fsys *hfsplus.FS, m *manifest) {
+	for _, row := range m.rows {
+		if strings.Contains(row.notes, "hidden") {
+			continue
+		}
+		path, want := given(row.path), []string{}
+		st := stat(t, fsys, path)
+		for name, x := range m.xattrs[row.path] {
+			value, err := fsys.Xattr(path, name)
+			if sum := fmt.Sprintf("%x", sha256.Sum256(value)); err != nil || int64(len(value)) != x.size || sum != x.sum {
+				t.Errorf("%q, %s: %d bytes of SHA-256 %s, want %d of %s; %v", path, name, len(value), sum, x.size, x.sum, err)
+			}
+			hidden := strings.HasPrefix(name, "com.apple.system.") || st.Compressed && (name == "com.apple.decmpfs" || name == "com.apple.ResourceFork")
+			if !hidden {
+				want = append(want, name)
+			}
+		}
+		names, err := fsys.ListXattr(path)
+		if err != nil {
+			t.Error(err)
+		}
+		if i := slices.Index(names, "com.apple.FinderInfo"); i >= 0 {
+			names = slices.Delete(names, i, i+1)
+			value, err := fsys.Xattr(path, "com.apple.FinderInfo")
+			if err != nil || !bytes.Equal(value, st.FinderInfo[:]) {
+				t.Errorf("%q: Finder info %x, %v", path, value, err)
+			}
+		} else if strings.Contains(row.notes, "FinderInfo") {
+			t.Errorf("%q has no Finder info: %v", path, st.FinderInfo)
+		}
+		slices.Sort(want)
+		if !slices.Equal(names, want) {
+			t.Errorf("%q has the attributes %q, want %q", path, names, want)
+		}
+		if _, err := fsys.Xattr(path, "com.apple.nothing"); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%q: an attribute that isn't there: %v", path, err)
+		}
+	}
+}
+
+func stat(t *testing.T, fsys *hfsplus.FS, path string) *hfsplus.Stat {
+	t.Helper()
+	info, err := fsys.Lstat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.Sys().(*hfsplus.Stat)
+}
+
+// TestFSTest runs the test of io/fs over all volumes.
+func TestFSTest(t *testing.T) {
+	for _, s := range allSamples(t) {
+		t.Run(s.name(), func(t *testing.T) {
+			t.Parallel()
+			fsys, m := s.open(t)
+			var paths []string
+			for _, row := range m.rows {
+				if row.path != "." && !strings.Contains(row.notes, "hidden") {
+					paths = append(paths, given(row.path))
+				}
+			}
+			checkFS(t, fsys, paths...)
+		})
+	}
+}
+
+// checkFS runs fstest.TestFS, which expects of any file system that all symbolic
+// links can be opened. A link to /Applications leads nowhere, or to itself.
+func checkFS(t *testing.T, fsys *hfsplus.FS, paths ...string) {
+	err := fstest.TestFS(fsys, paths...)
+	if err == nil {
+		return
+	}
+	list, ok := errors.Unwrap(err).(interface{ Unwrap() []error })
+	if !ok {
+		t.Fatal(err)
+	}
+	for _, err := range list.Unwrap() {
+		var pe *fs.PathError
+		if errors.As(err, &pe) && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, hfsplus.ErrLoop)) {
+			if info, err := fsys.Lstat(pe.Path); err == nil && info.Mode().Type() == fs.ModeSymlink {
+				continue
+			}
+		}
+		t.Error(err)
+	}
+}
