@@ -73,7 +73,7 @@ func (fsys *FS) attribute(id uint32, name string) (vfs.Content, error) {
 	if len(units) > 2*maxName {
 		return nil, nil
 	}
-	p, err := t.find(attrKey(id, units, 0))
+	p, err := t.find(attrKey(id, units, 0), func([]byte) bool { return true })
 	if p == nil || err != nil {
 		return nil, err
 	}

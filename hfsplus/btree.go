@@ -1,6 +1,7 @@
 package hfsplus
 
 import (
+	"bytes"
 	"errors"
 	"io"
 )
@@ -352,9 +353,9 @@ func (p *path) nextLeaf() error {
 // leafEnd reports whether the path is behind the last record of its leaf.
 func (p *path) leafEnd() bool { return p.top().i >= p.top().node.n }
 
-// find goes to the record with the key. Of keys that compare equal it prefers the
-// one that has the same bytes. The path is nil if there is none.
-func (t *tree) find(key []byte) (*path, error) {
+// find goes to the record with the key whose data is accepted. Of keys that compare
+// equal it prefers the one that has the same bytes. The path is nil if there is none.
+func (t *tree) find(key []byte, accept func(data []byte) bool) (*path, error) {
 	p, err := t.descend(key)
 	if err == errEmpty {
 		return nil, nil
@@ -365,16 +366,19 @@ func (t *tree) find(key []byte) (*path, error) {
 	top := p.top()
 	equal := -1
 	for i := top.i; i < top.node.n; i++ {
-		k := top.node.key(i)
+		k, data := top.node.record(i)
 		c := t.keys.compare(k, key)
 		if c > 0 && top.node.sorted {
 			break
 		}
-		if c == 0 && string(k) == string(key) {
+		if c != 0 || !accept(data) {
+			continue
+		}
+		if bytes.HasPrefix(k, key) { // an index key may be longer than its fields
 			equal = i
 			break
 		}
-		if c == 0 && equal < 0 {
+		if equal < 0 {
 			equal = i
 		}
 	}

@@ -208,7 +208,7 @@ func (fsys *FS) openCatalog() error {
 
 // openRoot finds the root folder by its thread, which has its name: the volume's.
 func (fsys *FS) openRoot() (*node, error) {
-	p, err := fsys.catalog.find(catalogKey(rootID, nil))
+	p, err := fsys.catalog.find(catalogKey(rootID, nil), isThread)
 	if err != nil {
 		return nil, err
 	}

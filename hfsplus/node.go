@@ -98,16 +98,13 @@ func (n *node) child(units []byte) (*node, error) {
 // entry finds a folder's or file's record by its parent and stored name. The path
 // is nil if there is none.
 func (fsys *FS) entry(parent uint32, units []byte) (*path, []byte, error) {
-	p, err := fsys.catalog.find(catalogKey(parent, units))
+	// An empty name is a thread's. A damaged volume may have an entry of that name.
+	p, err := fsys.catalog.find(catalogKey(parent, units), func(data []byte) bool { return recordLen(data) > 0 })
 	if p == nil || err != nil {
 		return nil, nil, err
 	}
 	_, data := p.top().node.record(p.top().i)
-	size := recordLen(data)
-	if size == 0 {
-		return nil, nil, nil // a thread, which has an empty name
-	}
-	if len(data) < size {
+	if len(data) < recordLen(data) {
 		return nil, nil, fsys.catalog.errorf(p.top().node.number, "a record of %d bytes", len(data))
 	}
 	return p, data, nil
@@ -239,11 +236,12 @@ func (n *node) checkThread(data []byte) error {
 func doubled(leaf *bnode, i int) bool {
 	key := leaf.key(i)
 	for j := i - 1; j >= 0; j-- {
-		other := leaf.key(j)
-		if bytes.Equal(key, other) {
+		other, data := leaf.record(j)
+		equal := leaf.t.keys.compare(key, other) == 0
+		if equal && recordLen(data) > 0 && bytes.Equal(keyName(key), keyName(other)) {
 			return true
 		}
-		if leaf.sorted && leaf.t.keys.compare(key, other) != 0 {
+		if !equal && leaf.sorted {
 			break
 		}
 	}
