@@ -353,6 +353,24 @@ func (b *bender) children() {
 				b.bend(v, fmt.Sprintf("%s %d child %d", t.name, r.Node, r.Index), r.Data, 4, all...)
 			}
 		}
+		// An index node of one record, which leads to the node itself or to the root,
+		// has nothing but its height to tell that this is a circle.
+		for _, r := range t.Records {
+			if r.Height == 1 || r.Index > 0 {
+				continue
+			}
+			for _, child := range []int{r.Node, t.Root} {
+				image := bytes.Clone(v.Image)
+				set(image, t.Nodes[r.Node]+10, 2, 1)
+				set(image, r.Data, 4, uint64(child))
+				b.give(image, "%s %d has one child, %d", t.name, r.Node, child)
+				if r.Node != t.Root {
+					set(image, t.Nodes[0]+nodeHead+2, 4, uint64(r.Node))
+					set(image, t.Nodes[0]+nodeHead, 2, uint64(r.Height))
+					b.give(image, "%s the root, %d, has one child, %d", t.name, r.Node, child)
+				}
+			}
+		}
 		// All children of all index nodes are the same: a tree of 5^depth leaves.
 		for height := 2; height <= t.Depth; height++ {
 			image := bytes.Clone(v.Image)
