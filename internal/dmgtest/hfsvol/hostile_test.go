@@ -1,9 +1,14 @@
 package hfsvol
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/go-dmg/dmg/internal/dmgtest"
+)
 
 // The generator must not fail, and give each name once.
 func TestHostile(t *testing.T) {
+	dmgtest.Native(t)
 	count, bytes := 0, 0
 	classes := make(map[string]int)
 	for h := range Hostile() {
