@@ -9,6 +9,7 @@ require (
 	github.com/mikelolasagasti/xz v1.0.1
 	github.com/schollz/progressbar/v3 v3.19.0
 	github.com/ulikunitz/xz v0.5.15
+	golang.org/x/crypto v0.47.0
 	golang.org/x/sync v0.19.0
 	golang.org/x/term v0.39.0
 	golang.org/x/text v0.33.0

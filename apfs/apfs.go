@@ -1,0 +1,32 @@
+// Package apfs reads Apple's file system APFS: containers, the volumes in them, their
+// snapshots and files.
+//
+//	c, err := apfs.New(disk, size, &apfs.Options{Password: "…"}) // any io.ReaderAt
+//	volumes, err := c.Volumes()
+//	fsys, err := volumes[0].FS() // an fs.FS
+//	data, err := fs.ReadFile(fsys, "Applications/Example.app/Contents/Info.plist")
+//
+// It reads what is asked for, and nothing else: a file is found by the trees' keys. It
+// needs no more of the source than an [io.ReaderAt], whose reads may be slow.
+//
+// # What is read
+//
+// Volumes with and without case, with names hashed or not; hard links, symbolic links,
+// clones, sparse files; extended attributes, resource forks; files that macOS stored
+// compressed (zlib, LZVN, LZFSE); snapshots; sealed volumes, whose hashes are compared;
+// volumes encrypted with a password.
+//
+// Refused by name, as ErrUnsupported: Fusion drives, keys in a Mac's hardware, a key for
+// each file, restores that did not finish, and features that are not known.
+//
+// # Damage
+//
+// Every block of metadata has a checksum, which is compared when the block is read. A block
+// that fails is an error with its number, a [*BlockError]; what is not in it can be read.
+// File data has no checksum in APFS.
+//
+// # Memory
+//
+// A container keeps 8 MiB of tree nodes at most. Nothing is allocated by a number on the
+// disk alone.
+package apfs
