@@ -57,6 +57,8 @@ var (
 		BuildIndex(context.Context, *dmg.BuildIndexOptions) error
 		Index() (*dmg.Index, error)
 		Stats() dmg.Stats
+		Volumes() ([]dmg.Volume, error)
+		FS() (fs.FS, error)
 	} = (*dmg.Image)(nil)
 
 	_ interface {
@@ -73,6 +75,10 @@ var (
 	} = (*dmg.Index)(nil)
 
 	_ interface{ Section() *dmg.Section } = dmg.Partition{}
+	_ interface {
+		fmt.Stringer
+		FS() (fs.FS, error)
+	} = dmg.Volume{}
 	_ interface {
 		fmt.Stringer
 		End() int64
@@ -94,7 +100,7 @@ var (
 	classes = []error{
 		dmg.ErrFormat, dmg.ErrUnsupported, dmg.ErrChecksum, dmg.ErrMemoryLimit,
 		dmg.ErrPassword, dmg.ErrNoPassword, dmg.ErrWrongPassword, dmg.ErrNoPrivateKey, dmg.ErrWrongPrivateKey,
-		dmg.ErrIndex, dmg.ErrStaleIndex,
+		dmg.ErrIndex, dmg.ErrStaleIndex, dmg.ErrSeveralVolumes,
 	}
 )
 
@@ -143,6 +149,12 @@ func main() {
 		var offset, length int64 = p.Offset, p.Length
 		fmt.Println(name, kind, offset, length, p.Table)
 	}
+	volumes, err := im.Volumes()
+	for _, v := range volumes {
+		var name, kind, role string = v.Name, v.Type, v.Role
+		var offset, length, block, used, files int64 = v.Offset, v.Length, v.BlockSize, v.Used, v.Files
+		fmt.Println(name, kind, role, v.Partition, offset, length, block, used, files, v.Encrypted, err)
+	}
 	for _, c := range im.Checksums() {
 		var sum []byte = c.Sum
 		fmt.Println(c.Part, c.Partition, c.Algorithm, sum)
@@ -170,7 +182,7 @@ func TestAPI(t *testing.T) {
 	}
 	dir := t.TempDir()
 	for name, data := range map[string]string{
-		"go.mod":  "module example.com/program\n\ngo 1.24.0\n\nrequire github.com/go-dmg/dmg v0.0.0\n\nreplace github.com/go-dmg/dmg => " + strconv.Quote(module) + "\n",
+		"go.mod":  "module example.com/program\n\ngo 1.25.0\n\nrequire github.com/go-dmg/dmg v0.0.0\n\nreplace github.com/go-dmg/dmg => " + strconv.Quote(module) + "\n",
 		"go.sum":  string(sums),
 		"main.go": apiProgram,
 	} {

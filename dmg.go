@@ -1,9 +1,13 @@
-// Package dmg reads Apple disk images: any byte of the disk inside, without
-// decoding the rest.
+// Package dmg reads Apple disk images: any file and any byte of the disk inside,
+// without decoding the rest.
 //
 //	im, err := dmg.Open("Installer.dmg", nil)
 //	if err != nil { … }
 //	defer im.Close()
+//	files, err := im.FS()
+//	if err != nil { … }
+//	data, err := fs.ReadFile(files, "Some.app/Contents/Info.plist")
+//	…
 //	sector := make([]byte, 512)
 //	_, err = im.ReadAt(sector, 1024) // any byte of the disk
 //
@@ -11,7 +15,8 @@
 // compressed. [Open], [OpenFS] and [NewImage] read its block tables. The [Image]
 // is an [io.ReaderAt] of the disk, [Image.Section] and [Partition.Section] are
 // readers of a part. [Image.WriteTo], [Image.Extract] and [Image.Verify] go
-// through the whole disk on all cores.
+// through the whole disk on all cores. [Image.FS] returns the files of HFS+, HFS and
+// APFS volumes as an [io/fs.FS]. [Image.Volumes] lists all file systems on the disk.
 //
 // # Formats
 //
@@ -55,6 +60,10 @@
 //     [ErrWrongPrivateKey]
 //   - [ErrMemoryLimit]: a decoder needs more memory than the limit allows
 //   - [ErrIndex]: the saved index is damaged or forged, or it is [ErrStaleIndex]
+//   - [ErrSeveralVolumes]: Image.FS was to choose, and can't
+//
+// What the files of a volume are read by returns errors of io/fs, and those of packages
+// hfsplus and apfs, which have classes of their own.
 //
 // [errors.As] finds the place in a [*FormatError], [*ChunkError] or
 // [*ChecksumError].
@@ -79,6 +88,8 @@
 //
 //   - the chunk map, 48 bytes a chunk, as long as the Image is in use
 //   - the property list and the block tables, while the image is opened
+//   - of each volume whose files are read, some megabytes of its trees, which packages
+//     hfsplus and apfs bound
 //   - what Go's garbage collector has not freed yet. The heap may grow to twice
 //     what is in use, unless GOGC or GOMEMLIMIT is set, or the program calls
 //     [runtime/debug.SetGCPercent] or [runtime/debug.SetMemoryLimit]. The package
@@ -200,10 +211,11 @@ func (e *alsoError) Unwrap() []error { return []error{e.err, e.class} }
 const DefaultMemoryLimit = 64 << 20
 
 // Options are the settings of [Open], [OpenFS] and [NewImage]. The zero value and nil
-// stand for the defaults. The functions don't change Options, nor keep them.
+// stand for the defaults. The functions don't change Options.
 type Options struct {
-	// Password opens an encrypted image. It is taken byte for byte, in UTF-8 as a
-	// rule. An image that isn't encrypted needs none and ignores it.
+	// Password opens an encrypted image, and encrypted volumes on the disk. It is taken
+	// byte for byte, in UTF-8 as a rule. An image that isn't encrypted needs none and
+	// ignores it. The Image keeps it for the volumes.
 	Password string
 
 	// PrivateKey opens an image that was encrypted for a certificate. It must
@@ -240,6 +252,7 @@ type Image struct {
 		known bool
 		found []partition.Partition // beside partitions
 	}
+	volumes  volumes
 	tables   []table // in the image's order, which the master checksum follows
 	order    []int   // index of each table's partition, -1 of one that is lost
 	dataFork struct{ off, length int64 }
@@ -336,6 +349,8 @@ func (im *Image) open(u *crypt.Unlocker, opts *Options) error {
 		im.addDefect(err)
 	}
 	im.engine.init(c.disk, m, limit)
+	password := opts.Password
+	im.volumes.password = func() string { return password }
 	if opts.Index != nil {
 		if err := im.useIndex(opts.Index); err != nil {
 			return err
@@ -363,7 +378,10 @@ func (im *Image) Close() error {
 // Partitions returns the partitions of the disk, in the order that [Partition] says.
 // The first call may read the disk's own partition table. If the source fails then, the
 // table's partitions are missing, and the next call tries again.
-func (im *Image) Partitions() []Partition { return im.allPartitions() }
+func (im *Image) Partitions() []Partition {
+	parts, _ := im.allPartitions()
+	return parts
+}
 
 // maxDefects is how many errors Defects returns at most: an image may have any
 // number of damaged parts.

@@ -145,26 +145,26 @@ func (im *Image) findPartitions() error {
 // which is read at the first call: if a chunk has to be decoded for it, those who
 // only read the disk needn't wait for that. If the source fails it lacks them, and the
 // next call tries again.
-func (im *Image) allPartitions() []Partition {
+func (im *Image) allPartitions() ([]Partition, error) {
 	untyped := func(p Partition) bool { return p.Type == "" }
 	im.inner.Lock()
 	known, found := im.inner.known, im.inner.found
 	im.inner.Unlock()
+	var err error
 	if !known && slices.ContainsFunc(im.tablePartitions(), untyped) {
-		var err error
 		if found, err = im.readPartitionTable(); err == nil {
 			im.inner.Lock()
 			im.inner.known, im.inner.found = true, found
 			im.inner.Unlock()
 		}
 	}
-	return im.withFound(im.partitions, found)
+	return im.withFound(im.partitions, found), err
 }
 
 // readPartitionTable returns what the disk's own partition table says. A disk that
 // has none, or can't be read there, has no partitions; the error is the source's.
 func (im *Image) readPartitionTable() ([]partition.Partition, error) {
-	found, err := partition.Read(newBoundedReader(&im.engine), im.size)
+	found, err := partition.Read(newBoundedReader(&im.engine, shallowBytes), im.size)
 	var damaged *ChunkError
 	if err != nil && !errors.As(err, &damaged) && err != errDeep {
 		return nil, err
@@ -210,22 +210,23 @@ type boundedReader struct {
 	chunk  int   // compressed, of the last read; -1
 	chunks int   // compressed ones that may be read from yet
 	until  int64 // how far the count of the source's bytes may get
+	deep   int64 // how far a read may get in a compressed chunk, in bytes
 }
 
 const (
 	shallowChunks = 32
 	shallowSource = 32 << 20
+	shallowBytes  = 1 << 20
 )
 
-func newBoundedReader(e *engine) *boundedReader {
-	return &boundedReader{e, -1, shallowChunks, e.count.sourceBytes.Load() + shallowSource}
+func newBoundedReader(e *engine, deep int64) *boundedReader {
+	return &boundedReader{e, -1, shallowChunks, e.count.sourceBytes.Load() + shallowSource, deep}
 }
 
 var errDeep = errors.New("deep inside a compressed chunk")
 
 // ReadAt implements io.ReaderAt, for one goroutine.
 func (s *boundedReader) ReadAt(p []byte, off int64) (int, error) {
-	const deep = 1 << 20 // bytes of a chunk
 	end := min(off+int64(len(p)), s.e.size)
 	for i := s.e.find(off); i < len(s.e.chunks) && s.e.chunks[i].Offset < end; i++ {
 		c := &s.e.chunks[i]
@@ -236,7 +237,7 @@ func (s *boundedReader) ReadAt(p []byte, off int64) (int, error) {
 			s.chunk = i
 			s.chunks--
 		}
-		if min(end, c.end())-c.Offset > deep || s.chunks < 0 || s.e.count.sourceBytes.Load() > s.until {
+		if min(end, c.end())-c.Offset > s.deep || s.chunks < 0 || s.e.count.sourceBytes.Load() > s.until {
 			return 0, errDeep
 		}
 	}

@@ -17,15 +17,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log"
 	"net/http"
 	"os"
 	"time"
 
 	"github.com/go-dmg/dmg"
+	"howett.net/plist"
 )
 
 var (
+	_ fs.FS
+	_ plist.Decoder
 	_ context.Context
 	_ = errors.Is
 	_ = fmt.Println

@@ -101,7 +101,11 @@ func zshCompletion(app *kong.Application) string {
 			if words := choices(arg); len(words) > 0 {
 				action = "(" + strings.Join(words, " ") + ")"
 			}
-			fmt.Fprintf(&b, " \\\n            %s", shellQuote(":"+arg.Name+":"+action))
+			more := ""
+			if arg.IsCumulative() {
+				more = "*"
+			}
+			fmt.Fprintf(&b, " \\\n            %s", shellQuote(more+":"+arg.Name+":"+action))
 		}
 		b.WriteString("\n        ;;\n")
 	}

@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/go-dmg/dmg"
+	"github.com/go-dmg/dmg/apfs"
 )
 
 // Exit statuses, as statusHelp tells users. The last two are what a shell reports of
@@ -87,7 +88,7 @@ func report(std *stdio, err error) int {
 // last: an image whose segment is missing is damaged.
 func statusOf(err error) int {
 	switch {
-	case isA[refusal](err), errors.Is(err, dmg.ErrMemoryLimit), ofIndexAlone(err):
+	case isA[refusal](err), errors.Is(err, dmg.ErrMemoryLimit), errors.Is(err, dmg.ErrSeveralVolumes), ofIndexAlone(err):
 		return statusMisuse
 	case isA[passwordError](err), errors.Is(err, dmg.ErrPassword):
 		return statusPassword
@@ -97,6 +98,8 @@ func statusOf(err error) int {
 		return statusDamaged
 	case errors.Is(err, dmg.ErrUnsupported):
 		return statusUnsupported
+	case isA[volumeError](err):
+		return volumeStatus(err)
 	case isIO(err):
 		return statusIO
 	}
@@ -133,6 +136,10 @@ func hint(err error) string {
 			return "; --no-index shows whether it is the index"
 		}
 		return "; leave it out with --no-index"
+	case errors.Is(err, dmg.ErrSeveralVolumes):
+		return "; choose one with -p"
+	case errors.Is(err, apfs.ErrNoPassword):
+		return ": give --password-file FILE or set " + passwordVar
 	case errors.Is(err, dmg.ErrNoPrivateKey):
 		return "; this command takes none: open the image with the Go package, or with hdiutil"
 	}

@@ -190,8 +190,9 @@ type diskRange struct{ off, length int64 }
 
 func (r diskRange) end() int64 { return r.off + r.length }
 
-// partitionRange is the range of the partition that a user named, as partitionsNamed
-// finds it, or by its index. Without a name it is the whole disk.
+// partitionRange is the range of the partition that a user named, or of the volume that
+// is in none, as nameMatches finds it, or by the partition's index. Without a name it is
+// the whole disk.
 func partitionRange(im *dmg.Image, name string) (diskRange, error) {
 	if name == "" {
 		return diskRange{0, im.Size()}, nil
@@ -203,43 +204,37 @@ func partitionRange(im *dmg.Image, name string) (diskRange, error) {
 		}
 		return diskRange{parts[i].Offset, parts[i].Length}, nil
 	}
-	found := partitionsNamed(parts, name)
-	switch len(found) {
-	case 0:
-		return diskRange{}, refusal(fmt.Sprintf("no partition has the name or type %q: %s", name, partitionCount(len(parts))))
-	case 1:
-		p := parts[found[0]]
-		return diskRange{p.Offset, p.Length}, nil
-	}
-	return diskRange{}, refusal(fmt.Sprintf("%q fits partitions %s: give a number", name, numbers(found)))
-}
-
-// partitionsNamed returns the indexes of the partitions of that name. If there are none,
-// it returns those that have it as a part of their names; next, those of that type, such
-// as Apple_APFS; and last, those that have it as a part of their types, in which FAT32 is
-// DOS_FAT_32.
-func partitionsNamed(parts []dmg.Partition, name string) []int {
-	contains := func(s string) bool { return strings.Contains(strings.ToLower(s), strings.ToLower(name)) }
-	for _, fits := range []func(p *dmg.Partition) bool{
-		func(p *dmg.Partition) bool { return p.Name == name },
-		func(p *dmg.Partition) bool { return contains(p.Name) },
-		func(p *dmg.Partition) bool { return strings.EqualFold(p.Type, name) },
-		func(p *dmg.Partition) bool {
-			plain := plainType(name)
-			return contains(p.Type) || plain != "" && strings.Contains(plainType(p.Type), plain)
-		},
-	} {
+	for i, fits := range nameMatches(name) {
+		volumes := make(map[int][]dmg.Volume) // by partition
+		if i > 0 {                            // without them, a partition's own name takes no look at the disk
+			all, err := im.Volumes()
+			if err != nil {
+				return diskRange{}, err
+			}
+			for _, v := range all {
+				volumes[v.Partition] = append(volumes[v.Partition], v)
+			}
+		}
 		var found []int
 		for i := range parts {
-			if fits(&parts[i]) {
+			if fits(&parts[i], volumes[i]) {
 				found = append(found, i)
 			}
 		}
-		if len(found) > 0 {
-			return found
+		switch {
+		case len(found) > 1:
+			return diskRange{}, refusal(fmt.Sprintf("%q fits partitions %s: give a number", name, numbers(found)))
+		case len(found) == 1:
+			p := parts[found[0]]
+			return diskRange{p.Offset, p.Length}, nil
+		}
+		for _, v := range volumes[-1] {
+			if fits(new(dmg.Partition), []dmg.Volume{v}) {
+				return diskRange{v.Offset, v.Length}, nil
+			}
 		}
 	}
-	return nil
+	return diskRange{}, refusal(fmt.Sprintf("no partition has the name or type %q: %s", name, partitionCount(len(parts))))
 }
 
 // plainType returns a partition's type in lower case, without what separates its words.

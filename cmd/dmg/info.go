@@ -3,18 +3,22 @@ package main
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 
 	"github.com/go-dmg/dmg"
+	"github.com/go-dmg/dmg/hfsplus"
 )
 
-// infoCmd is dmg info. It reads only the image's structures, no data.
+// infoCmd is dmg info. It reads only the image's structures, and what says which file
+// systems are on the disk.
 type infoCmd struct {
 	imageArg  `embed:""`
 	JSON      bool `name:"json" help:"Print JSON, whose fields stay as they are in later versions."`
@@ -23,12 +27,14 @@ type infoCmd struct {
 
 // Help implements kong.HelpProvider.
 func (infoCmd) Help() string {
-	return `Prints what can be said of an image without decoding it:
+	return `Prints what can be said of an image by its structures, and by a look at the start of each partition:
 
     its format, as hdiutil names it, and what is wrapped around the disk
     the size of the disk
     what is wrong with the image, in lines that begin with "damaged:"
     the partitions, with their places, types and names
+    the volumes: which file systems are on the disk, whatever a partition's
+      type says, where, how much of each is in use, and how many files it has
     each method of storing bytes: how many chunks use it, how many bytes
       of the disk they hold, how many bytes are stored for these, and the
       ratio of the two
@@ -39,7 +45,7 @@ The exit status is 0 if the image can be opened, damaged or not: dmg verify chec
 Example:
 
     dmg info Installer.dmg
-    dmg info --json Installer.dmg | jq '.partitions[] | .name'`
+    dmg info --json Installer.dmg | jq -r '.volumes[] | .type + " " + .name'`
 }
 
 // imageInfo is what info says; its JSON is an interface that scripts rely on.
@@ -51,6 +57,7 @@ type imageInfo struct {
 	Size       int64           `json:"size"`    // of the disk, bytes
 	Defects    []string        `json:"defects"` // what is wrong with the image, as far as opening it tells
 	Partitions []partitionInfo `json:"partitions"`
+	Volumes    []volumeInfo    `json:"volumes"`
 	Methods    []methodInfo    `json:"methods"`
 	Total      methodInfo      `json:"total"` // its Method is "total"
 }
@@ -62,6 +69,52 @@ type partitionInfo struct {
 	Type   string `json:"type"` // empty if it isn't known
 	Offset int64  `json:"offset"`
 	Length int64  `json:"length"`
+}
+
+// volumeInfo is a file system; Offset, Length and Used are in bytes.
+type volumeInfo struct {
+	Partition *int   `json:"partition"` // null if it is in none
+	Name      string `json:"name"`
+	Type      string `json:"type"`
+	Offset    int64  `json:"offset"` // on the disk
+	Length    int64  `json:"length"`
+	BlockSize *int64 `json:"block_size"` // null if it isn't known, as Used and Files
+	Used      *int64 `json:"used"`
+	Files     *int64 `json:"files"`
+	Role      string `json:"role"` // of an APFS volume
+	Encrypted bool   `json:"encrypted"`
+	Dirty     bool   `json:"dirty"`           // its journal has changes that were not made yet
+	Error     string `json:"error,omitempty"` // why its files can't be read, if it is damaged
+}
+
+// newVolumeInfo leaves null what isn't known. The error is that of reading the image.
+func newVolumeInfo(v *dmg.Volume) (volumeInfo, error) {
+	info := volumeInfo{Name: v.Name, Type: v.Type, Offset: v.Offset, Length: v.Length, Role: v.Role, Encrypted: v.Encrypted}
+	if v.Partition >= 0 {
+		info.Partition = &v.Partition
+	}
+	if v.BlockSize > 0 {
+		info.BlockSize = &v.BlockSize
+	}
+	if v.Used >= 0 {
+		info.Used = &v.Used
+	}
+	if v.Files >= 0 {
+		info.Files = &v.Files
+	}
+	files, err := v.FS()
+	if journaled, ok := files.(interface{ Dirty() (bool, error) }); ok {
+		info.Dirty, err = journaled.Dirty()
+	}
+	damaged := errors.Is(err, dmg.ErrFormat) || errors.Is(err, dmg.ErrChecksum) || errors.Is(err, hfsplus.ErrFormat)
+	switch {
+	case damaged && !errors.Is(err, dmg.ErrIndex):
+		info.Error = oneLine(err)
+	case errors.Is(err, dmg.ErrUnsupported), errors.Is(err, dmg.ErrPassword): // Type and Encrypted say so
+	case err != nil:
+		return info, err
+	}
+	return info, nil
 }
 
 // methodInfo sums up the chunks that are stored in one way.
@@ -95,7 +148,14 @@ func (c *infoCmd) Run(std *stdio) error {
 		return err
 	}
 	defer c.close(std, im)
-	info := describe(im)
+	volumes, err := im.Volumes()
+	if err != nil {
+		return fmt.Errorf("%s: %w", c.Image, err)
+	}
+	info, err := describe(im, volumes)
+	if err != nil {
+		return fmt.Errorf("%s: %w", c.Image, err)
+	}
 	info.Image = c.Image
 	var b bytes.Buffer
 	if c.JSON {
@@ -114,7 +174,7 @@ func (c *infoCmd) Run(std *stdio) error {
 }
 
 // describe sums up an image.
-func describe(im *dmg.Image) *imageInfo {
+func describe(im *dmg.Image, volumes []dmg.Volume) (*imageInfo, error) {
 	info := &imageInfo{
 		Format:     im.Format(),
 		Layers:     append([]string{}, im.Layers()...), // never null
@@ -122,6 +182,7 @@ func describe(im *dmg.Image) *imageInfo {
 		Size:       im.Size(),
 		Defects:    []string{},
 		Partitions: []partitionInfo{},
+		Volumes:    []volumeInfo{},
 	}
 	for _, err := range im.Defects() {
 		info.Defects = append(info.Defects, oneLine(err))
@@ -129,8 +190,15 @@ func describe(im *dmg.Image) *imageInfo {
 	for i, p := range im.Partitions() {
 		info.Partitions = append(info.Partitions, partitionInfo{i, p.Name, p.Type, p.Offset, p.Length})
 	}
+	for i := range volumes {
+		v, err := newVolumeInfo(&volumes[i])
+		if err != nil {
+			return nil, err
+		}
+		info.Volumes = append(info.Volumes, v)
+	}
 	info.Methods, info.Total = sumMethods(im.Chunks())
-	return info
+	return info, nil
 }
 
 // maxUnnamed is how many methods without a name are counted one by one. An image can
@@ -189,6 +257,12 @@ func (info *imageInfo) print(w io.Writer) error {
 			return err
 		}
 	}
+	if len(info.Volumes) > 0 {
+		fmt.Fprintln(w)
+		if err := info.printVolumes(w); err != nil {
+			return err
+		}
+	}
 	fmt.Fprintln(w)
 	if err := info.printMethods(w); err != nil {
 		return err
@@ -206,6 +280,43 @@ func (info *imageInfo) printPartitions(w io.Writer) error {
 			p.Index, p.Offset, p.Length, humanSize(p.Length), printable(cmp.Or(p.Type, "-")), partitionName(p.Name))
 	}
 	return t.Flush()
+}
+
+// printVolumes writes a line a volume.
+func (info *imageInfo) printVolumes(w io.Writer) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(t, "volume in\toffset\tlength\tused\tfiles\ttype\t  name")
+	for _, v := range info.Volumes {
+		in, used, files, kind := "-", "-", "-", v.Type
+		if v.Partition != nil {
+			in = strconv.Itoa(*v.Partition)
+		}
+		if v.Used != nil {
+			used = humanSize(*v.Used)
+		}
+		if v.Files != nil {
+			files = strconv.FormatInt(*v.Files, 10)
+		}
+		if v.Role != "" {
+			kind += ", " + v.Role
+		}
+		if v.Encrypted {
+			kind += ", encrypted"
+		}
+		fmt.Fprintf(t, "%s\t%d\t%d\t%s\t%s\t%s\t  %s\n", in, v.Offset, v.Length, used, files, printable(kind), partitionName(v.Name))
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	for _, v := range info.Volumes {
+		if v.Error != "" {
+			fmt.Fprintf(w, "damaged: %s\n", v.Error)
+		}
+		if v.Dirty {
+			fmt.Fprintf(w, "not unmounted: %s has changes in its journal, without which it is read\n", partitionName(v.Name))
+		}
+	}
+	return nil
 }
 
 // partitionName is a partition's name as tables show it.

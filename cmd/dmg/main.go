@@ -1,5 +1,5 @@
-// Command dmg reads Apple disk images: it says what is in one, extracts its
-// disk or parts of it, and serves it to other programs.
+// Command dmg reads Apple disk images: it says what is in one, lists its files and
+// copies them, extracts its disk or parts of it, and serves it to other programs.
 //
 // Every command explains itself, with examples: dmg COMMAND --help.
 //
@@ -28,8 +28,10 @@ import (
 // The command line: a field a command, each in the file of its name.
 type cli struct {
 	Info       infoCmd       `cmd:"" help:"Say what an image is and what is in it."`
+	Ls         lsCmd         `cmd:"" help:"List the files in an image."`
+	Cp         cpCmd         `cmd:"" help:"Copy files and folders out of an image."`
+	Cat        catCmd        `cmd:"" help:"Write a file in an image, or a range of its disk, to standard output."`
 	Extract    extractCmd    `cmd:"" help:"Write an image's disk, or one partition, to a file."`
-	Cat        catCmd        `cmd:"" help:"Write any range of an image's disk to standard output."`
 	Verify     verifyCmd     `cmd:"" help:"Check an image against the checksums that it stores."`
 	Map        mapCmd        `cmd:"" help:"Draw how an image's disk is stored, and where it is damaged."`
 	Index      indexCmd      `cmd:"" help:"Save an index of an image, with which reads at any offset are fast."`

@@ -19,12 +19,20 @@ const (
 // readGPT tries both sizes of sectors, and the copy at the disk's end where the
 // table at its beginning doesn't hold.
 func readGPT(d *disk) ([]Partition, error) {
+	return readGPTWhere(d, func(int64) int64 { return 1 })
+}
+
+// readBackupGPT returns the partitions of the copy at the disk's end.
+func readBackupGPT(d *disk) ([]Partition, error) {
+	return readGPTWhere(d, func(sector int64) int64 { return d.size/sector - 1 })
+}
+
+// readGPTWhere reads the table whose header is in a sector that depends on its size.
+func readGPTWhere(d *disk, lba func(sector int64) int64) ([]Partition, error) {
 	for _, sector := range []int64{512, 4096} {
-		for _, lba := range []int64{1, d.size/sector - 1} {
-			parts, err := readGPTAt(d, sector, lba)
-			if parts != nil || err != nil {
-				return parts, err
-			}
+		parts, err := readGPTAt(d, sector, lba(sector))
+		if parts != nil || err != nil {
+			return parts, err
 		}
 	}
 	return nil, nil

@@ -40,13 +40,15 @@ type Partition struct {
 // record of which no entry fits, but for End.
 //
 // A GUID table comes first, since it comes with a protective boot record, and a
-// boot record last, since any bootable disk may have one.
+// boot record last, since any bootable disk may have one. The copy of a GUID table at the
+// disk's end is looked for where there is no Apple map: in a compressed image, the end is
+// far away.
 func Read(r io.ReaderAt, size int64) (Table, error) {
 	d := &disk{r: r, size: size}
 	for _, scheme := range []struct {
 		name string
 		read func(*disk) ([]Partition, error)
-	}{{"GPT", readGPT}, {"APM", readAPM}, {"MBR", readMBR}} {
+	}{{"GPT", readGPT}, {"APM", readAPM}, {"GPT", readBackupGPT}, {"MBR", readMBR}} {
 		parts, err := scheme.read(d)
 		if err != nil {
 			return Table{}, err

@@ -2,8 +2,10 @@
 _dmg() {
     local -a commands=(
         'info:Say what an image is and what is in it.'
+        'ls:List the files in an image.'
+        'cp:Copy files and folders out of an image.'
+        'cat:Write a file in an image, or a range of its disk, to standard output.'
         'extract:Write an image'\''s disk, or one partition, to a file.'
-        'cat:Write any range of an image'\''s disk to standard output.'
         'verify:Check an image against the checksums that it stores.'
         'map:Draw how an image'\''s disk is stored, and where it is damaged.'
         'index:Save an index of an image, with which reads at any offset are fast.'
@@ -37,6 +39,69 @@ _dmg() {
             '--no-index[Use no index.]' \
             ':image:_files'
         ;;
+    ls)
+        _arguments \
+            '-h[Show context-sensitive help.]' \
+            '--help[Show context-sensitive help.]' \
+            '--version[Print the version and exit.]' \
+            '-l[Print mode, links, owner, group, size and time as well.]' \
+            '--long[Print mode, links, owner, group, size and time as well.]' \
+            '-R[List folders in folders, all with their paths.]' \
+            '--recursive[List folders in folders, all with their paths.]' \
+            '--json[Print JSON, an object a line, whose fields stay as they are in later versions.]' \
+            '-p[Read this volume\: its name or type, or the number, name or type of its partition from dmg info, or a part of a name.]:NAME: ' \
+            '--partition=[Read this volume\: its name or type, or the number, name or type of its partition from dmg info, or a part of a name.]:NAME: ' \
+            '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input; one newline at its end is not part of it.]:FILE:_files' \
+            '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
+            '-v[Say on standard error what was decoded and fetched.]' \
+            '--verbose[Say on standard error what was decoded and fetched.]' \
+            '--index=[Use the index in FILE, from dmg index; IMAGE.dmgidx if not given and there is one.]:FILE:_files' \
+            '--no-index[Use no index.]' \
+            ':image:_files' \
+            ':path:_files'
+        ;;
+    cp)
+        _arguments \
+            '-h[Show context-sensitive help.]' \
+            '--help[Show context-sensitive help.]' \
+            '--version[Print the version and exit.]' \
+            '-f[Replace files that exist.]' \
+            '--force[Replace files that exist.]' \
+            '--keep-going[Go on past files that can'\''t be copied, and exit with their status in the end.]' \
+            '--xattrs[Copy extended attributes, Finder information and resource forks, into files named ._NAME.]' \
+            '-q[Show no progress, and don'\''t tell what is left out.]' \
+            '--quiet[Show no progress, and don'\''t tell what is left out.]' \
+            '-p[Read this volume\: its name or type, or the number, name or type of its partition from dmg info, or a part of a name.]:NAME: ' \
+            '--partition=[Read this volume\: its name or type, or the number, name or type of its partition from dmg info, or a part of a name.]:NAME: ' \
+            '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input; one newline at its end is not part of it.]:FILE:_files' \
+            '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
+            '-v[Say on standard error what was decoded and fetched.]' \
+            '--verbose[Say on standard error what was decoded and fetched.]' \
+            '--index=[Use the index in FILE, from dmg index; IMAGE.dmgidx if not given and there is one.]:FILE:_files' \
+            '--no-index[Use no index.]' \
+            ':image:_files' \
+            '*:path:_files'
+        ;;
+    cat)
+        _arguments \
+            '-h[Show context-sensitive help.]' \
+            '--help[Show context-sensitive help.]' \
+            '--version[Print the version and exit.]' \
+            '-o[Where to begin; at the beginning if not given.]:N: ' \
+            '--offset=[Where to begin; at the beginning if not given.]:N: ' \
+            '-n[How much to write; to the end if not given.]:N: ' \
+            '--length=[How much to write; to the end if not given.]:N: ' \
+            '-p[The volume that the files are in, or the partition to count from and to end with\: a number, name or type from dmg info, or a part of a name.]:NAME: ' \
+            '--partition=[The volume that the files are in, or the partition to count from and to end with\: a number, name or type from dmg info, or a part of a name.]:NAME: ' \
+            '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input; one newline at its end is not part of it.]:FILE:_files' \
+            '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
+            '-v[Say on standard error what was decoded and fetched.]' \
+            '--verbose[Say on standard error what was decoded and fetched.]' \
+            '--index=[Use the index in FILE, from dmg index; IMAGE.dmgidx if not given and there is one.]:FILE:_files' \
+            '--no-index[Use no index.]' \
+            ':image:_files' \
+            '*:path:_files'
+        ;;
     extract)
         _arguments \
             '-h[Show context-sensitive help.]' \
@@ -58,25 +123,6 @@ _dmg() {
             '--no-index[Use no index.]' \
             ':image:_files' \
             ':out:_files'
-        ;;
-    cat)
-        _arguments \
-            '-h[Show context-sensitive help.]' \
-            '--help[Show context-sensitive help.]' \
-            '--version[Print the version and exit.]' \
-            '-o[Where to begin; at the beginning if not given.]:N: ' \
-            '--offset=[Where to begin; at the beginning if not given.]:N: ' \
-            '-n[How much to write; to the end if not given.]:N: ' \
-            '--length=[How much to write; to the end if not given.]:N: ' \
-            '-p[Count from the start of this partition, and end at its end\: a number, name or type from dmg info, or a part of a name.]:NAME: ' \
-            '--partition=[Count from the start of this partition, and end at its end\: a number, name or type from dmg info, or a part of a name.]:NAME: ' \
-            '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input; one newline at its end is not part of it.]:FILE:_files' \
-            '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
-            '-v[Say on standard error what was decoded and fetched.]' \
-            '--verbose[Say on standard error what was decoded and fetched.]' \
-            '--index=[Use the index in FILE, from dmg index; IMAGE.dmgidx if not given and there is one.]:FILE:_files' \
-            '--no-index[Use no index.]' \
-            ':image:_files'
         ;;
     verify)
         _arguments \
