@@ -218,7 +218,7 @@ const (
 )
 
 func newBoundedReader(e *engine) *boundedReader {
-	return &boundedReader{e, -1, shallowChunks, e.count.sourceBytes.Load() + shallowSource}
+	return &boundedReader{e, -1, shallowChunks, e.count.sum().SourceBytes + shallowSource}
 }
 
 var errDeep = errors.New("deep inside a compressed chunk")
@@ -236,7 +236,7 @@ func (s *boundedReader) ReadAt(p []byte, off int64) (int, error) {
 			s.chunk = i
 			s.chunks--
 		}
-		if min(end, c.end())-c.Offset > deep || s.chunks < 0 || s.e.count.sourceBytes.Load() > s.until {
+		if min(end, c.end())-c.Offset > deep || s.chunks < 0 || s.e.count.sum().SourceBytes > s.until {
 			return 0, errDeep
 		}
 	}
