@@ -374,10 +374,13 @@ func (e *engine) newDecoderFor(ctx context.Context, i int, held int64) (*decoder
 	return e.acquireDecoder(ctx, i, held)
 }
 
-// memoryFor returns how much of the limit a decoder of chunk i takes. It lets go of
-// the lock, since it may read the source.
+// memoryFor returns how much of the limit a decoder of chunk i takes. If that is up to
+// the chunk's data it lets go of the lock, since it may read the source.
 func (e *engine) memoryFor(i int) (int64, error) {
 	window := e.mu.windows[i]
+	if e.chunks[i].Method.info().memory > 0 {
+		return decoderMemory(e.src, &e.chunks[i], window)
+	}
 	e.mu.Unlock()
 	defer e.mu.Lock()
 	return decoderMemory(e.src, &e.chunks[i], window)

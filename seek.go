@@ -355,7 +355,7 @@ func (e *engine) startFlight(ctx context.Context, i int, off, end int64) *flight
 		t.moved.L = &e.mu
 	}
 	t.ctx, t.chunk, t.d, t.page, t.pos, t.end = ctx, i, nil, nil, off, end
-	t.began = e.mu.failures.next
+	t.began = e.mu.failures.count()
 	e.mu.flights = append(e.mu.flights, t)
 	return t
 }
