@@ -299,7 +299,7 @@ func (s *checkpoints) dropCopies() {
 		}
 	}
 	s.copies = 0
-	s.compact()
+	s.startMoving()
 }
 
 // copyPacked puts the record of a packed checkpoint into the log, if it has room.
