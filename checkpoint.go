@@ -2,6 +2,7 @@ package dmg
 
 import (
 	"encoding/binary"
+	"math"
 	"slices"
 	"sort"
 
@@ -36,10 +37,19 @@ type checkpoints struct {
 	chunks  map[int][]checkpoint // by chunk, in order of off
 	pages   [][]byte             // of pageSize bytes
 	size    int64                // of the log
+	moving  moving               // what is behind size, while the log is moved together
 	packed  packed
 	copies  int64 // bytes of the log that are records of packed checkpoints
 	dead    bool  // there are records in the log that no checkpoint has any more
 }
+
+// moving is the part of the log that is yet to be moved to its front. At a limit of
+// gigabytes it may be a gigabyte, and the lock is held: so it is moved bit by bit, as
+// records are added.
+type moving struct{ at, end int64 } // end is 0 if there is none
+
+// moveStep is how many bytes of the log are looked at, at least, when a record is added.
+const moveStep = 256 << 10
 
 // checkpoint says where the record for a byte of a chunk is.
 type checkpoint struct {
@@ -149,7 +159,7 @@ func (s *checkpoints) add(chunk int, p checkpoint, record []byte) {
 	n := int64(recordHeader + len(record))
 	for !s.room(n) {
 		if s.dead {
-			s.compact()
+			s.startMoving()
 			continue
 		}
 		if s.copies > 0 {
@@ -190,10 +200,19 @@ func (s *checkpoints) log(chunk int, off int64, record []byte) {
 }
 
 // room makes sure that n more bytes fit into the log, and that the share is not
-// used up: what checkpoints take beside the log may have grown.
+// used up: what checkpoints take beside the log may have grown. Without room nothing of
+// the log is yet to be moved.
 func (s *checkpoints) room(n int64) bool {
+	s.move(moveStep)
 	if s.account.Used[budget.Checkpoints] > checkpointShare(s.account) {
+		s.finishMoving()
 		return false
+	}
+	for s.moving.end > 0 {
+		if s.size+n <= s.moving.at {
+			return true
+		}
+		s.move(moveStep)
 	}
 	for s.size+n > int64(len(s.pages))*pageSize {
 		if s.account.Used[budget.Checkpoints]+pageSize > checkpointShare(s.account) {
@@ -261,10 +280,10 @@ func (s *checkpoints) thin() {
 	s.filter(func(p *checkpoint, last int64) bool {
 		return p.group > 0 || s.spacing < maxSpacing && p.off/s.spacing > last/s.spacing
 	})
-	s.compact()
+	s.startMoving()
 }
 
-// shed makes room in the log. It doubles the spacing as long as that keeps a fair
+// shed makes room in the log, of which nothing is yet to be moved. It doubles the spacing as long as that keeps a fair
 // part of the checkpoints: in one large chunk, every second one. In many chunks that
 // are hardly longer than the spacing, it drops the checkpoints that were made first
 // instead: else all would go, and none be made again.
@@ -289,7 +308,7 @@ func (s *checkpoints) shed() {
 	}
 	half := s.size / 2
 	s.filter(func(p *checkpoint, _ int64) bool { return p.group > 0 || p.log >= half })
-	s.compact()
+	s.startMoving()
 }
 
 // maxSpacing is where doubling ends: nothing is kept then.
@@ -298,12 +317,15 @@ const maxSpacing = 1 << 62
 // halve drops some checkpoints of the log, every second one if that will do.
 // Reads may leave others as close as before, when there is room again.
 func (s *checkpoints) halve() {
-	spacing, size := s.spacing, s.size
+	spacing := s.spacing
+	s.finishMoving()
+	size := s.size
 	if s.dead {
 		s.compact()
 	}
 	for s.size == size {
 		s.shed()
+		s.finishMoving()
 	}
 	s.spacing = spacing
 }
@@ -346,13 +368,33 @@ func (s *checkpoints) dropChunk(chunk int) {
 
 // compact moves the records that still have a checkpoint to the log's front.
 func (s *checkpoints) compact() {
-	end := s.size
+	s.finishMoving()
+	s.startMoving()
+	s.finishMoving()
+}
+
+// startMoving begins what compact does. Until it is finished, records stand before
+// s.size, and from s.moving.at to s.moving.end.
+func (s *checkpoints) startMoving() {
+	s.finishMoving()
+	s.moving = moving{0, s.size}
 	s.size, s.dead = 0, false
+}
+
+// finishMoving ends what startMoving began.
+func (s *checkpoints) finishMoving() { s.move(math.MaxInt64) }
+
+// move goes through so many bytes of what is yet to be moved, at least.
+func (s *checkpoints) move(bytes int64) {
+	m := &s.moving
+	if m.end == 0 {
+		return
+	}
 	var buf []byte
-	for at := int64(0); at < end; {
-		chunk, off, n := s.header(at)
-		from := at
-		at += int64(recordHeader + n)
+	for stop := m.at + min(bytes, m.end-m.at); m.at < stop; {
+		chunk, off, n := s.header(m.at)
+		from := m.at
+		m.at += int64(recordHeader + n)
 		if !s.has(chunk, off) {
 			continue
 		}
@@ -362,12 +404,17 @@ func (s *checkpoints) compact() {
 			s.write(buf)
 		}
 	}
+	if m.at < m.end {
+		return
+	}
+	*m = moving{}
 	for s.account.Used[budget.Checkpoints] > checkpointShare(s.account) && s.givePage() {
 	}
 }
 
 // trim returns the pages that the log has no use for.
 func (s *checkpoints) trim() {
+	s.finishMoving()
 	for s.givePage() {
 	}
 }
@@ -375,7 +422,7 @@ func (s *checkpoints) trim() {
 // givePage returns a page that the log has no use for, if there is one.
 func (s *checkpoints) givePage() bool {
 	last := len(s.pages) - 1
-	if last < 0 || s.size > int64(last)*pageSize {
+	if last < 0 || max(s.size, s.moving.end) > int64(last)*pageSize {
 		return false
 	}
 	s.cache.Return(s.pages[last])

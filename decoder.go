@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"sync/atomic"
 
 	"github.com/go-dmg/dmg/internal/bzip2"
 	"github.com/go-dmg/dmg/internal/xz"
@@ -253,7 +254,7 @@ func xzMemory(src countingSource, c *Chunk, known int64) (int64, error) {
 // which are made of blocks that have been checked. The engine's lock guards it.
 type failures struct {
 	last [maxFailures]failure
-	next int // the number of the next one
+	next atomic.Int64 // the number of the next one; it may be read without the lock
 }
 
 const maxFailures = 64
@@ -266,6 +267,9 @@ type failure struct {
 	known bool   // set
 }
 
+// count returns the number of failures so far. It may be called without the lock.
+func (s *failures) count() int { return int(s.next.Load()) }
+
 // again notes a place, and reports whether it was among the last.
 func (s *failures) seenBefore(d failure) bool {
 	for i := range s.last {
@@ -273,17 +277,18 @@ func (s *failures) seenBefore(d failure) bool {
 			return true
 		}
 	}
-	s.last[s.next%maxFailures] = d
-	s.next++
+	s.last[s.count()%maxFailures] = d
+	s.next.Add(1)
 	return false
 }
 
 // since reports whether there may have been failures in a chunk since next was n.
 func (s *failures) invalidatedSince(chunk, n int) bool {
-	if s.next-n > maxFailures {
+	next := s.count()
+	if next-n > maxFailures {
 		return true
 	}
-	for ; n < s.next; n++ {
+	for ; n < next; n++ {
 		if s.last[n%maxFailures].chunk == chunk {
 			return true
 		}

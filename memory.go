@@ -88,6 +88,7 @@ func (e *engine) acquire(ctx context.Context, need, held int64, try func() bool)
 	w := &waiter{need: need, held: held}
 	w.cond.L = &e.mu
 	e.mu.queue = append(e.mu.queue, w)
+	e.waiters.Add(1) // before the first looks for room: see copyCached
 	defer e.leaveQueue(w)
 	if held > 0 && e.mu.queue[0] != w {
 		e.wake() // this run may be what the first has been waiting for
@@ -140,14 +141,14 @@ func (e *engine) tryRoom(need int64, try func() bool) bool {
 	return true
 }
 
-// stuck reports whether waiting is in vain: no decoder is at work, and all buffers
-// belong to runs that wait themselves.
+// stuck reports whether waiting is in vain: no decoder is at work, nobody is reading a
+// page, and all buffers belong to runs that wait themselves.
 func (e *engine) stuck() bool {
 	held := int64(0)
 	for _, w := range e.mu.queue {
 		held += w.held
 	}
-	return e.atWork() <= 0 && e.mu.account.Used[budget.Buffers] <= held
+	return e.atWork() <= 0 && e.mu.account.Used[budget.Buffers] <= held && !e.mu.cache.Reading()
 }
 
 // letPass lets another waiter go before w, which is the first in the queue and waits in
@@ -176,6 +177,7 @@ func (e *engine) leaveQueue(w *waiter) {
 	}
 	i := slices.Index(e.mu.queue, w)
 	e.mu.queue = slices.Delete(e.mu.queue, i, i+1)
+	e.waiters.Add(-1)
 	e.wake()
 }
 
@@ -372,10 +374,13 @@ func (e *engine) newDecoderFor(ctx context.Context, i int, held int64) (*decoder
 	return e.acquireDecoder(ctx, i, held)
 }
 
-// memoryFor returns how much of the limit a decoder of chunk i takes. It lets go of
-// the lock, since it may read the source.
+// memoryFor returns how much of the limit a decoder of chunk i takes. If that is up to
+// the chunk's data it lets go of the lock, since it may read the source.
 func (e *engine) memoryFor(i int) (int64, error) {
 	window := e.mu.windows[i]
+	if e.chunks[i].Method.info().memory > 0 {
+		return decoderMemory(e.src, &e.chunks[i], window)
+	}
 	e.mu.Unlock()
 	defer e.mu.Lock()
 	return decoderMemory(e.src, &e.chunks[i], window)

@@ -79,6 +79,7 @@ func (p *pipeline) run(ctx context.Context) (int64, error) {
 	if p.workers <= 0 {
 		p.workers = runtime.GOMAXPROCS(0)
 	}
+	p.workers = p.tasks(p.workers) // the others' buffers would be taken from decoders
 	if p.sums != nil && p.sums.inOrder {
 		p.ordered = true
 	}
@@ -117,6 +118,32 @@ func (p *pipeline) run(ctx context.Context) (int64, error) {
 		panic(*v)
 	}
 	return r.result()
+}
+
+// tasks returns how many tasks the range has at most, or most if that is less; 1 at least.
+func (p *pipeline) tasks(most int) int {
+	e := p.e
+	n := int64(1)
+	for i, off := e.find(p.from), p.from; n < int64(most) && off < p.to; {
+		if i == len(e.chunks) || off < e.chunks[i].Offset {
+			n++
+			off += e.gap(off, i).Length
+			continue
+		}
+		c := &e.chunks[i]
+		if off > p.from {
+			n++
+		}
+		switch length := min(c.end(), p.to) - off; {
+		case c.Method == Raw:
+			n += length / fetchBuffer // a prefetch may end in it
+		case !c.Method.compressed() || c.Method.info().spans:
+			n += length / spanTask
+		}
+		off = c.end()
+		i++
+	}
+	return int(min(n, int64(most)))
 }
 
 // pipelineRun is the state of one run.

@@ -49,8 +49,8 @@ func TestCountingSource(t *testing.T) {
 			if n != tt.n || err != tt.want {
 				t.Errorf("ReadAt = %d, %v, want %d, %v", n, err, tt.n, tt.want)
 			}
-			if b, r := count.sourceBytes.Load(), count.sourceReads.Load(); b != int64(tt.n) || r != 1 {
-				t.Errorf("counted %d bytes in %d reads", b, r)
+			if s := count.sum(); s.SourceBytes != int64(tt.n) || s.SourceReads != 1 {
+				t.Errorf("counted %d bytes in %d reads", s.SourceBytes, s.SourceReads)
 			}
 		})
 	}

@@ -153,11 +153,7 @@ func (s *store) compare(chunk int, off int64, sum uint32) error {
 }
 
 // began returns the number of failures so far.
-func (s *store) began() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.failures.next
-}
+func (s *store) began() int { return s.failures.count() }
 
 // recordReader reads the records of checkpoints in order. It leaves none in the
 // log.
@@ -303,7 +299,7 @@ func (s *checkpoints) dropCopies() {
 		}
 	}
 	s.copies = 0
-	s.compact()
+	s.startMoving()
 }
 
 // copyPacked puts the record of a packed checkpoint into the log, if it has room.
