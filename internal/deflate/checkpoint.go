@@ -79,12 +79,27 @@ func (d *Decoder) Checkpoint(c *Checkpoint) {
 // An error of r is returned as it is. After any error the decoder stands for
 // nothing until the next Reset or Resume.
 func (d *Decoder) Resume(r io.Reader, c *Checkpoint, window []byte) error {
+	return d.resume(r, c, func(dst []byte) error { return unpackWindow(dst, window) })
+}
+
+// ResumeWindow is Resume with the window as it is: the last min(WindowSize, c.Out) bytes
+// before c.
+func (d *Decoder) ResumeWindow(r io.Reader, c *Checkpoint, window []byte) error {
+	return d.resume(r, c, func(dst []byte) error {
+		if copy(dst, window) != len(dst) || len(window) != len(dst) {
+			return badCheckpoint("window of the wrong length")
+		}
+		return nil
+	})
+}
+
+func (d *Decoder) resume(r io.Reader, c *Checkpoint, window func(dst []byte) error) error {
 	d.Reset(nil)
 	if err := c.check(); err != nil {
 		return err
 	}
 	size := min(WindowSize, c.Out)
-	if err := unpackWindow(d.buf[:size], window); err != nil {
+	if err := window(d.buf[:size]); err != nil {
 		return err
 	}
 	if err := d.resumeBlock(c); err != nil {
