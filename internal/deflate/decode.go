@@ -100,6 +100,7 @@ type Decoder struct {
 	// ones before in[ipos]; inBase is the stream's offset of in[0].
 	bits       uint64
 	nbits      uint
+	skip       uint // bits of the first byte, once there is a reader
 	ipos, iend int
 	inBase     int64
 
@@ -138,7 +139,7 @@ func (d *Decoder) Reset(r io.Reader) {
 	d.r, d.rerr, d.err = r, nil, nil
 	d.lender, _ = r.(Lender)
 	d.state, d.final, d.stops = stHeader, false, false
-	d.bits, d.nbits = 0, 0
+	d.bits, d.nbits, d.skip = 0, 0, 0
 	d.ipos, d.iend, d.inBase = 0, 0, 0
 	d.opos, d.outBase, d.loan = 0, 0, loan{}
 	d.stored, d.mlen, d.mdist = 0, 0, 0

@@ -1,0 +1,521 @@
+package deflate
+
+import (
+	"encoding/binary"
+	"io"
+	"sync/atomic"
+)
+
+// A Segment is a part of a stream that a ParallelReader has decoded, from one place
+// between two blocks on.
+type Segment struct {
+	next *Segment // in the order of the stream
+	dead atomic.Bool
+
+	// The reader's lock guards these.
+	state  segState
+	from   int64    // bit at or behind which it begins
+	piece  int64    // in which from or start is
+	start  int64    // bit at which it begins; -1 if that is yet to be found
+	key    blockKey // of start
+	linked bool     // the window before it is in mem, and out is known
+	ended  bool     // it was decoded, and ends where
+	endKey blockKey // says: of the block there,
+	join   *Segment // with which this one begins; nil if it ends elsewhere
+	tailed bool     // the last bytes in mem are known
+	taken  bool     // the reader has had it
+
+	// mem is the window before it, its n bytes of output, and from its end on the runs
+	// of what was unknown at first. When there are none any more, the rest has the
+	// records.
+	mem     []byte
+	out     int64 // offset in the stream's output of its first byte
+	n       int
+	runs    int // their length in mem
+	marks   []Checkpoint
+	end     Checkpoint // where it ends. Out is n
+	parts   []part
+	records []record
+	used    int // of mem, before further records
+}
+
+type segState uint8
+
+const (
+	segQueued   segState = iota // for a worker
+	segSearched                 // its start is being looked for
+	segDecoded                  // it is being decoded, or waits for its window
+	segSecond                   // its window is known, and what was unknown becomes known
+	segReady                    // all is done
+	segFailed                   // it is of no use
+)
+
+// blockKey tells blocks apart by where they begin. Where a stored block begins is only
+// known to the byte behind its first three bits.
+type blockKey int64
+
+// keyOf returns the key of the block at a bit, which begins with these bits.
+func keyOf(bit int64, first uint64) blockKey {
+	if first>>1&3 == 0 {
+		return -blockKey((bit+3+7)>>3<<1 | int64(first&1))
+	}
+	return blockKey(bit)
+}
+
+// peekKey returns the key of the block that is next. If there is none, or the source
+// fails, that is of no matter to anyone else.
+func (d *Decoder) peekKey() blockKey {
+	bit := d.In()
+	d.ensure(2)
+	d.rerr = nil
+	d.load()
+	return keyOf(bit, d.bits|2&^(1<<d.nbits-1))
+}
+
+// part is the Adler-32 of the bytes from the end of the part before to end.
+type part struct {
+	end int
+	sum uint32
+}
+
+// record is a checkpoint with its window, as AppendBinary and AppendPackedWindow make it.
+type record struct {
+	off      int64 // in the stream's output
+	in       int64 // bits
+	from, to int   // in mem
+}
+
+// A run is of bytes that are copies of the window before the segment: of so many in a
+// row, or of one again and again.
+type run struct {
+	at, n int
+	src   int
+	step  int // 1 or 0
+}
+
+const (
+	runLen  = 8
+	runStep = 1 << 15 // bit of n
+)
+
+// appendRun stores a run, and reports whether there is room.
+func (s *Segment) appendRun(u run) bool {
+	if WindowSize+s.n+s.runs+runLen > len(s.mem) {
+		return false
+	}
+	s.runs += runLen
+	p := s.mem[len(s.mem)-s.runs:]
+	binary.LittleEndian.PutUint32(p, uint32(u.at))
+	binary.LittleEndian.PutUint16(p[4:], uint16(u.src))
+	binary.LittleEndian.PutUint16(p[6:], uint16(u.n|u.step<<15))
+	return true
+}
+
+// addSymbols stores symbols, and reports whether there is room. If not, it stores none.
+func (s *Segment) addSymbols(p Symbols) bool {
+	n, runs := s.n, s.runs
+	if WindowSize+s.n+s.runs+p.Len() > len(s.mem) {
+		return false
+	}
+	s.n += p.Len() // so that runs keep off
+	u, at := run{}, n
+	for len(p) > 0 {
+		k := packSymbols(s.mem[WindowSize+at:WindowSize+n+p.Len()+at-n], p)
+		at += k
+		p = p[k*symbolLen:]
+		// At most four symbols, or so, and then the next word.
+		for i := 0; len(p) > 0 && (i < 4 || p.At(0) >= Marker); i++ {
+			v := int(p.At(0))
+			p = p[symbolLen:]
+			at++
+			if v < int(Marker) {
+				s.mem[WindowSize+at-1] = byte(v)
+				continue
+			}
+			v -= int(Marker)
+			if u.n > 0 && u.at+u.n == at-1 && u.n < runStep-1 {
+				if u.n == 1 && (v == u.src || v == u.src+1) {
+					u.step = v - u.src
+				}
+				if v == u.src+u.step*u.n {
+					u.n++
+					continue
+				}
+			}
+			if u.n > 0 && !s.appendRun(u) {
+				s.n, s.runs = n, runs
+				return false
+			}
+			u = run{at: at - 1, n: 1, src: v}
+		}
+	}
+	if u.n > 0 && !s.appendRun(u) {
+		s.n, s.runs = n, runs
+		return false
+	}
+	return true
+}
+
+// addBytes stores bytes, and reports whether there is room. If not, it stores none.
+func (s *Segment) addBytes(p []byte) bool {
+	if WindowSize+s.n+s.runs+len(p) > len(s.mem) {
+		return false
+	}
+	copy(s.mem[WindowSize+s.n:], p)
+	s.n += len(p)
+	return true
+}
+
+// patch makes known what comes of the window, from the last run back to where byte to
+// of the output is.
+func (s *Segment) patch(to int) {
+	for s.runs > 0 {
+		p := s.mem[len(s.mem)-s.runs:]
+		at, n, step := int(binary.LittleEndian.Uint32(p)), int(binary.LittleEndian.Uint16(p[6:])), runStep
+		step &= n
+		n &= runStep - 1
+		if at+n <= to {
+			return
+		}
+		src := int(binary.LittleEndian.Uint16(p[4:]))
+		dst := s.mem[WindowSize+at : WindowSize+at+n]
+		if step > 0 {
+			copy(dst, s.mem[src:WindowSize])
+		} else {
+			c := s.mem[src]
+			for i := range dst {
+				dst[i] = c
+			}
+		}
+		s.runs -= runLen
+	}
+}
+
+// before returns the last mark before byte at of the output, or that at its start.
+func (s *Segment) before(at int) *Checkpoint {
+	i := len(s.marks) - 1
+	for i > 0 && s.marks[i].Out >= int64(at) {
+		i--
+	}
+	return &s.marks[i]
+}
+
+// cut ends s at a mark before byte at.
+func (r *ParallelReader) cut(s *Segment, at int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	copyCheckpoint(&s.end, s.before(at))
+	s.n, s.join = int(s.end.Out), nil
+}
+
+func copyCheckpoint(dst, src *Checkpoint) {
+	header := append(dst.Header[:0], src.Header...)
+	*dst = *src
+	dst.Header = header
+}
+
+// Out returns the offset in the stream's output of the segment's first byte.
+func (s *Segment) Out() int64 { return s.out }
+
+// Len returns how many bytes of output the segment has.
+func (s *Segment) Len() int { return s.n }
+
+// Bytes returns the segment's output from one byte to another. It is valid until the
+// segment is given back.
+func (s *Segment) Bytes(from, to int) []byte { return s.mem[WindowSize+from : WindowSize+to] }
+
+// Sum returns the Adler-32 of the segment's bytes from up to to, added to one of what is
+// before. It has been made already for the parts between checkpoints.
+func (s *Segment) Sum(sum uint32, from, to int) uint32 {
+	for i := range s.parts {
+		p := &s.parts[i]
+		if p.end <= from {
+			continue
+		}
+		begin := 0
+		if i > 0 {
+			begin = s.parts[i-1].end
+		}
+		if begin == from && p.end <= to {
+			sum = adlerCombine(sum, p.sum, int64(p.end-begin))
+			from = p.end
+		} else {
+			end := min(p.end, to)
+			sum = Adler32(sum, s.Bytes(from, end))
+			from = end
+		}
+		if from == to {
+			break
+		}
+	}
+	return sum
+}
+
+// Record returns the checkpoint at byte off of the stream's output, with its window: what
+// [Checkpoint.AppendBinary] and [AppendPackedWindow] append. in is the checkpoint's place,
+// in bits. There is one at each multiple of the spacing behind the segment's first byte, up
+// to its end.
+func (s *Segment) Record(off int64) (record []byte, in int64, ok bool) {
+	for i := range s.records {
+		if c := &s.records[i]; c.off == off {
+			return s.mem[c.from:c.to], c.in, true
+		}
+	}
+	return nil, 0, false
+}
+
+// Before returns a place from which a decoder can get to byte at of the segment, and the
+// window there: before that byte, unless it is the segment's first. Both are valid
+// until the segment is given back.
+func (s *Segment) Before(at int) (c Checkpoint, window []byte) {
+	c = *s.before(at)
+	window = s.mem[c.Out : c.Out+WindowSize]
+	c.Out += s.out
+	return c, window
+}
+
+// markSpacing is how much output is between two marks, at least.
+const markSpacing = 16 << 10
+
+// maxRecord is the most that a record has.
+const maxRecord = MaxCheckpoint + MaxPackedWindow
+
+// endsAt has the decoder's place be the end of s.
+func (s *Segment) endsAt(d *Decoder) {
+	d.Checkpoint(&s.end)
+	s.end.Out = int64(s.n)
+	if n := len(s.marks); n > 0 && s.end.Out < s.marks[n-1].Out+markSpacing {
+		return
+	}
+	if cap(s.marks) > len(s.marks) {
+		s.marks = s.marks[:len(s.marks)+1]
+	} else {
+		s.marks = append(s.marks, Checkpoint{})
+	}
+	copyCheckpoint(&s.marks[len(s.marks)-1], &s.end)
+}
+
+// decoder is what a worker decodes segments with.
+type segmentDecoder struct {
+	r  *ParallelReader
+	m  MarkerDecoder
+	in pieceReader
+	// refs of a checkpoint's window
+	refs  Refs
+	state Checkpoint
+}
+
+// first decodes s with its window unknown, to a block's start where it may end or as far
+// as there is room. It reports whether that is of any use: a start that was looked for
+// may be none.
+func (w *segmentDecoder) first(s *Segment) (useful bool) {
+	r, m := w.r, &w.m
+	s.n, s.runs, s.marks, s.parts, s.records = 0, 0, s.marks[:0], s.parts[:0], s.records[:0]
+	w.in.seek(s.start / 8)
+	if m.Reset(&w.in, s.start, nil) != nil {
+		return false
+	}
+	var plain *Decoder
+	limit := r.outputLimit()
+	for !s.dead.Load() && !r.stopped.Load() {
+		s.endsAt(&m.d)
+		if m.d.state == stEnd {
+			break
+		}
+		if m.d.state == stHeader && s.n > 0 && r.mayEnd(s, m.d.In(), &m.d) {
+			break
+		}
+		if plain == nil {
+			if m.d.state == stHeader {
+				if m.d.header() != nil {
+					break
+				}
+				continue
+			}
+			p, err := m.Decode()
+			if err != nil || s.n+p.Len() > limit || !r.dense && !s.addSymbols(p) {
+				break
+			}
+			if r.dense {
+				s.n += p.Len()
+			}
+			if s.n >= WindowSize && m.clean() {
+				plain = m.plain()
+				plain.StopBetweenBlocks()
+			}
+			continue
+		}
+		p, err := plain.Decode(MaxDecode)
+		if err != nil || plain.err != nil || s.n+len(p) > limit || !r.dense && !s.addBytes(p) {
+			break
+		}
+		if r.dense {
+			s.n += len(p)
+		}
+	}
+	s.n = int(s.end.Out)
+	if s.dead.Load() || r.stopped.Load() || s.n == 0 {
+		return false
+	}
+	return !r.dense || w.keepWindow(s, plain)
+}
+
+// keepWindow stores the last window of output of s, which has stored none, and reports
+// whether there is room.
+func (w *segmentDecoder) keepWindow(s *Segment, plain *Decoder) (ok bool) {
+	m := &w.m
+	n := min(s.n, WindowSize)
+	end := s.n
+	s.n -= n
+	if plain != nil {
+		back := int(plain.Out()) - end // what was decoded beyond the end
+		at := plain.opos - back
+		ok = s.addBytes(plain.buf[at-n : at])
+	} else {
+		at := m.pos - int(m.Out()-int64(end))*symbolLen
+		ok = s.addSymbols(m.buf[at-n*symbolLen : at])
+	}
+	s.n = end
+	return ok
+}
+
+// second makes all of s known, now that the window is.
+func (w *segmentDecoder) second(s *Segment) {
+	s.patch(max(0, s.n-WindowSize))
+	w.r.tailKnown(s)
+	if w.r.dense {
+		s.runs = 0
+		w.again(s)
+	} else {
+		s.patch(0)
+		w.records(s)
+	}
+	s.sum(w.r.span.Spacing())
+}
+
+// sum makes the parts' sums.
+func (s *Segment) sum(spacing int64) {
+	for at := 0; at < s.n; {
+		end := int(min(int64(s.n), (s.out+int64(at))/spacing*spacing+spacing-s.out))
+		s.parts = append(s.parts, part{end, Adler32(1, s.Bytes(at, end))})
+		at = end
+	}
+}
+
+// due returns where the first checkpoint behind byte at of s is due, -1 if that is behind
+// its end, or where the chunk ends.
+func (w *segmentDecoder) due(s *Segment, at int) int {
+	spacing := w.r.span.Spacing()
+	off := (s.out+int64(at))/spacing*spacing + spacing
+	if off > s.out+int64(s.n) || off >= w.r.span.Length {
+		return -1
+	}
+	return int(off - s.out)
+}
+
+// records makes the records of s, whose output is known: it decodes from the mark before
+// each to a window behind it.
+func (w *segmentDecoder) records(s *Segment) {
+	s.used = WindowSize + s.n
+	for at := w.due(s, 0); at >= 0; at = w.due(s, at) {
+		c, window := s.Before(at)
+		if !w.resume(&c, window) || !w.skip(s.out+int64(at)) || !w.begin(s) || !w.finish(s) {
+			w.r.cut(s, at)
+			return
+		}
+	}
+}
+
+// again decodes s anew, and makes its records on the way.
+func (w *segmentDecoder) again(s *Segment) {
+	d := &w.m.d
+	s.used = WindowSize + s.n
+	c, window := s.Before(0)
+	if !w.resume(&c, window) {
+		w.r.cut(s, 0)
+		return
+	}
+	last := 0 // where the last checkpoint is
+	due := w.due(s, 0)
+	for at := 0; at < s.n; {
+		to := s.n
+		if due >= 0 {
+			to = due
+		}
+		p, err := d.Decode(min(to-at, MaxDecode))
+		if err != nil {
+			w.r.cut(s, max(last, 1))
+			return
+		}
+		at += copy(s.mem[WindowSize+at:WindowSize+s.n], p)
+		if at == due {
+			if last > 0 && !w.finish(s) {
+				w.r.cut(s, last)
+				return
+			}
+			if !w.begin(s) {
+				w.r.cut(s, at)
+				return
+			}
+			last, due = at, w.due(s, at)
+		}
+	}
+	if last > 0 && !w.finish(s) {
+		w.r.cut(s, last)
+	}
+}
+
+// resume places the decoder at a checkpoint.
+func (w *segmentDecoder) resume(c *Checkpoint, window []byte) bool {
+	w.in.seek(c.In / 8)
+	d := &w.m.d
+	return d.Place(c, window[WindowSize-int(min(WindowSize, c.Out)):]) == nil && d.Continue(&w.in) == nil
+}
+
+// skip decodes up to byte off of the stream's output.
+func (w *segmentDecoder) skip(off int64) bool {
+	d := &w.m.d
+	for d.Out() < off {
+		if _, err := d.Decode(int(min(MaxDecode, off-d.Out()))); err != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// begin begins a record where the decoder is, and reports whether there is room for it.
+func (w *segmentDecoder) begin(s *Segment) bool {
+	d := &w.m.d
+	if s.used+maxRecord > len(s.mem) {
+		return false
+	}
+	d.Checkpoint(&w.state)
+	dst, err := w.state.AppendBinary(s.mem[s.used:s.used])
+	if err != nil {
+		return false
+	}
+	s.records = append(s.records, record{off: w.state.Out, in: w.state.In, from: s.used, to: s.used + len(dst)})
+	d.Track()
+	return true
+}
+
+// finish ends the last record, once a window was decoded behind it or the stream is at its
+// end. It decodes more if need be.
+func (w *segmentDecoder) finish(s *Segment) bool {
+	d := &w.m.d
+	c := &s.records[len(s.records)-1]
+	for d.Out() < c.off+WindowSize {
+		if _, err := d.Decode(int(c.off + WindowSize - d.Out())); err == io.EOF {
+			break
+		} else if err != nil {
+			s.records = s.records[:len(s.records)-1]
+			return false
+		}
+	}
+	d.Refs(&w.refs)
+	at := int(c.off - s.out)
+	dst := AppendPackedWindow(s.mem[c.from:c.to], s.mem[at:at+WindowSize], &w.refs)
+	c.to = c.from + len(dst)
+	s.used = c.to
+	return true
+}
