@@ -9,6 +9,7 @@ import (
 
 	"github.com/go-dmg/dmg/internal/budget"
 	"github.com/go-dmg/dmg/internal/bzip2"
+	"github.com/go-dmg/dmg/internal/deflate"
 )
 
 // checkpointShare is how much of the limit checkpoints may take before they are thinned
@@ -36,6 +37,9 @@ func (e *engine) checkLocked(atRest bool) error {
 	}
 	if p := e.mu.idleParallel; p != nil {
 		parts[budget.Decoders] += parallelMemory(p.Workers())
+	}
+	if p := e.mu.idleInflate; p != nil {
+		parts[budget.Decoders] += inflateMemory(p)
 	}
 	for _, f := range e.mu.flights {
 		if f.d != nil {
@@ -220,6 +224,9 @@ func (e *engine) makeRoom() bool {
 		e.mu.account.Release(budget.Decoders, parallelMemory(p.Workers()))
 		return true
 	}
+	if e.dropInflate() {
+		return true
+	}
 	for _, r := range e.mu.reclaimers {
 		if r.reclaim() {
 			return true
@@ -240,6 +247,9 @@ func (e *engine) atRest() (n int64) {
 	}
 	if e.mu.idleParallel != nil {
 		n += parallelMemory(e.mu.idleParallel.Workers())
+	}
+	if e.mu.idleInflate != nil {
+		n += inflateMemory(e.mu.idleInflate)
 	}
 	for _, r := range e.mu.reclaimers {
 		n += r.idle()
@@ -407,7 +417,7 @@ func (e *engine) tryDecoder(c *Chunk, memory int64) *decoder {
 	few := a.Used[budget.Decoders]+memory <= budget.ShareDecoders.Of(a.Limit) && len(e.mu.idle) < maxIdle
 	if old >= 0 && (!few || e.mu.idle[old].chunk < 0) {
 		d := e.takeIdle(old)
-		d.chunk, d.onePass, d.careful = -1, false, false
+		d.chunk, d.onePass, d.careful, d.spare = -1, false, false, nil
 		return d
 	}
 	if !a.Take(budget.Decoders, memory) {
@@ -482,6 +492,110 @@ func (e *engine) endParallel(p *bzip2.ParallelReader) {
 		e.mu.idleParallel = p
 	} else {
 		e.mu.account.Release(budget.Decoders, parallelMemory(p.Workers()))
+	}
+	e.wake()
+}
+
+// Of the parallel reader of zlib chunks, in bytes: what a segment has of output.
+const (
+	maxSegment  = 2<<20 - budget.Checked*(2<<20-minSegment)
+	goodSegment = 512 << 10 // with less, more of the time goes to looking for blocks
+	minSegment  = 192 << 10
+)
+
+// leastInflate is how many cores are put to work on one zlib chunk at least: each takes up
+// to twice the time of a single decoder.
+const leastInflate = 4
+
+// inflateMemory returns how much memory p takes.
+func inflateMemory(p *deflate.ParallelReader) int64 {
+	return deflate.ParallelMemory(p.Workers(), p.Segment())
+}
+
+// parallelInflate implements host. It leaves the checkpoints what they are going to take:
+// there are as many as if one decoder made them.
+func (e *engine) parallelInflate(d *decoder, z *deflate.Decoder, at int64, cores int) *deflate.ParallelReader {
+	codec := d.codec.(*zlibCodec)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	c := &e.chunks[d.chunk]
+	p := e.mu.idleInflate
+	room := e.idle() - e.checkpointsToCome((d.until-d.pos)/codec.spacing(e.mu.points.spacing)+1)
+	if p != nil {
+		room += inflateMemory(p)
+	}
+	workers, segment := inflateSize(room, cores)
+	if p == nil || p.Workers() != workers || p.Segment() != segment {
+		e.dropInflate()
+		if workers < leastInflate || !e.takeNow(deflate.ParallelMemory(workers, segment)) {
+			return nil
+		}
+		p = deflate.NewParallelReader(inflateSource{e.src}, workers, segment)
+	}
+	e.mu.idleInflate = nil
+	last, _ := e.input(d.chunk, d.until)
+	off := c.DataOffset + deflate.ZlibHeaderLen
+	span := deflate.Span{
+		Off: off, End: c.streamEnd(), Last: last - deflate.ZlibHeaderLen,
+		Length: c.Length, Ratio: c.Length / c.streamLen(),
+		Spacing: func() int64 {
+			_, spacing := e.store.wanted(d.chunk, d.pos)
+			return codec.spacing(spacing)
+		},
+	}
+	fetched := d.fetch.fetched(off + at)
+	e.mu.Unlock()
+	defer e.mu.Lock() // Start asks for the spacing
+	p.Start(span, z, fetched, at)
+	return p
+}
+
+// inflateSize returns how many workers a parallel reader has that takes no more memory
+// than there is, and what their segments have. It has fewer workers rather than short
+// segments. There are no workers if there is memory for too few.
+func inflateSize(room int64, cores int) (workers int, segment int64) {
+	for workers = cores; workers >= leastInflate; workers-- {
+		least := int64(goodSegment)
+		if workers == leastInflate {
+			least = minSegment
+		}
+		for segment = maxSegment; segment >= least; segment -= 64 << 10 {
+			if deflate.ParallelMemory(workers, segment) <= room {
+				return workers, segment
+			}
+		}
+	}
+	return 0, 0
+}
+
+// checkpointsToCome returns how much more memory so many further checkpoints may take.
+func (e *engine) checkpointsToCome(n int64) int64 {
+	a := &e.mu.account
+	left := checkpointShare(a) - a.Used[budget.Checkpoints]
+	return max(0, min(left, min(n, left)*(zlibRecordMax+recordHeader+checkpointOverhead)+pageSize))
+}
+
+// dropInflate gives up the idle parallel reader of zlib chunks. It returns false if there
+// is none.
+func (e *engine) dropInflate() bool {
+	p := e.mu.idleInflate
+	if p == nil {
+		return false
+	}
+	e.mu.idleInflate = nil
+	e.mu.account.Release(budget.Decoders, inflateMemory(p))
+	return true
+}
+
+// endInflate implements host. The reader is kept for the next.
+func (e *engine) endInflate(p *deflate.ParallelReader) {
+	p.Stop()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.mu.idleInflate == nil {
+		e.mu.idleInflate = p
+	} else {
+		e.mu.account.Release(budget.Decoders, inflateMemory(p))
 	}
 	e.wake()
 }

@@ -91,6 +91,7 @@ func (p *pipeline) run(ctx context.Context) (int64, error) {
 	for i := range p.workers {
 		if err := p.e.takeOutput(ctx, i, outputBuffers*buffer); err != nil {
 			if i > 0 {
+				r.resting.Add(int64(p.workers - i))
 				break
 			}
 			return p.from, err
@@ -104,6 +105,7 @@ func (p *pipeline) run(ctx context.Context) (int64, error) {
 			defer r.catch()
 			for r.ctx.Err() == nil && w.work() {
 			}
+			r.resting.Add(1)
 		}()
 		go func() {
 			defer wg.Done()
@@ -125,7 +127,8 @@ type pipelineRun struct {
 	cancel   context.CancelCauseFunc
 	panicked atomic.Pointer[any] // the value of the first panic
 
-	held atomic.Int64 // bytes of all workers' buffers
+	held    atomic.Int64 // bytes of all workers' buffers
+	resting atomic.Int64 // workers that have nothing more to do
 
 	// claims is what the next task is. The lock is held while its decoder is
 	// waited for.
@@ -153,6 +156,9 @@ func (r *pipelineRun) catch() {
 		r.cancel(errPanic)
 	}
 }
+
+// spare returns how many workers have nothing to do.
+func (r *pipelineRun) spare() int { return int(r.resting.Load()) }
 
 // result returns what run does.
 func (r *pipelineRun) result() (int64, error) {

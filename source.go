@@ -68,6 +68,15 @@ func (s countingSource) parallel() bzip2.ParallelSource {
 	}
 }
 
+// inflateSource is a source for the parallel reader of zlib chunks.
+type inflateSource struct{ countingSource }
+
+// Align implements deflate.ParallelSource.
+func (s inflateSource) Align(off int64) int64 {
+	off, _ = s.alignToUnit(off, off)
+	return off
+}
+
 // ReadAt fills p or fails. The chunk map has been checked against the source's
 // size: one that ends earlier now has changed, which is io.ErrUnexpectedEOF.
 func (s countingSource) ReadAt(p []byte, off int64) (int, error) {

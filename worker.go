@@ -198,7 +198,7 @@ func (w *worker) fillDecoded(t *task, c *Chunk, at int64) (int64, error) {
 func (w *worker) decode(t *task, c *Chunk, at int64) (int64, error) {
 	e, d := w.run.e, t.d
 	from, to := at-c.Offset, t.end-c.Offset
-	d.onePass, d.careful, d.fetch.ctx = w.run.onePass, w.run.salvages, w.run.ctx
+	d.onePass, d.careful, d.spare, d.fetch.ctx = w.run.onePass, w.run.salvages, w.run.spare, w.run.ctx
 	defer func() { d.fetch.ctx = nil }()
 	if h := t.data; h != nil {
 		if !w.run.prefetch.wait(w.run.ctx, h) {

@@ -128,8 +128,9 @@ func (r *ParallelReader) outputLimit() int {
 }
 
 // Start has the workers decode the span from d's place on, which is between two blocks and
-// has a full window. After Start there must be a Stop.
-func (r *ParallelReader) Start(span Span, d *Decoder) {
+// has a full window. fetched is what has been read of the stream from byte off on. After
+// Start there must be a Stop.
+func (r *ParallelReader) Start(span Span, d *Decoder, fetched []byte, off int64) {
 	r.span, r.from = span, d.In()
 	r.dense = span.Spacing() < denseSpacing
 	r.pieceLen = min(r.pieceMax, int64(r.outputLimit())*3/4/max(1, span.Ratio))
@@ -143,6 +144,15 @@ func (r *ParallelReader) Start(span Span, d *Decoder) {
 	m.windowKey, m.windowOut = d.peekKey(), d.Out()
 	m.next = 1
 	r.insertAt(nil, r.from, m.windowKey)
+	for i := int64(0); i < int64(r.maxPieces) && r.pieceOff(i) >= off && r.pieceOff(i+1) <= off+int64(len(fetched)); i++ {
+		b := fetched[r.pieceOff(i)-off : r.pieceOff(i+1)-off]
+		if len(b) == 0 {
+			break
+		}
+		p := &piece{buf: r.pieceBuffer(len(b)), read: true}
+		copy(p.buf, b)
+		m.pieces[i] = p
+	}
 	r.workers.Add(len(r.team))
 	for _, w := range r.team {
 		go func() {

@@ -98,7 +98,7 @@ func ahead(r *ParallelReader, raw []byte, span Span) (o outcome) {
 		d.StopBetweenBlocks()
 		var s *Segment
 		if !started && d.BetweenBlocks() && d.Out() >= WindowSize {
-			r.Start(span, d)
+			r.Start(span, d, raw[:min(len(raw), 300_000)], 0)
 			started = true
 		}
 		if started && d.BetweenBlocks() && !r.GaveUp() {

@@ -43,13 +43,10 @@ func (r *ParallelReader) piece(i int64) ([]byte, error) {
 		if i < r.mu.low || len(r.mu.pieces) >= r.maxPieces {
 			return nil, errNoPiece
 		}
-		p = new(piece)
-		if n := len(r.mu.buffers); n > 0 {
-			p.buf = r.mu.buffers[n-1]
-			r.mu.buffers = r.mu.buffers[:n-1]
-		}
+		off, end := r.pieceOff(i), r.pieceOff(i+1)
+		p = &piece{buf: r.pieceBuffer(int(end - off))}
 		r.mu.pieces[i] = p
-		r.readUnlocked(p, r.pieceOff(i), r.pieceOff(i+1))
+		r.readUnlocked(p, off)
 		r.wake()
 	}
 	for !p.read && !r.stopped.Load() {
@@ -61,22 +58,30 @@ func (r *ParallelReader) piece(i int64) ([]byte, error) {
 	return p.buf, p.err
 }
 
+// pieceBuffer returns a buffer of n bytes for a piece.
+func (r *ParallelReader) pieceBuffer(n int) []byte {
+	if k := len(r.mu.buffers); k > 0 {
+		b := r.mu.buffers[k-1]
+		r.mu.buffers = r.mu.buffers[:k-1]
+		if cap(b) >= n {
+			return b[:n]
+		}
+	}
+	return make([]byte, n)
+}
+
 // readUnlocked reads a piece without the lock, and has it again when that returns or
 // panics. What comes with an error counts as nothing: the reader will come upon the
 // error in its place.
-func (r *ParallelReader) readUnlocked(p *piece, off, end int64) {
+func (r *ParallelReader) readUnlocked(p *piece, off int64) {
 	r.mu.Unlock()
 	defer func() {
 		r.mu.Lock()
 		p.read = true
 	}()
-	n := int(end - off)
-	if cap(p.buf) < n {
-		p.buf = make([]byte, n)
-	}
-	buf := p.buf[:n]
-	p.buf, p.err = p.buf[:0], errNoPiece // should the source panic
-	if n == 0 {
+	buf := p.buf
+	p.buf, p.err = buf[:0], errNoPiece // should the source panic
+	if len(buf) == 0 {
 		p.err = io.EOF
 		return
 	}
