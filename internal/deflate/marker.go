@@ -237,41 +237,11 @@ func (m *MarkerDecoder) clean() bool {
 // clean, for a window. It counts output from where m began.
 func (m *MarkerDecoder) plain() *Decoder {
 	d := &m.d
-	packSymbols(d.buf[:WindowSize], m.buf[m.pos-windowSymbols:m.pos])
+	for i, p := 0, m.buf[m.pos-windowSymbols:m.pos]; i < WindowSize; i += 4 {
+		binary.LittleEndian.PutUint32(d.buf[i:], packWord(binary.LittleEndian.Uint64(p[i*symbolLen:])))
+	}
 	d.opos, d.outBase, d.low = WindowSize, m.Out()-WindowSize, 0
 	return d
-}
-
-// packSymbols makes bytes of symbols as far as they have no marker in whole words of
-// four of them. It returns how many those are, or all if there is none.
-func packSymbols(dst []byte, s Symbols) int {
-	n := 0
-	for len(s) >= 32 && len(dst) >= n+16 {
-		a, b := binary.LittleEndian.Uint64(s), binary.LittleEndian.Uint64(s[8:])
-		c, d := binary.LittleEndian.Uint64(s[16:]), binary.LittleEndian.Uint64(s[24:])
-		if (a|b|c|d)&anyMarker != 0 {
-			break
-		}
-		p := dst[n : n+16]
-		binary.LittleEndian.PutUint64(p, uint64(packWord(a))|uint64(packWord(b))<<32)
-		binary.LittleEndian.PutUint64(p[8:], uint64(packWord(c))|uint64(packWord(d))<<32)
-		n += 16
-		s = s[32:]
-	}
-	for len(s) >= 8 {
-		w := binary.LittleEndian.Uint64(s)
-		if w&anyMarker != 0 {
-			return n
-		}
-		binary.LittleEndian.PutUint32(dst[n:], packWord(w))
-		n += 4
-		s = s[8:]
-	}
-	for ; len(s) >= symbolLen && s.At(0) < Marker; s = s[symbolLen:] {
-		dst[n] = byte(s.At(0))
-		n++
-	}
-	return n
 }
 
 // packWord makes four bytes of four symbols below 256.

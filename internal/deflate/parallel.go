@@ -95,7 +95,7 @@ func maxPiece(segment int64) int64 { return segment / 3 }
 func ParallelMemory(workers int, segment int64) int64 {
 	const marks = MaxCheckpoint
 	n := int64(segments(workers))
-	return int64(workers)*(MarkerMemory+8<<10) + n*(segment+WindowSize+segment/markSpacing*marks) +
+	return int64(workers)*(MarkerMemory+72<<10) + n*(segment+WindowSize+segment/markSpacing*marks) +
 		(n+2)*maxPiece(segment) + WindowSize
 }
 
@@ -122,7 +122,7 @@ func (r *ParallelReader) Segment() int64 { return int64(r.segLen) }
 // for its records.
 func (r *ParallelReader) outputLimit() int {
 	if r.dense {
-		return r.segLen * 3 / 4
+		return r.segLen - max(r.segLen/4, WindowSize/groupSymbols*groupLen+groupLen)
 	}
 	return r.segLen - maxRecord
 }

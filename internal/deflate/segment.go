@@ -25,13 +25,13 @@ type Segment struct {
 	tailed bool     // the last bytes in mem are known
 	taken  bool     // the reader has had it
 
-	// mem is the window before it, its n bytes of output, and from its end on the runs
-	// of what was unknown at first. When there are none any more, the rest has the
-	// records.
+	// mem is the window before it, its n bytes of output, and at its end, the first one
+	// last, the groups of symbols that were not all known at first. When there are none
+	// any more, the rest has the records.
 	mem     []byte
 	out     int64 // offset in the stream's output of its first byte
 	n       int
-	runs    int // their length in mem
+	groups  int // their length in mem
 	marks   []Checkpoint
 	end     Checkpoint // where it ends. Out is n
 	parts   []part
@@ -85,80 +85,54 @@ type record struct {
 	from, to int   // in mem
 }
 
-// A run is of bytes that are copies of the window before the segment: of so many in a
-// row, or of one again and again.
-type run struct {
-	at, n int
-	src   int
-	step  int // 1 or 0
-}
-
+// A group is a few symbols in a row of which some are markers. It is stored as a place in
+// mem, where their bytes are to be, and the symbols.
 const (
-	runLen  = 8
-	runStep = 1 << 15 // bit of n
+	groupSymbols = 16
+	groupLen     = 4 + groupSymbols*symbolLen
 )
 
-// appendRun stores a run, and reports whether there is room.
-func (s *Segment) appendRun(u run) bool {
-	if WindowSize+s.n+s.runs+runLen > len(s.mem) {
+// addSymbols stores the last n symbols of a buffer, and reports whether there is room. If
+// not, it stores none. The buffer has more than these: what is stored before the first
+// of them is what is there already.
+func (s *Segment) addSymbols(buf Symbols, n int) bool {
+	groups := s.groups
+	if WindowSize+s.n+n+s.groups > len(s.mem) {
 		return false
 	}
-	s.runs += runLen
-	p := s.mem[len(s.mem)-s.runs:]
-	binary.LittleEndian.PutUint32(p, uint32(u.at))
-	binary.LittleEndian.PutUint16(p[4:], uint16(u.src))
-	binary.LittleEndian.PutUint16(p[6:], uint16(u.n|u.step<<15))
-	return true
-}
-
-// addSymbols stores symbols, and reports whether there is room. If not, it stores none.
-func (s *Segment) addSymbols(p Symbols) bool {
-	n, runs := s.n, s.runs
-	if WindowSize+s.n+s.runs+p.Len() > len(s.mem) {
-		return false
-	}
-	s.n += p.Len() // so that runs keep off
-	u, at := run{}, n
-	for len(p) > 0 {
-		k := packSymbols(s.mem[WindowSize+at:WindowSize+n+p.Len()+at-n], p)
-		at += k
-		p = p[k*symbolLen:]
-		// At most four symbols, or so, and then the next word.
-		for i := 0; len(p) > 0 && (i < 4 || p.At(0) >= Marker); i++ {
-			v := int(p.At(0))
-			p = p[symbolLen:]
-			at++
-			if v < int(Marker) {
-				s.mem[WindowSize+at-1] = byte(v)
-				continue
-			}
-			v -= int(Marker)
-			if u.n > 0 && u.at+u.n == at-1 && u.n < runStep-1 {
-				if u.n == 1 && (v == u.src || v == u.src+1) {
-					u.step = v - u.src
-				}
-				if v == u.src+u.step*u.n {
-					u.n++
-					continue
-				}
-			}
-			if u.n > 0 && !s.appendRun(u) {
-				s.n, s.runs = n, runs
+	at := WindowSize + s.n
+	for p := buf[len(buf)-n*symbolLen:]; len(p) > 0; {
+		if len(p) < groupSymbols*symbolLen {
+			at -= groupSymbols - p.Len()
+			p = buf[len(buf)-groupSymbols*symbolLen:]
+		}
+		q := p[:groupSymbols*symbolLen]
+		a, b := binary.LittleEndian.Uint64(q), binary.LittleEndian.Uint64(q[8:])
+		c, d := binary.LittleEndian.Uint64(q[16:]), binary.LittleEndian.Uint64(q[24:])
+		if (a|b|c|d)&anyMarker == 0 {
+			dst := s.mem[at : at+groupSymbols]
+			binary.LittleEndian.PutUint64(dst, uint64(packWord(a))|uint64(packWord(b))<<32)
+			binary.LittleEndian.PutUint64(dst[8:], uint64(packWord(c))|uint64(packWord(d))<<32)
+		} else {
+			s.groups += groupLen
+			if WindowSize+s.n+n+s.groups > len(s.mem) {
+				s.groups = groups
 				return false
 			}
-			u = run{at: at - 1, n: 1, src: v}
+			dst := s.mem[len(s.mem)-s.groups:][:groupLen]
+			binary.LittleEndian.PutUint32(dst, uint32(at))
+			copy(dst[4:], q)
 		}
+		at += groupSymbols
+		p = p[groupSymbols*symbolLen:]
 	}
-	if u.n > 0 && !s.appendRun(u) {
-		s.n, s.runs = n, runs
-		return false
-	}
+	s.n += n
 	return true
 }
 
 // addBytes stores bytes, and reports whether there is room. If not, it stores none.
 func (s *Segment) addBytes(p []byte) bool {
-	if WindowSize+s.n+s.runs+len(p) > len(s.mem) {
+	if WindowSize+s.n+s.groups+len(p) > len(s.mem) {
 		return false
 	}
 	copy(s.mem[WindowSize+s.n:], p)
@@ -166,28 +140,35 @@ func (s *Segment) addBytes(p []byte) bool {
 	return true
 }
 
-// patch makes known what comes of the window, from the last run back to where byte to
+// values are the bytes that symbols stand for: of each marker, once the window is known.
+type values [1 << 16]byte
+
+// set makes v that of a window.
+func (v *values) set(window []byte) {
+	for i := range 256 {
+		v[i] = byte(i)
+	}
+	copy(v[Marker:], window)
+}
+
+// patch makes known what comes of the window, from the last group back to where byte to
 // of the output is.
-func (s *Segment) patch(to int) {
-	for s.runs > 0 {
-		p := s.mem[len(s.mem)-s.runs:]
-		at, n, step := int(binary.LittleEndian.Uint32(p)), int(binary.LittleEndian.Uint16(p[6:])), runStep
-		step &= n
-		n &= runStep - 1
-		if at+n <= to {
+func (s *Segment) patch(v *values, to int) {
+	for s.groups > 0 {
+		p := s.mem[len(s.mem)-s.groups:][:groupLen]
+		at := int(binary.LittleEndian.Uint32(p))
+		if at+groupSymbols <= WindowSize+to {
 			return
 		}
-		src := int(binary.LittleEndian.Uint16(p[4:]))
-		dst := s.mem[WindowSize+at : WindowSize+at+n]
-		if step > 0 {
-			copy(dst, s.mem[src:WindowSize])
-		} else {
-			c := s.mem[src]
-			for i := range dst {
-				dst[i] = c
-			}
+		dst := (*[groupSymbols]byte)(s.mem[at:])
+		for i := 0; i < groupSymbols; i += 4 {
+			w := binary.LittleEndian.Uint64(p[4+i*symbolLen:])
+			dst[i] = v[uint16(w)]
+			dst[i+1] = v[uint16(w>>16)]
+			dst[i+2] = v[uint16(w>>32)]
+			dst[i+3] = v[uint16(w>>48)]
 		}
-		s.runs -= runLen
+		s.groups -= groupLen
 	}
 }
 
@@ -300,9 +281,10 @@ type segmentDecoder struct {
 	r  *ParallelReader
 	m  MarkerDecoder
 	in pieceReader
-	// refs of a checkpoint's window
-	refs  Refs
-	state Checkpoint
+
+	values values
+	refs   Refs // of a checkpoint's window
+	state  Checkpoint
 }
 
 // first decodes s with its window unknown, to a block's start where it may end or as far
@@ -310,7 +292,7 @@ type segmentDecoder struct {
 // may be none.
 func (w *segmentDecoder) first(s *Segment) (useful bool) {
 	r, m := w.r, &w.m
-	s.n, s.runs, s.marks, s.parts, s.records = 0, 0, s.marks[:0], s.parts[:0], s.records[:0]
+	s.n, s.groups, s.marks, s.parts, s.records = 0, 0, s.marks[:0], s.parts[:0], s.records[:0]
 	w.in.seek(s.start / 8)
 	if m.Reset(&w.in, s.start, nil) != nil {
 		return false
@@ -333,7 +315,7 @@ func (w *segmentDecoder) first(s *Segment) (useful bool) {
 				continue
 			}
 			p, err := m.Decode()
-			if err != nil || s.n+p.Len() > limit || !r.dense && !s.addSymbols(p) {
+			if err != nil || s.n+p.Len() > limit || !r.dense && !s.addSymbols(m.buf[:m.pos], p.Len()) {
 				break
 			}
 			if r.dense {
@@ -373,7 +355,7 @@ func (w *segmentDecoder) keepWindow(s *Segment, plain *Decoder) (ok bool) {
 		ok = s.addBytes(plain.buf[at-n : at])
 	} else {
 		at := m.pos - int(m.Out()-int64(end))*symbolLen
-		ok = s.addSymbols(m.buf[at-n*symbolLen : at])
+		ok = s.addSymbols(m.buf[:at], n)
 	}
 	s.n = end
 	return ok
@@ -381,13 +363,14 @@ func (w *segmentDecoder) keepWindow(s *Segment, plain *Decoder) (ok bool) {
 
 // second makes all of s known, now that the window is.
 func (w *segmentDecoder) second(s *Segment) {
-	s.patch(max(0, s.n-WindowSize))
+	w.values.set(s.mem[:WindowSize])
+	s.patch(&w.values, max(0, s.n-WindowSize))
 	w.r.tailKnown(s)
 	if w.r.dense {
-		s.runs = 0
+		s.groups = 0
 		w.again(s)
 	} else {
-		s.patch(0)
+		s.patch(&w.values, 0)
 		w.records(s)
 	}
 	s.sum(w.r.span.Spacing())
