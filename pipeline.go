@@ -91,7 +91,6 @@ func (p *pipeline) run(ctx context.Context) (int64, error) {
 	for i := range p.workers {
 		if err := p.e.takeOutput(ctx, i, outputBuffers*buffer); err != nil {
 			if i > 0 {
-				r.resting.Add(int64(p.workers - i))
 				break
 			}
 			return p.from, err
@@ -105,7 +104,6 @@ func (p *pipeline) run(ctx context.Context) (int64, error) {
 			defer r.catch()
 			for r.ctx.Err() == nil && w.work() {
 			}
-			r.resting.Add(1)
 		}()
 		go func() {
 			defer wg.Done()
@@ -128,7 +126,7 @@ type pipelineRun struct {
 	panicked atomic.Pointer[any] // the value of the first panic
 
 	held    atomic.Int64 // bytes of all workers' buffers
-	resting atomic.Int64 // workers that have nothing more to do
+	claimed atomic.Bool  // there are no more tasks to claim
 
 	// claims is what the next task is. The lock is held while its decoder is
 	// waited for.
@@ -157,8 +155,15 @@ func (r *pipelineRun) catch() {
 	}
 }
 
-// spare returns how many workers have nothing to do.
-func (r *pipelineRun) spare() int { return int(r.resting.Load()) }
+// spare returns how many workers have nothing to do, or will find that.
+func (r *pipelineRun) spare() int {
+	if !r.claimed.Load() {
+		return 0
+	}
+	r.unfinished.Lock()
+	defer r.unfinished.Unlock()
+	return r.workers - len(r.unfinished.off)
+}
 
 // result returns what run does.
 func (r *pipelineRun) result() (int64, error) {
@@ -204,6 +209,7 @@ func (r *pipelineRun) claim() (*task, error) {
 	r.sums.claim(t)
 	r.claims.off, r.claims.turn = t.end, t.next
 	r.begin(t)
+	r.claimed.Store(t.end >= r.to)
 	return t, err
 }
 

@@ -95,7 +95,7 @@ func maxPiece(segment int64) int64 { return segment / 3 }
 func ParallelMemory(workers int, segment int64) int64 {
 	const marks = MaxCheckpoint
 	n := int64(segments(workers))
-	return int64(workers)*(MarkerMemory+72<<10) + n*(segment+WindowSize+segment/markSpacing*marks) +
+	return int64(workers)*(MarkerMemory+72<<10) + n*(segment+2*WindowSize+segment/markSpacing*marks) +
 		(n+2)*maxPiece(segment) + WindowSize
 }
 
@@ -118,13 +118,13 @@ func (r *ParallelReader) Workers() int { return len(r.team) }
 // Segment returns how many bytes of output a segment has at most.
 func (r *ParallelReader) Segment() int64 { return int64(r.segLen) }
 
-// outputLimit returns how many bytes of output a segment may have, so that there is room
-// for its records.
+// outputLimit returns how many bytes of output a segment may have as a rule, so that there
+// is room for its records, and before that for symbols.
 func (r *ParallelReader) outputLimit() int {
 	if r.dense {
-		return r.segLen - max(r.segLen/4, WindowSize/groupSymbols*groupLen+groupLen)
+		return r.segLen * 3 / 4
 	}
-	return r.segLen - maxRecord
+	return (r.segLen - maxRecord) / symbolLen
 }
 
 // Start has the workers decode the span from d's place on, which is between two blocks and
@@ -290,7 +290,7 @@ func (r *ParallelReader) takeMemory(s *Segment) {
 		return
 	}
 	r.mu.made++
-	s.mem = make([]byte, WindowSize+r.segLen)
+	s.mem = make([]byte, WindowSize+r.segLen+WindowSize)
 }
 
 // putFree takes the memory of a segment back.
@@ -396,7 +396,10 @@ func (r *ParallelReader) mayEnd(s *Segment, bit int64, d *Decoder) bool {
 	if s.dead.Load() {
 		return true
 	}
-	long := s.n >= r.outputLimit()*3/4
+	long := s.n+s.symbols >= r.outputLimit()*3/2
+	if r.dense {
+		long = s.n >= r.outputLimit()*3/4
+	}
 	after := s
 	for next := s.next; next != nil; after, next = next, next.next {
 		switch {
@@ -469,7 +472,7 @@ func (r *ParallelReader) link(s *Segment) {
 
 // linkTo gives s the window that b ends with.
 func (r *ParallelReader) linkTo(s, b *Segment) {
-	copy(s.mem[:WindowSize], b.mem[b.end.Out:b.end.Out+WindowSize])
+	copy(s.mem[:WindowSize], b.tail())
 	s.out, s.linked = b.out+b.end.Out, true
 }
 

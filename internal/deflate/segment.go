@@ -25,13 +25,12 @@ type Segment struct {
 	tailed bool     // the last bytes in mem are known
 	taken  bool     // the reader has had it
 
-	// mem is the window before it, its n bytes of output, and at its end, the first one
-	// last, the groups of symbols that were not all known at first. When there are none
-	// any more, the rest has the records.
+	// mem is the window before it, its n bytes of output, records, and the last window of
+	// the output. At first so many of the output are symbols.
 	mem     []byte
 	out     int64 // offset in the stream's output of its first byte
 	n       int
-	groups  int // their length in mem
+	symbols int
 	marks   []Checkpoint
 	end     Checkpoint // where it ends. Out is n
 	parts   []part
@@ -85,58 +84,18 @@ type record struct {
 	from, to int   // in mem
 }
 
-// A group is a few symbols in a row of which some are markers. It is stored as a place in
-// mem, where their bytes are to be, and the symbols.
-const (
-	groupSymbols = 16
-	groupLen     = 4 + groupSymbols*symbolLen
-)
-
-// addSymbols stores the last n symbols of a buffer, and reports whether there is room. If
-// not, it stores none. The buffer has more than these: what is stored before the first
-// of them is what is there already.
-func (s *Segment) addSymbols(buf Symbols, n int) bool {
-	groups := s.groups
-	if WindowSize+s.n+n+s.groups > len(s.mem) {
+// add stores symbols, which are of two bytes each, or bytes, and reports whether there is
+// room. If not, it stores none.
+func (s *Segment) add(p []byte, size int) bool {
+	at := s.n + s.symbols // each symbol takes one byte more
+	if at+len(p) > len(s.mem)-2*WindowSize-maxRecord {
 		return false
 	}
-	at := WindowSize + s.n
-	for p := buf[len(buf)-n*symbolLen:]; len(p) > 0; {
-		if len(p) < groupSymbols*symbolLen {
-			at -= groupSymbols - p.Len()
-			p = buf[len(buf)-groupSymbols*symbolLen:]
-		}
-		q := p[:groupSymbols*symbolLen]
-		a, b := binary.LittleEndian.Uint64(q), binary.LittleEndian.Uint64(q[8:])
-		c, d := binary.LittleEndian.Uint64(q[16:]), binary.LittleEndian.Uint64(q[24:])
-		if (a|b|c|d)&anyMarker == 0 {
-			dst := s.mem[at : at+groupSymbols]
-			binary.LittleEndian.PutUint64(dst, uint64(packWord(a))|uint64(packWord(b))<<32)
-			binary.LittleEndian.PutUint64(dst[8:], uint64(packWord(c))|uint64(packWord(d))<<32)
-		} else {
-			s.groups += groupLen
-			if WindowSize+s.n+n+s.groups > len(s.mem) {
-				s.groups = groups
-				return false
-			}
-			dst := s.mem[len(s.mem)-s.groups:][:groupLen]
-			binary.LittleEndian.PutUint32(dst, uint32(at))
-			copy(dst[4:], q)
-		}
-		at += groupSymbols
-		p = p[groupSymbols*symbolLen:]
+	copy(s.mem[WindowSize+at:], p)
+	s.n += len(p) / size
+	if size == symbolLen {
+		s.symbols = s.n
 	}
-	s.n += n
-	return true
-}
-
-// addBytes stores bytes, and reports whether there is room. If not, it stores none.
-func (s *Segment) addBytes(p []byte) bool {
-	if WindowSize+s.n+s.groups+len(p) > len(s.mem) {
-		return false
-	}
-	copy(s.mem[WindowSize+s.n:], p)
-	s.n += len(p)
 	return true
 }
 
@@ -151,24 +110,55 @@ func (v *values) set(window []byte) {
 	copy(v[Marker:], window)
 }
 
-// patch makes known what comes of the window, from the last group back to where byte to
-// of the output is.
-func (s *Segment) patch(v *values, to int) {
-	for s.groups > 0 {
-		p := s.mem[len(s.mem)-s.groups:][:groupLen]
-		at := int(binary.LittleEndian.Uint32(p))
-		if at+groupSymbols <= WindowSize+to {
-			return
+// resolve makes bytes of symbols. Both may begin at the same place.
+func (v *values) resolve(dst []byte, p Symbols) {
+	for ; len(p) >= 32; p, dst = p[32:], dst[16:] {
+		a, b := binary.LittleEndian.Uint64(p), binary.LittleEndian.Uint64(p[8:])
+		c, d := binary.LittleEndian.Uint64(p[16:]), binary.LittleEndian.Uint64(p[24:])
+		to := (*[16]byte)(dst)
+		if (a|b|c|d)&anyMarker == 0 {
+			binary.LittleEndian.PutUint64(to[:], uint64(packWord(a))|uint64(packWord(b))<<32)
+			binary.LittleEndian.PutUint64(to[8:], uint64(packWord(c))|uint64(packWord(d))<<32)
+			continue
 		}
-		dst := (*[groupSymbols]byte)(s.mem[at:])
-		for i := 0; i < groupSymbols; i += 4 {
-			w := binary.LittleEndian.Uint64(p[4+i*symbolLen:])
-			dst[i] = v[uint16(w)]
-			dst[i+1] = v[uint16(w>>16)]
-			dst[i+2] = v[uint16(w>>32)]
-			dst[i+3] = v[uint16(w>>48)]
-		}
-		s.groups -= groupLen
+		binary.LittleEndian.PutUint64(to[:], uint64(v.word(a))|uint64(v.word(b))<<32)
+		binary.LittleEndian.PutUint64(to[8:], uint64(v.word(c))|uint64(v.word(d))<<32)
+	}
+	for i := range p.Len() {
+		dst[i] = v[p.At(i)]
+	}
+}
+
+// word makes four bytes of four symbols.
+func (v *values) word(w uint64) uint32 {
+	return uint32(v[uint16(w)]) | uint32(v[uint16(w>>16)])<<8 | uint32(v[uint16(w>>32)])<<16 | uint32(v[uint16(w>>48)])<<24
+}
+
+// tail is where the last window of output stands, once it is known.
+func (s *Segment) tail() []byte { return s.mem[len(s.mem)-WindowSize:] }
+
+// setTail makes known the last window of output, where mem has symbols and bytes.
+func (s *Segment) setTail(v *values) {
+	tail := s.tail()
+	if s.n < WindowSize {
+		k := copy(tail, s.mem[s.n:WindowSize])
+		tail = tail[k:]
+	}
+	from := s.n - len(tail)
+	if k := s.symbols - from; k > 0 {
+		v.resolve(tail[:k], s.mem[WindowSize+from*symbolLen:][:k*symbolLen])
+		tail, from = tail[k:], s.symbols
+	}
+	copy(tail, s.mem[WindowSize+from+s.symbols:])
+}
+
+// setAll makes known all of the output.
+func (s *Segment) setAll(v *values) {
+	body := s.mem[WindowSize:]
+	v.resolve(body[:s.symbols], body[:s.symbols*symbolLen])
+	if s.symbols > 0 {
+		copy(body[s.symbols:], body[s.symbols*symbolLen:s.symbols+s.n])
+		s.symbols = 0
 	}
 }
 
@@ -292,7 +282,7 @@ type segmentDecoder struct {
 // may be none.
 func (w *segmentDecoder) first(s *Segment) (useful bool) {
 	r, m := w.r, &w.m
-	s.n, s.groups, s.marks, s.parts, s.records = 0, 0, s.marks[:0], s.parts[:0], s.records[:0]
+	s.n, s.symbols, s.marks, s.parts, s.records = 0, 0, s.marks[:0], s.parts[:0], s.records[:0]
 	w.in.seek(s.start / 8)
 	if m.Reset(&w.in, s.start, nil) != nil {
 		return false
@@ -315,7 +305,7 @@ func (w *segmentDecoder) first(s *Segment) (useful bool) {
 				continue
 			}
 			p, err := m.Decode()
-			if err != nil || s.n+p.Len() > limit || !r.dense && !s.addSymbols(m.buf[:m.pos], p.Len()) {
+			if err != nil || !r.dense && !s.add(p, symbolLen) || r.dense && s.n+p.Len() > limit {
 				break
 			}
 			if r.dense {
@@ -328,7 +318,7 @@ func (w *segmentDecoder) first(s *Segment) (useful bool) {
 			continue
 		}
 		p, err := plain.Decode(MaxDecode)
-		if err != nil || plain.err != nil || s.n+len(p) > limit || !r.dense && !s.addBytes(p) {
+		if err != nil || plain.err != nil || !r.dense && !s.add(p, 1) || r.dense && s.n+len(p) > limit {
 			break
 		}
 		if r.dense {
@@ -336,42 +326,49 @@ func (w *segmentDecoder) first(s *Segment) (useful bool) {
 		}
 	}
 	s.n = int(s.end.Out)
+	s.symbols = min(s.symbols, s.n)
 	if s.dead.Load() || r.stopped.Load() || s.n == 0 {
 		return false
 	}
-	return !r.dense || w.keepWindow(s, plain)
+	if r.dense {
+		w.keepTail(s, plain)
+	}
+	return true
 }
 
-// keepWindow stores the last window of output of s, which has stored none, and reports
-// whether there is room.
-func (w *segmentDecoder) keepWindow(s *Segment, plain *Decoder) (ok bool) {
+// keepTail stores the last window of output of s, which has stored none, as symbols at the
+// beginning of mem or bytes where they belong.
+func (w *segmentDecoder) keepTail(s *Segment, plain *Decoder) {
 	m := &w.m
 	n := min(s.n, WindowSize)
-	end := s.n
-	s.n -= n
 	if plain != nil {
-		back := int(plain.Out()) - end // what was decoded beyond the end
-		at := plain.opos - back
-		ok = s.addBytes(plain.buf[at-n : at])
-	} else {
-		at := m.pos - int(m.Out()-int64(end))*symbolLen
-		ok = s.addSymbols(m.buf[:at], n)
+		at := plain.opos - int(plain.Out()-int64(s.n)) // what was decoded beyond the end
+		copy(s.tail(), plain.buf[at-WindowSize:at])
+		return
 	}
-	s.n = end
-	return ok
+	at := m.pos - int(m.Out()-int64(s.n))*symbolLen
+	s.symbols = n
+	copy(s.mem[WindowSize:], m.buf[at-n*symbolLen:at])
 }
 
 // second makes all of s known, now that the window is.
 func (w *segmentDecoder) second(s *Segment) {
-	w.values.set(s.mem[:WindowSize])
-	s.patch(&w.values, max(0, s.n-WindowSize))
-	w.r.tailKnown(s)
-	if w.r.dense {
-		s.groups = 0
-		w.again(s)
-	} else {
-		s.patch(&w.values, 0)
+	v := &w.values
+	v.set(s.mem[:WindowSize])
+	if !w.r.dense {
+		s.setTail(v)
+		w.r.tailKnown(s)
+		s.setAll(v)
 		w.records(s)
+	} else {
+		if n := s.symbols; n > 0 {
+			tail := s.tail()
+			copy(tail, s.mem[n:WindowSize])
+			v.resolve(tail[WindowSize-n:], s.mem[WindowSize:][:n*symbolLen])
+		}
+		w.r.tailKnown(s)
+		s.symbols = 0
+		w.again(s)
 	}
 	s.sum(w.r.span.Spacing())
 }
@@ -469,7 +466,7 @@ func (w *segmentDecoder) skip(off int64) bool {
 // begin begins a record where the decoder is, and reports whether there is room for it.
 func (w *segmentDecoder) begin(s *Segment) bool {
 	d := &w.m.d
-	if s.used+maxRecord > len(s.mem) {
+	if s.used+maxRecord > len(s.mem)-WindowSize {
 		return false
 	}
 	d.Checkpoint(&w.state)
