@@ -498,7 +498,7 @@ func (e *engine) endParallel(p *bzip2.ParallelReader) {
 
 // Of the parallel reader of zlib chunks, in bytes: what a segment has of output.
 const (
-	maxSegment  = 2<<20 - budget.Checked*(2<<20-minSegment)
+	maxSegment  = 2<<20 - deflate.Forced*(2<<20-minSegment)
 	goodSegment = 512 << 10 // with less, more of the time goes to looking for blocks
 	minSegment  = 192 << 10
 )
@@ -536,7 +536,7 @@ func (e *engine) parallelInflate(d *decoder, z *deflate.Decoder, at int64, cores
 	last, _ := e.input(d.chunk, d.until)
 	off := c.DataOffset + deflate.ZlibHeaderLen
 	span := deflate.Span{
-		Off: off, End: c.streamEnd(), Last: last - deflate.ZlibHeaderLen,
+		Off: off, End: min(c.streamEnd(), c.DataOffset+last+codecsLook), Last: last - deflate.ZlibHeaderLen,
 		Length: c.Length, Ratio: c.Length / c.streamLen(),
 		Spacing: func() int64 {
 			_, spacing := e.store.wanted(d.chunk, d.pos)

@@ -10,7 +10,6 @@ import (
 	"runtime"
 	"slices"
 
-	"github.com/go-dmg/dmg/internal/budget"
 	"github.com/go-dmg/dmg/internal/deflate"
 )
 
@@ -334,17 +333,17 @@ func (z *zlibCodec) compareTrailer() error {
 
 // When several cores decode one chunk, in bytes of output: only if a reader has so far to go,
 // once so much has been decoded alone, and again only so much after that came to nothing.
-// With the build tag dmgcheck they do nearly always.
+// With the build tag dmgparallel they do nearly always.
 const (
-	inflateFrom  = 8<<20 - budget.Checked*(8<<20-256<<10)
-	inflateAfter = 1<<20 - budget.Checked*(1<<20)
-	inflateAgain = 64<<20 - budget.Checked*(63<<20)
+	inflateFrom  = 8<<20 - deflate.Forced*(8<<20-256<<10)
+	inflateAfter = 1<<20 - deflate.Forced*(1<<20)
+	inflateAgain = 64<<20 - deflate.Forced*(63<<20)
 )
 
 // cores returns how many cores there are for d's reader.
 func (d *decoder) cores() int {
 	switch {
-	case budget.Checks:
+	case deflate.Forced > 0:
 		return leastInflate
 	case d.spare != nil:
 		return d.spare() + 1
