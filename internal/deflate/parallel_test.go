@@ -2,8 +2,15 @@ package deflate
 
 import (
 	"bytes"
+	"errors"
 	"io"
+	"math/rand/v2"
+	"runtime"
+	"sync/atomic"
 	"testing"
+	"time"
+
+	"github.com/go-dmg/dmg/internal/dmgtest"
 )
 
 // outcome is what decoding a stream comes to.
@@ -217,5 +224,330 @@ func TestParallel(t *testing.T) {
 	}
 	if taken == 0 {
 		t.Error("nothing was decoded ahead")
+	}
+}
+
+// crafted returns a stream of blocks of all kinds, with what looks like blocks among the
+// stored ones, and matches that reach as far back as they can.
+func crafted(r *rand.Rand) *bitWriter {
+	w := &bitWriter{}
+	type block struct{ from, to int }
+	var old []block // dynamic ones, in bits
+	size := 48<<10 + r.IntN(200<<10)
+	long := r.IntN(8) == 0 // blocks
+	for len(w.out) < size {
+		n := 1 + r.IntN(1<<(4+r.IntN(12)))
+		if long {
+			n = 40 << 10
+		}
+		from := len(w.buf)*8 + int(w.n)
+		switch kind := r.IntN(16); {
+		case kind < 9:
+			lit, dst := flat()
+			if r.IntN(4) == 0 {
+				lit, dst = deep(r)
+			}
+			w.dynamic(0, lit, dst)
+			far := r.IntN(2) == 0
+			if far && len(w.out) >= WindowSize {
+				w.match(3+r.IntN(256), WindowSize)
+			}
+			w.tokens(r, n)
+			if far && len(w.out) >= WindowSize {
+				w.match(3+r.IntN(256), WindowSize-r.IntN(3))
+			}
+			w.end()
+			old = append(old, block{from / 8, len(w.buf)})
+		case kind < 11:
+			w.fixed(0)
+			w.tokens(r, r.IntN(n))
+			w.end()
+		case kind < 12: // empty blocks
+			for range 1 + r.IntN(50) {
+				if r.IntN(2) == 0 {
+					w.stored(0, nil)
+					continue
+				}
+				w.fixed(0)
+				w.end()
+			}
+		case kind < 14 && len(old) > 0: // with a block of this stream in it
+			b := old[r.IntN(len(old))]
+			b.to = min(b.to, b.from+60_000)
+			w.stored(0, w.buf[b.from:b.to])
+		default:
+			p := make([]byte, min(n, 65535))
+			for i := range p {
+				p[i] = byte(r.Uint32()) * byte(r.IntN(2))
+			}
+			for i := 0; i+5 < len(p); i += 1 + r.IntN(2000) { // more stored blocks
+				k := uint16(r.IntN(300))
+				copy(p[i:], []byte{0, byte(k), byte(k >> 8), ^byte(k), ^byte(k >> 8)})
+			}
+			w.stored(0, p)
+		}
+	}
+	if r.IntN(2) == 0 {
+		w.stored(1, []byte("end"))
+	} else {
+		w.fixed(1)
+		w.tokens(r, r.IntN(100))
+		w.end()
+	}
+	w.align()
+	return w
+}
+
+// TestParallelCrafted decodes streams that were made to mislead, whole, cut and damaged.
+func TestParallelCrafted(t *testing.T) {
+	src := &memorySource{unit: 1}
+	var readers []*ParallelReader
+	for _, n := range []int64{96 << 10, 160 << 10, 512 << 10} {
+		readers = append(readers, NewParallelReader(src, 4, n))
+	}
+	tried, ahead4 := dmgtest.Times(10_000, 3000, 250), 0
+	goroutines := runtime.NumGoroutine()
+	for seed := range tried {
+		r := newRand(uint64(seed))
+		var raw []byte
+		ratio := int64(1 + r.IntN(8))
+		switch r.IntN(4) {
+		case 0:
+			raw = goFlate(t, mixed(64<<10+r.IntN(300<<10)), 1+r.IntN(9))
+		default:
+			raw = crafted(r).buf
+		}
+		switch r.IntN(4) {
+		case 0:
+			raw = raw[:r.IntN(len(raw))]
+		case 1:
+			for range 1 + r.IntN(3) {
+				raw[r.IntN(len(raw))] ^= 1 << r.IntN(8)
+			}
+		}
+		spacing := int64(WindowSize) << r.IntN(4)
+		want := alone(raw, spacing)
+		src.ReaderAt, src.unit = bytes.NewReader(raw), 1+int64(r.IntN(4096))
+		reader := readers[seed%len(readers)]
+		span := spanOf(raw, ratio, spacing)
+		if r.IntN(4) == 0 {
+			span.Last = int64(r.IntN(len(raw) + 1))
+		}
+		got := ahead(reader, raw, span)
+		same(t, &got, &want)
+		if t.Failed() {
+			t.Fatalf("seed %d", seed)
+		}
+		if got.taken > 0 {
+			ahead4++
+		}
+	}
+	t.Logf("of %d streams, some of %d was decoded ahead", tried, ahead4)
+	if ahead4 < tried/4 {
+		t.Errorf("of %d streams, some of %d was decoded ahead", tried, ahead4)
+	}
+	if n := runtime.NumGoroutine(); n > goroutines {
+		t.Errorf("%d goroutines, were %d", n, goroutines)
+	}
+}
+
+// hooked is a source that calls a function before each read.
+type hooked struct {
+	io.ReaderAt
+	before func(off int64) error
+}
+
+func (h *hooked) ReadAt(p []byte, off int64) (int, error) {
+	if err := h.before(off); err != nil {
+		return 0, err
+	}
+	return h.ReaderAt.ReadAt(p, off)
+}
+
+// TestParallelSource has the source fail, and panic, at places of a stream. What it fails
+// with is no matter to what is decoded: the decoder comes upon it in its place.
+func TestParallelSource(t *testing.T) {
+	raw := goFlate(t, mixed(1<<20), 6)
+	want := alone(raw, 1<<18)
+	broken := errors.New("broken")
+	for _, at := range []int64{0, 100_000, 200_000, int64(len(raw)) - 1} {
+		h := &hooked{bytes.NewReader(raw), func(off int64) error {
+			if off >= at {
+				return broken
+			}
+			return nil
+		}}
+		r := NewParallelReader(&memorySource{h, 1}, 4, 160<<10)
+		got := ahead(r, raw, spanOf(raw, 2, 1<<18))
+		same(t, &got, &want)
+
+		h.before = func(off int64) error {
+			if off >= at {
+				panic(broken)
+			}
+			return nil
+		}
+		goroutines := runtime.NumGoroutine()
+		func() {
+			defer func() {
+				if v := recover(); v != nil && v != any(broken) {
+					t.Errorf("at %d: panic with %v", at, v)
+				} else if v == nil && at < 300_000 && at > 0 {
+					t.Errorf("at %d: no panic", at)
+				}
+			}()
+			got := ahead(r, raw, spanOf(raw, 2, 1<<18))
+			same(t, &got, &want)
+		}()
+		if n := runtime.NumGoroutine(); n > goroutines {
+			t.Errorf("at %d: %d goroutines, were %d", at, n, goroutines)
+		}
+		h.before = func(int64) error { return nil }
+		got = ahead(r, raw, spanOf(raw, 2, 1<<18))
+		same(t, &got, &want)
+	}
+}
+
+// TestParallelStop stops a reader at any time.
+func TestParallelStop(t *testing.T) {
+	raw := goFlate(t, mixed(2<<20), 6)
+	var reads atomic.Int64
+	h := &hooked{bytes.NewReader(raw), func(int64) error { reads.Add(1); return nil }}
+	r := NewParallelReader(&memorySource{h, 1}, 4, 160<<10)
+	goroutines := runtime.NumGoroutine()
+	for i := range 100 {
+		d := new(Decoder)
+		d.Reset(bytes.NewReader(raw))
+		d.StopBetweenBlocks()
+		for d.Out() < WindowSize || !d.BetweenBlocks() {
+			if _, err := d.Decode(0); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r.Start(spanOf(raw, 2, 1<<18), d, nil, 0)
+		for k, s := 0, r.Take(d); s != nil && k < i%8; k++ {
+			s = r.Next(s)
+		}
+		time.Sleep(time.Duration(i%16) * 50 * time.Microsecond)
+		r.Stop()
+		if n := runtime.NumGoroutine(); n > goroutines {
+			t.Fatalf("%d goroutines, were %d", n, goroutines)
+		}
+	}
+}
+
+// TestParallelHopeless has streams in which nothing is found: the reader gives up soon.
+func TestParallelHopeless(t *testing.T) {
+	w := &bitWriter{}
+	r := newRand(3)
+	for len(w.out) < 4<<20 {
+		w.fixed(0)
+		w.tokens(r, 30_000)
+		w.end()
+	}
+	w.fixed(1)
+	w.end()
+	w.align()
+	var read atomic.Int64
+	h := &hooked{bytes.NewReader(w.buf), func(int64) error { read.Add(1); return nil }}
+	p := NewParallelReader(&memorySource{h, 1}, 4, 256<<10)
+	got := ahead(p, w.buf, spanOf(w.buf, 2, 1<<18))
+	want := alone(w.buf, 1<<18)
+	same(t, &got, &want)
+	if !p.GaveUp() {
+		t.Errorf("it goes on: %d used, %d failed", p.mu.used, p.mu.failed)
+	}
+}
+
+func TestParallelMemory(t *testing.T) {
+	raw := goFlate(t, mixed(8<<20), 6)
+	const workers, segment = 8, 512 << 10
+	runtime.GC()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	r := NewParallelReader(&memorySource{bytes.NewReader(raw), 1}, workers, segment)
+	for _, spacing := range []int64{WindowSize, 1 << 20} {
+		d := new(Decoder)
+		d.Reset(bytes.NewReader(raw))
+		d.StopBetweenBlocks()
+		for d.Out() < WindowSize || !d.BetweenBlocks() {
+			d.Decode(0)
+		}
+		r.Start(spanOf(raw, 1, spacing), d, nil, 0)
+		for s := r.Take(d); s != nil; {
+			time.Sleep(time.Millisecond)
+			s = r.Next(s)
+		}
+		r.Stop()
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	have, want := int64(after.HeapAlloc)-int64(before.HeapAlloc), ParallelMemory(workers, segment)
+	t.Logf("%d bytes are held, %d counted", have, want)
+	if have > want+256<<10 {
+		t.Errorf("%d bytes are held, %d counted", have, want)
+	}
+	runtime.KeepAlive(r)
+}
+
+func TestAdlerCombine(t *testing.T) {
+	r := newRand(8)
+	p := make([]byte, 300_000)
+	for i := range p {
+		p[i] = byte(r.Uint32()) | byte(i>>10)
+	}
+	for range 1000 {
+		a := r.IntN(len(p) + 1)
+		b := a + r.IntN(len(p)-a+1)
+		got := adlerCombine(Adler32(1, p[:a]), Adler32(1, p[a:b]), int64(b-a))
+		if want := Adler32(1, p[:b]); got != want {
+			t.Fatalf("%d and %d bytes: %08x, want %08x", a, b-a, got, want)
+		}
+	}
+}
+
+// FuzzParallel compares a ParallelReader with a single decoder, on data behind a block that
+// is right.
+func FuzzParallel(f *testing.F) {
+	for _, s := range seeds(f) {
+		f.Add(s, uint8(0))
+	}
+	for seed := range 8 {
+		f.Add(crafted(newRand(uint64(seed))).buf[:20_000], uint8(seed))
+	}
+	text := english(newRand(1), 40_000)
+	src := &memorySource{unit: 1}
+	r := NewParallelReader(src, 4, 96<<10)
+	f.Fuzz(func(t *testing.T, p []byte, how uint8) {
+		if len(p) > 64<<10 {
+			return
+		}
+		w := &bitWriter{}
+		w.stored(0, text)
+		w.buf = append(w.buf, p...)
+		spacing := int64(WindowSize) << (how & 3)
+		want := alone(w.buf, spacing)
+		src.ReaderAt = bytes.NewReader(w.buf)
+		got := ahead(r, w.buf, spanOf(w.buf, int64(how>>2&7), spacing))
+		same(t, &got, &want)
+	})
+}
+
+func BenchmarkParallel(b *testing.B) {
+	for _, s := range benchData(b) {
+		raw := s.raw[ZlibHeaderLen:]
+		for _, dense := range []bool{false, true} {
+			name, spacing := "far", int64(1<<20)
+			if dense {
+				name, spacing = "near", 64<<10
+			}
+			b.Run(s.name+"/"+name, func(b *testing.B) {
+				r := NewParallelReader(&memorySource{bytes.NewReader(raw), 1}, 4, 1<<20)
+				b.SetBytes(int64(len(s.want)))
+				for b.Loop() {
+					ahead(r, raw, spanOf(raw, int64(max(1, len(s.want)/len(raw))), spacing))
+				}
+			})
+		}
 	}
 }
