@@ -38,9 +38,6 @@ func (e *engine) checkLocked(atRest bool) error {
 	if p := e.mu.idleParallel; p != nil {
 		parts[budget.Decoders] += parallelMemory(p.Workers())
 	}
-	if p := e.mu.idleInflate; p != nil {
-		parts[budget.Decoders] += inflateMemory(p)
-	}
 	for _, f := range e.mu.flights {
 		if f.d != nil {
 			parts[budget.Decoders] += f.d.memory
@@ -224,9 +221,6 @@ func (e *engine) makeRoom() bool {
 		e.mu.account.Release(budget.Decoders, parallelMemory(p.Workers()))
 		return true
 	}
-	if e.dropInflate() {
-		return true
-	}
 	for _, r := range e.mu.reclaimers {
 		if r.reclaim() {
 			return true
@@ -247,9 +241,6 @@ func (e *engine) atRest() (n int64) {
 	}
 	if e.mu.idleParallel != nil {
 		n += parallelMemory(e.mu.idleParallel.Workers())
-	}
-	if e.mu.idleInflate != nil {
-		n += inflateMemory(e.mu.idleInflate)
 	}
 	for _, r := range e.mu.reclaimers {
 		n += r.idle()
@@ -519,25 +510,16 @@ func (e *engine) parallelInflate(d *decoder, z *deflate.Decoder, at int64, cores
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	c := &e.chunks[d.chunk]
-	p := e.mu.idleInflate
 	room := e.idle() - e.checkpointsToCome((d.until-d.pos)/codec.spacing(e.mu.points.spacing)+1)
-	if p != nil {
-		room += inflateMemory(p)
-	}
 	workers, segment := inflateSize(room, cores)
-	if p == nil || p.Workers() != workers || p.Segment() != segment {
-		e.dropInflate()
-		if workers < leastInflate || !e.takeNow(deflate.ParallelMemory(workers, segment)) {
-			return nil
-		}
-		p = deflate.NewParallelReader(inflateSource{e.src}, workers, segment)
+	if workers < leastInflate || !e.takeNow(deflate.ParallelMemory(workers, segment)) {
+		return nil
 	}
-	e.mu.idleInflate = nil
 	last, _ := e.input(d.chunk, d.until)
 	off := c.DataOffset + deflate.ZlibHeaderLen
 	span := deflate.Span{
 		Off: off, End: min(c.streamEnd(), c.DataOffset+last+codecsLook), Last: last - deflate.ZlibHeaderLen,
-		Length: c.Length, Ratio: c.Length / c.streamLen(),
+		Length: c.Length, Ratio: float64(c.Length) / float64(c.streamLen()),
 		Spacing: func() int64 {
 			_, spacing := e.store.wanted(d.chunk, d.pos)
 			return codec.spacing(spacing)
@@ -546,6 +528,7 @@ func (e *engine) parallelInflate(d *decoder, z *deflate.Decoder, at int64, cores
 	fetched := d.fetch.fetched(off + at)
 	e.mu.Unlock()
 	defer e.mu.Lock() // Start asks for the spacing
+	p := deflate.NewParallelReader(inflateSource{e.src}, workers, segment)
 	p.Start(span, z, fetched, at)
 	return p
 }
@@ -575,29 +558,11 @@ func (e *engine) checkpointsToCome(n int64) int64 {
 	return max(0, min(left, min(n, left)*(zlibRecordMax+recordHeader+checkpointOverhead)+pageSize))
 }
 
-// dropInflate gives up the idle parallel reader of zlib chunks. It returns false if there
-// is none.
-func (e *engine) dropInflate() bool {
-	p := e.mu.idleInflate
-	if p == nil {
-		return false
-	}
-	e.mu.idleInflate = nil
-	e.mu.account.Release(budget.Decoders, inflateMemory(p))
-	return true
-}
-
-// endInflate implements host. The reader is kept for the next.
+// endInflate implements host. The reader is not kept: it would hold most of what the cache
+// could have.
 func (e *engine) endInflate(p *deflate.ParallelReader) {
 	p.Stop()
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.mu.idleInflate == nil {
-		e.mu.idleInflate = p
-	} else {
-		e.mu.account.Release(budget.Decoders, inflateMemory(p))
-	}
-	e.wake()
+	e.giveBack(inflateMemory(p))
 }
 
 // idle returns how much memory parallelReader may take: what is free, and what is

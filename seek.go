@@ -11,7 +11,6 @@ import (
 
 	"github.com/go-dmg/dmg/internal/budget"
 	"github.com/go-dmg/dmg/internal/bzip2"
-	"github.com/go-dmg/dmg/internal/deflate"
 	"github.com/go-dmg/dmg/internal/pagecache"
 	"github.com/go-dmg/dmg/internal/xz"
 )
@@ -50,7 +49,6 @@ type engine struct {
 		spare        []*flight             // for use again
 		idle         []*decoder            // least recently used first
 		idleParallel *bzip2.ParallelReader // to be used again; may be nil
-		idleInflate  *deflate.ParallelReader
 		points       checkpoints
 		failures     failures
 		windows      map[int]int64 // of LZMA chunks that need more than their first header says

@@ -16,6 +16,7 @@ import (
 type counters struct {
 	bytesRead    atomic.Int64
 	bytesDecoded atomic.Int64
+	bytesAhead   atomic.Int64 // of these, of zlib chunks, by other cores
 	sourceBytes  atomic.Int64
 	sourceReads  atomic.Int64
 	cacheHits    atomic.Int64
@@ -145,6 +146,7 @@ type fetcher struct {
 	beyond     int64 // up to which what follows the chunk's data is of use to it
 	sequential bool  // it goes on where it stopped, and will want more
 	nextChunks bool  // it came on from the chunk before, and will go on to the next
+	short      bool  // it wants little at a time: the rest comes another way
 
 	size     int64  // of the next fetch if nothing is known
 	room     int64  // of the longest fetch
@@ -173,7 +175,7 @@ func (f *fetcher) giveBack() {
 // begin places f at byte off of the source. What the reader at work wants has
 // been set before, or is set after.
 func (f *fetcher) begin(off, end int64) {
-	f.at, f.end, f.err = off, end, nil
+	f.at, f.end, f.err, f.short = off, end, nil, false
 	f.room = max(f.room, fetchBuffer)
 }
 
@@ -286,6 +288,9 @@ func (f *fetcher) next() int64 {
 	if n <= 0 || f.sequential {
 		n = max(n, f.size)
 		f.size = min(2*n, maxFetch)
+	}
+	if f.short {
+		n = min(n, 4*firstFetch)
 	}
 	return min(n, max(f.end, f.beyond)-f.at, f.room)
 }

@@ -336,6 +336,7 @@ func (z *zlibCodec) compareTrailer() error {
 // With the build tag dmgparallel they do nearly always.
 const (
 	inflateFrom  = 8<<20 - deflate.Forced*(8<<20-256<<10)
+	inflateRead  = 2 * inflateFrom // for a read, which may be one of many: it takes and gives back much memory
 	inflateAfter = 1<<20 - deflate.Forced*(1<<20)
 	inflateAgain = 64<<20 - deflate.Forced*(63<<20)
 )
@@ -356,7 +357,8 @@ func (d *decoder) cores() int {
 func (z *zlibCodec) takeAhead() bool {
 	d := z.d
 	if z.ahead == nil {
-		if d.until-d.pos < inflateFrom || d.pos < z.alone || d.cores() < leastInflate {
+		far := d.until - d.pos
+		if far < inflateFrom || d.spare == nil && far < inflateRead || d.pos < z.alone || d.cores() < leastInflate {
 			return false
 		}
 		c := &z.store.chunks[d.chunk]
@@ -408,6 +410,7 @@ func (z *zlibCodec) decodedAhead(max int) []byte {
 	for z.segment != nil {
 		if n := min(max, z.segment.Len()-z.at); n > 0 {
 			z.at += n
+			z.d.count.bytesAhead.Add(int64(n))
 			return z.segment.Bytes(z.at-n, z.at)
 		}
 		z.addLast()
@@ -462,6 +465,7 @@ func (z *zlibCodec) catchUp() error {
 	}
 	c := &z.store.chunks[z.d.chunk]
 	z.d.fetch.begin(c.DataOffset+deflate.ZlibHeaderLen+z.z.In()/8, c.streamEnd())
+	z.d.fetch.short = z.ahead != nil
 	if err := z.z.Continue(z); err != nil {
 		return err
 	}
@@ -480,6 +484,7 @@ func (z *zlibCodec) endAhead() {
 	if z.ahead != nil {
 		z.host.endInflate(z.ahead)
 		z.ahead = nil
+		z.d.fetch.short = false
 	}
 }
 

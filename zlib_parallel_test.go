@@ -12,19 +12,26 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/go-dmg/dmg/internal/deflate"
 	"github.com/go-dmg/dmg/internal/dmgtest"
 )
 
 // aheadImage is one zlib chunk that is worth several cores.
 func aheadImage(t testing.TB) testImage {
-	return workload{codecs: []dmgtest.Method{dmgtest.Zlib}, size: 20 << 20, kind: "mixed"}.image(t)
+	return workload{codecs: []dmgtest.Method{dmgtest.Zlib}, size: 24 << 20, kind: "mixed"}.image(t)
 }
 
 // wentAhead reports whether several cores decoded a chunk of im.
 func wentAhead(im *Image) bool {
-	im.mu.Lock()
-	defer im.mu.Unlock()
-	return im.mu.idleInflate != nil
+	return im.count.bytesAhead.Load() > im.count.bytesDecoded.Load()/2
+}
+
+// notForced skips a test of how much is fetched: with little to decode, what several cores
+// fetch in vain matters.
+func notForced(t *testing.T) {
+	if deflate.Forced > 0 {
+		t.Skip("several cores decode what is hardly worth it")
+	}
 }
 
 // aheadWorkers are how many workers take a chunk: one, and more than there may be cores.
@@ -102,6 +109,9 @@ func TestZlibAheadExtract(t *testing.T) {
 				out := &sink{p: make([]byte, len(ti.disk))}
 				err := im.Extract(context.Background(), out, &ExtractOptions{Workers: workers})
 				got := fmt.Sprintf("%v, %x", err, sha256.Sum256(out.p))
+				if workers >= leastInflate && (ch.n == 0 || ch.at > c.DataLength/4) && !wentAhead(im) {
+					t.Errorf("%d workers: nothing was decoded ahead", workers)
+				}
 				var damage []string
 				clear(out.p)
 				err = im.Extract(context.Background(), out, &ExtractOptions{Workers: workers, Damaged: func(d Damage) error {
@@ -118,9 +128,6 @@ func TestZlibAheadExtract(t *testing.T) {
 				}
 				if got != want {
 					t.Errorf("%d workers: %s\nwant %s", workers, got, want)
-				}
-				if workers >= leastInflate && !wentAhead(im) {
-					t.Errorf("%d workers: nothing was decoded ahead", workers)
 				}
 			}
 		})
@@ -160,6 +167,8 @@ func TestZlibAheadRead(t *testing.T) {
 		}
 		if n := im.Stats().SourceBytes; n > int64(len(ti.file)) {
 			t.Errorf("on %d cores: %d bytes fetched of %d", procs, n, len(ti.file))
+		} else {
+			t.Logf("on %d cores: %d bytes fetched", procs, n)
 		}
 		ti.mustRead(t, im, far+10_000, 50_000) // goes on
 		if n := im.Stats().BytesDecoded - decoded; n > 50_000+pageSize {

@@ -19,9 +19,9 @@ type ParallelSource interface {
 // of the source, and the source has none behind End.
 type Span struct {
 	Off, End int64
-	Last     int64 // byte of the stream from which on segments are of no use
-	Length   int64 // of output, behind which there are no checkpoints
-	Ratio    int64 // bytes of output for each of the stream, about
+	Last     int64   // byte of the stream from which on segments are of no use
+	Length   int64   // of output, behind which there are no checkpoints
+	Ratio    float64 // bytes of output for each of the stream, about
 
 	// Spacing returns how far apart checkpoints are to be: a power of two, WindowSize or
 	// more, which may grow. It may be called by many goroutines at once.
@@ -122,7 +122,7 @@ func (r *ParallelReader) Segment() int64 { return int64(r.segLen) }
 // is room for its records, and before that for symbols.
 func (r *ParallelReader) outputLimit() int {
 	if r.dense {
-		return r.segLen * 3 / 4
+		return r.segLen * 13 / 16
 	}
 	return (r.segLen - maxRecord) / symbolLen
 }
@@ -133,7 +133,7 @@ func (r *ParallelReader) outputLimit() int {
 func (r *ParallelReader) Start(span Span, d *Decoder, fetched []byte, off int64) {
 	r.span, r.from = span, d.In()
 	r.dense = span.Spacing() < denseSpacing
-	r.pieceLen = min(r.pieceMax, int64(r.outputLimit())*3/4/max(1, span.Ratio))
+	r.pieceLen = min(r.pieceMax, int64(float64(r.outputLimit())*7/8/max(1, span.Ratio)))
 	r.pieceLen = max(r.pieceLen, min(r.pieceMax, minPiece))
 	r.stopped.Store(false)
 	m := &r.mu
@@ -396,7 +396,7 @@ func (r *ParallelReader) mayEnd(s *Segment, bit int64, d *Decoder) bool {
 	if s.dead.Load() {
 		return true
 	}
-	long := s.n+s.symbols >= r.outputLimit()*3/2
+	long := s.n+s.symbols >= r.outputLimit()*symbolLen*3/4
 	if r.dense {
 		long = s.n >= r.outputLimit()*3/4
 	}

@@ -199,7 +199,7 @@ func same(t testing.TB, got, want *outcome) {
 	}
 }
 
-func spanOf(raw []byte, ratio, spacing int64) Span {
+func spanOf(raw []byte, ratio float64, spacing int64) Span {
 	return Span{
 		End: int64(len(raw)), Last: int64(len(raw)), Length: 1 << 60, Ratio: ratio,
 		Spacing: func() int64 { return spacing },
@@ -214,7 +214,7 @@ func TestParallel(t *testing.T) {
 				want := alone(s.raw, spacing)
 				for _, segment := range []int64{96 << 10, 192 << 10, 512 << 10} {
 					r := NewParallelReader(&memorySource{bytes.NewReader(s.raw), 512}, 4, segment)
-					got := ahead(r, s.raw, spanOf(s.raw, int64(len(s.want)/len(s.raw)), spacing))
+					got := ahead(r, s.raw, spanOf(s.raw, float64(len(s.want))/float64(len(s.raw)), spacing))
 					same(t, &got, &want)
 					taken += got.taken
 					t.Logf("spacing %d, segments of %d: %d of %d ahead, used %d, failed %d", spacing, segment, got.taken, len(got.p), r.mu.used, r.mu.failed)
@@ -310,7 +310,7 @@ func TestParallelCrafted(t *testing.T) {
 	for seed := range tried {
 		r := newRand(uint64(seed))
 		var raw []byte
-		ratio := int64(1 + r.IntN(8))
+		ratio := float64(1 + r.IntN(8))
 		switch r.IntN(4) {
 		case 0:
 			raw = goFlate(t, mixed(64<<10+r.IntN(300<<10)), 1+r.IntN(9))
@@ -528,7 +528,7 @@ func FuzzParallel(f *testing.F) {
 		spacing := int64(WindowSize) << (how & 3)
 		want := alone(w.buf, spacing)
 		src.ReaderAt = bytes.NewReader(w.buf)
-		got := ahead(r, w.buf, spanOf(w.buf, int64(how>>2&7), spacing))
+		got := ahead(r, w.buf, spanOf(w.buf, float64(how>>2&7), spacing))
 		same(t, &got, &want)
 	})
 }
@@ -545,7 +545,7 @@ func BenchmarkParallel(b *testing.B) {
 				r := NewParallelReader(&memorySource{bytes.NewReader(raw), 1}, 4, 1<<20)
 				b.SetBytes(int64(len(s.want)))
 				for b.Loop() {
-					ahead(r, raw, spanOf(raw, int64(max(1, len(s.want)/len(raw))), spacing))
+					ahead(r, raw, spanOf(raw, float64(len(s.want))/float64(len(raw)), spacing))
 				}
 			})
 		}
