@@ -33,6 +33,7 @@ type pipeline struct {
 	salvages bool       // what is delivered of damaged chunks matters
 	sums     *tableSums // of block tables; nil if they are not compared
 
+	drops    bool // what compressed chunks decode to is only counted, and not delivered
 	toEnds   bool // a chunk that the range ends in is decoded to its end, where its checksum is
 	onePass  bool // what is decoded is not expected to be read again
 	progress func(done, total int64)
