@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"github.com/go-dmg/dmg/internal/bzip2"
+	"github.com/go-dmg/dmg/internal/deflate"
 	"github.com/go-dmg/dmg/internal/xz"
 )
 
@@ -32,9 +33,13 @@ type decoder struct {
 	// careful has a codec whose blocks have checksums compare these before it
 	// returns a byte: then a damaged block is not taken for one of another length.
 	careful bool
-	count   *counters
-	store   *store
-	began   int // the number of failures when decoding began
+
+	// spare returns how many other workers of the run have nothing to do; nil if the
+	// decoder is a reader's.
+	spare func() int
+	count *counters
+	store *store
+	began int // the number of failures when decoding began
 }
 
 // codec is a method of compression as decoders need it. An error that is not
@@ -155,6 +160,10 @@ type host interface {
 	// on, on other cores; nil if these or memory can't be had.
 	parallelReader(d *decoder, at int64) *bzip2.ParallelReader
 	endParallel(p *bzip2.ParallelReader)
+	// parallelInflate decodes the coming blocks of d's zlib chunk from z's place on, which
+	// is byte at of its data, on so many cores or fewer; nil if memory can't be had.
+	parallelInflate(d *decoder, z *deflate.Decoder, at int64, cores int) *deflate.ParallelReader
+	endInflate(p *deflate.ParallelReader)
 }
 
 // decoderMemory returns how much of the limit a decoder of c takes, which needs

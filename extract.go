@@ -278,6 +278,7 @@ func (im *Image) BuildIndex(ctx context.Context, o *BuildIndexOptions) error {
 		to:       im.size,
 		workers:  o.Workers,
 		progress: o.Progress,
+		drops:    true,
 		data:     func(int64, []byte) error { return nil },
 		zeros:    func(context.Context, int64, int64) error { return nil },
 		skip:     func(c *Chunk) bool { return !c.Method.info().checkpoints() || c.Length <= c.Method.info().spacing },
@@ -298,6 +299,7 @@ func (im *Image) BuildIndex(ctx context.Context, o *BuildIndexOptions) error {
 		to:      p.to,
 		data:    p.data,
 		zeros:   p.zeros,
+		drops:   true,
 		skip:    func(c *Chunk) bool { return !damaged[c.Offset] },
 		damaged: func(Damage) error { return nil },
 	}

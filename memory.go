@@ -9,6 +9,7 @@ import (
 
 	"github.com/go-dmg/dmg/internal/budget"
 	"github.com/go-dmg/dmg/internal/bzip2"
+	"github.com/go-dmg/dmg/internal/deflate"
 )
 
 // checkpointShare is how much of the limit checkpoints may take before they are thinned
@@ -412,7 +413,7 @@ func (e *engine) tryDecoder(c *Chunk, memory int64) *decoder {
 	few := a.Used[budget.Decoders]+memory <= budget.ShareDecoders.Of(a.Limit) && len(e.mu.idle) < maxIdle
 	if old >= 0 && (!few || e.mu.idle[old].chunk < 0) {
 		d := e.takeIdle(old)
-		d.chunk, d.onePass, d.careful = -1, false, false
+		d.chunk, d.onePass, d.careful, d.spare = -1, false, false, nil
 		return d
 	}
 	if !a.Take(budget.Decoders, memory) {
@@ -489,6 +490,84 @@ func (e *engine) endParallel(p *bzip2.ParallelReader) {
 		e.mu.account.Release(budget.Decoders, parallelMemory(p.Workers()))
 	}
 	e.wake()
+}
+
+// Of the parallel reader of zlib chunks, in bytes: what a segment has of output.
+const (
+	maxSegment  = 2<<20 - deflate.Forced*(2<<20-minSegment)
+	goodSegment = 512 << 10 // with less, more of the time goes to looking for blocks
+	minSegment  = 192 << 10
+)
+
+// leastInflate is how many cores are put to work on one zlib chunk at least: each takes up
+// to twice the time of a single decoder.
+const leastInflate = 4
+
+// inflateMemory returns how much memory p takes.
+func inflateMemory(p *deflate.ParallelReader) int64 {
+	return deflate.ParallelMemory(p.Workers(), p.Segment())
+}
+
+// parallelInflate implements host. It leaves the checkpoints what they are going to take:
+// there are as many as if one decoder made them.
+func (e *engine) parallelInflate(d *decoder, z *deflate.Decoder, at int64, cores int) *deflate.ParallelReader {
+	codec := d.codec.(*zlibCodec)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	c := &e.chunks[d.chunk]
+	room := e.idle() - e.checkpointsToCome((d.until-d.pos)/codec.spacing(e.mu.points.spacing)+1)
+	workers, segment := inflateSize(room, cores)
+	if workers < leastInflate || !e.takeNow(deflate.ParallelMemory(workers, segment)) {
+		return nil
+	}
+	last, _ := e.input(d.chunk, d.until)
+	off := c.DataOffset + deflate.ZlibHeaderLen
+	span := deflate.Span{
+		Off: off, End: min(c.streamEnd(), c.DataOffset+last+codecsLook), Last: last - deflate.ZlibHeaderLen,
+		Length: c.Length, Ratio: float64(c.Length) / float64(c.streamLen()),
+		Spacing: func() int64 {
+			_, spacing := e.store.wanted(d.chunk, d.pos)
+			return codec.spacing(spacing)
+		},
+	}
+	fetched := d.fetch.fetched(off + at)
+	e.mu.Unlock()
+	defer e.mu.Lock() // Start asks for the spacing
+	p := deflate.NewParallelReader(inflateSource{e.src}, workers, segment)
+	p.Start(span, z, fetched, at)
+	return p
+}
+
+// inflateSize returns how many workers a parallel reader has that takes no more memory
+// than there is, and what their segments have. It has fewer workers rather than short
+// segments. There are no workers if there is memory for too few.
+func inflateSize(room int64, cores int) (workers int, segment int64) {
+	for workers = cores; workers >= leastInflate; workers-- {
+		least := int64(goodSegment)
+		if workers == leastInflate {
+			least = minSegment
+		}
+		for segment = maxSegment; segment >= least; segment -= 64 << 10 {
+			if deflate.ParallelMemory(workers, segment) <= room {
+				return workers, segment
+			}
+		}
+	}
+	return 0, 0
+}
+
+// checkpointsToCome returns how much more memory so many further checkpoints may take.
+func (e *engine) checkpointsToCome(n int64) int64 {
+	a := &e.mu.account
+	left := checkpointShare(a) - a.Used[budget.Checkpoints]
+	return max(0, min(left, min(n, left)*(zlibRecordMax+recordHeader+checkpointOverhead)+pageSize))
+}
+
+// endInflate implements host. The reader is not kept: it would hold most of what the cache
+// could have.
+func (e *engine) endInflate(p *deflate.ParallelReader) {
+	p.Stop()
+	e.giveBack(inflateMemory(p))
 }
 
 // idle returns how much memory parallelReader may take: what is free, and what is

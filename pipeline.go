@@ -34,6 +34,7 @@ type pipeline struct {
 	sums     *tableSums // of block tables; nil if they are not compared
 	stored   *sourceSum // of what is fetched; nil if that is not compared
 
+	drops    bool // what compressed chunks decode to is only counted, and not delivered
 	toEnds   bool // a chunk that the range ends in is decoded to its end, where its checksum is
 	onePass  bool // what is decoded is not expected to be read again
 	progress func(done, total int64)
@@ -153,7 +154,8 @@ type pipelineRun struct {
 	cancel   context.CancelCauseFunc
 	panicked atomic.Pointer[any] // the value of the first panic
 
-	held atomic.Int64 // bytes of all workers' buffers
+	held    atomic.Int64 // bytes of all workers' buffers
+	claimed atomic.Bool  // there are no more tasks to claim
 
 	// claims is what the next task is. The lock is held while its decoder is
 	// waited for.
@@ -180,6 +182,16 @@ func (r *pipelineRun) catch() {
 		r.panicked.CompareAndSwap(nil, &v)
 		r.cancel(errPanic)
 	}
+}
+
+// spare returns how many workers have nothing to do, or will find that.
+func (r *pipelineRun) spare() int {
+	if !r.claimed.Load() {
+		return 0
+	}
+	r.unfinished.Lock()
+	defer r.unfinished.Unlock()
+	return r.workers - len(r.unfinished.off)
 }
 
 // result returns what run does.
@@ -226,6 +238,7 @@ func (r *pipelineRun) claim() (*task, error) {
 	r.sums.claim(t)
 	r.claims.off, r.claims.turn = t.end, t.next
 	r.begin(t)
+	r.claimed.Store(t.end >= r.to)
 	return t, err
 }
 

@@ -17,6 +17,7 @@ import (
 // R4: readers that want the same cold data decode it once, however each of
 // them cuts it.
 func TestSameColdMegabyte(t *testing.T) {
+	notForced(t)
 	dmgtest.NotEmulated(t)
 	t.Parallel()
 	readers := fewer(64, 4)

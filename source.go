@@ -18,6 +18,7 @@ import (
 // lane, or all cores would wait for one cache line.
 type counters struct {
 	bytesDecoded atomic.Int64
+	bytesAhead   atomic.Int64 // of these, of zlib chunks, by other cores
 	lanes        [pagecache.Lanes]laneCounters
 }
 
@@ -103,6 +104,15 @@ func (s countingSource) parallel() bzip2.ParallelSource {
 	}
 }
 
+// inflateSource is a source for the parallel reader of zlib chunks.
+type inflateSource struct{ countingSource }
+
+// Align implements deflate.ParallelSource.
+func (s inflateSource) Align(off int64) int64 {
+	off, _ = s.alignToUnit(off, off)
+	return off
+}
+
 // ReadAt fills p or fails. The chunk map has been checked against the source's
 // size: one that ends earlier now has changed, which is io.ErrUnexpectedEOF.
 func (s countingSource) ReadAt(p []byte, off int64) (int, error) {
@@ -174,6 +184,7 @@ type fetcher struct {
 	beyond     int64 // up to which what follows the chunk's data is of use to it
 	sequential bool  // it goes on where it stopped, and will want more
 	nextChunks bool  // it came on from the chunk before, and will go on to the next
+	short      bool  // it wants little at a time: the rest comes another way
 
 	size     int64  // of the next fetch if nothing is known
 	room     int64  // of the longest fetch
@@ -202,7 +213,7 @@ func (f *fetcher) giveBack() {
 // begin places f at byte off of the source. What the reader at work wants has
 // been set before, or is set after.
 func (f *fetcher) begin(off, end int64) {
-	f.at, f.end, f.err = off, end, nil
+	f.at, f.end, f.err, f.short = off, end, nil, false
 	f.room = max(f.room, fetchBuffer)
 }
 
@@ -316,6 +327,9 @@ func (f *fetcher) next() int64 {
 	if n <= 0 || f.sequential {
 		n = max(n, f.size)
 		f.size = min(2*n, maxFetch)
+	}
+	if f.short {
+		n = min(n, 4*firstFetch)
 	}
 	return min(n, max(f.end, f.beyond)-f.at, f.room)
 }

@@ -201,7 +201,7 @@ func (w *worker) fillDecoded(t *task, c *Chunk, at int64) (int64, error) {
 func (w *worker) decode(t *task, c *Chunk, at int64) (int64, error) {
 	e, d := w.run.e, t.d
 	from, to := at-c.Offset, t.end-c.Offset
-	d.onePass, d.careful, d.fetch.ctx = w.run.onePass, w.run.salvages, w.run.ctx
+	d.onePass, d.careful, d.spare, d.fetch.ctx = w.run.onePass, w.run.salvages, w.run.spare, w.run.ctx
 	d.fetch.stored = w.run.stored
 	defer func() { d.fetch.ctx, d.fetch.stored = nil, nil }()
 	if h := t.data; h != nil {
@@ -256,6 +256,9 @@ func (w *worker) finishChunk(d *decoder) error {
 // fails if the run is over.
 func (w *worker) copy(t *task, at int64, b []byte) (int64, bool) {
 	t.sum.add(b)
+	if w.run.drops {
+		return at + int64(len(b)), w.run.count(int64(len(b))) == nil
+	}
 	for len(b) > 0 {
 		space := w.room(t, at)
 		if space == nil {

@@ -146,3 +146,13 @@ func sumLanes(x uint64) uint64 {
 	x = x&evenHalfs + x>>16&evenHalfs
 	return x&(1<<32-1) + x>>32
 }
+
+// adlerCombine returns the Adler-32 of some bytes and n others behind them, of which these
+// are the sums.
+func adlerCombine(sum, next uint32, n int64) uint32 {
+	// Each byte of the first is n times more in the sum of sums; next began with 1.
+	a, b := uint64(sum&0xFFFF), uint64(sum>>16)
+	c, d := uint64(next&0xFFFF), uint64(next>>16)
+	k := uint64(n % adlerMod)
+	return uint32((a+c+adlerMod-1)%adlerMod | (b+d+k*(a+adlerMod-1))%adlerMod<<16)
+}

@@ -17,6 +17,10 @@ func (d *Decoder) Track() {
 	d.refs = Refs{}
 }
 
+// TrackFrom goes on with a record that Track began at byte out of the output, of a decoder
+// that has been placed anew since, less than WindowSize behind that.
+func (d *Decoder) TrackFrom(out int64) { d.low = d.opos - int(d.Out()-out) }
+
 // Refs copies the record that Track began.
 func (d *Decoder) Refs(r *Refs) { *r = d.refs }
 
