@@ -180,37 +180,6 @@ func (simpleCodec) sumSoFar() (uint32, bool)                        { return 0, 
 func (simpleCodec) salvage(*decoder, *Chunk, int64, salvaged) error { return nil }
 func (simpleCodec) proven(*decoder) int64                           { return 0 }
 
-// forward is a codec whose streams can only be decoded from their start on.
-type forward struct {
-	simpleCodec
-	z interface {
-		Reset(io.Reader)
-		Decode(max int) ([]byte, error)
-	}
-	end func(max int64) error // finish, within so many bytes; nil if the format has nothing to check
-}
-
-func (f *forward) start(d *decoder, off int64) error {
-	f.z.Reset(&d.fetch)
-	return nil
-}
-
-func (f *forward) decode(max int) ([]byte, error) { return f.z.Decode(max) }
-
-func (f *forward) nearestBefore(d *decoder, off int64) int64 {
-	if d.pos <= off {
-		return d.pos
-	}
-	return -1
-}
-
-func (f *forward) finish(d *decoder) error {
-	if f.end == nil {
-		return nil
-	}
-	return f.end(maxExcess(d.length))
-}
-
 // xzShort is how long a chunk is whose decoder gets a window as long as the chunk,
 // whatever dictionary its data asks for: hdiutil's are no longer. To look at longer
 // ones first takes a call of the source, which matters little for what is decoded

@@ -9,6 +9,7 @@ import (
 
 	"github.com/go-dmg/dmg/internal/budget"
 	"github.com/go-dmg/dmg/internal/bzip2"
+	"github.com/go-dmg/dmg/internal/xz"
 )
 
 // checkpointShare is how much of the limit checkpoints may take before they are thinned
@@ -373,12 +374,21 @@ func (e *engine) newDecoderFor(ctx context.Context, i int, held int64) (*decoder
 }
 
 // memoryFor returns how much of the limit a decoder of chunk i takes. It lets go of
-// the lock, since it may read the source.
+// the lock, since it may read the source: of a long LZMA chunk the header, and the index of
+// its blocks if none is known yet.
 func (e *engine) memoryFor(i int) (int64, error) {
 	window := e.mu.windows[i]
+	c := &e.chunks[i]
+	list := c.Method == LZMA && c.Length > xzShort && len(e.mu.points.chunks[i]) == 0 && e.takeCached(xz.IndexMemory)
 	e.mu.Unlock()
 	defer e.mu.Lock()
-	return decoderMemory(e.src, &e.chunks[i], window)
+	if list {
+		defer e.giveBack(xz.IndexMemory)
+		if err := listBlocks(&e.store, e.src, i); err != nil {
+			return 0, err
+		}
+	}
+	return decoderMemory(e.src, c, window)
 }
 
 // maxWindows is how many chunks' windows are remembered. All but the oddest images

@@ -64,7 +64,7 @@ func (e *engine) init(r io.ReaderAt, m chunkMap, limit int64) {
 	e.src = newSource(r, &e.count)
 	e.mu.account.Limit = limit
 	e.mu.cache.Init(&e.mu.account)
-	e.mu.points.init(&e.mu.account, &e.mu.cache, m.spanLength())
+	e.mu.points.init(&e.mu.account, &e.mu.cache, m.zlibLength())
 	e.mu.outputFree.L = &e.mu
 	e.store = store{mu: &e.mu, chunks: m.chunks, points: &e.mu.points, failures: &e.mu.failures, freed: e.wake}
 	e.store.unpacked.L = &e.mu
@@ -423,6 +423,7 @@ func (e *engine) chooseDecoder(f *flight, off int64) (idle bool, err error) {
 	}
 	f.pos = from
 	if f.d, err = e.acquireDecoder(f.ctx, i, 0); err == nil {
+		f.pos = e.mu.points.before(i, off).off // an .xz index may have been read
 		e.setDemand(f.d, i, f, off == 0 && f.d.fetch.follows(e.chunks[i].DataOffset))
 	}
 	return false, err

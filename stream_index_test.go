@@ -11,7 +11,7 @@ import (
 
 // R1: a random read in a long ADC chunk decodes no more than from one checkpoint to the
 // next, also with a saved index; and the data is that of a decoder from the start.
-func TestADCCheckpoints(t *testing.T) {
+func TestStreamCheckpoints(t *testing.T) {
 	dmgtest.NotEmulated(t)
 	ti := workload{codecs: []dmgtest.Method{dmgtest.ADC}, size: 12 << 20}.image(t)
 	im := ti.open(t, 0, nil)
@@ -30,7 +30,7 @@ func TestADCCheckpoints(t *testing.T) {
 		t.Errorf("%d checkpoints, want 11", n)
 	}
 	for _, im := range []*Image{im, ti.openIndexed(t, 4<<20, readIndex(t, file.Bytes()))} {
-		spacing := int64(adcSpacing)
+		spacing := int64(windowSpacing)
 		for i, p := range im.mu.points.chunks[0] { // a small index has few
 			spacing = max(spacing, p.off)
 			if i > 0 {
