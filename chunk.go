@@ -194,14 +194,18 @@ func newChunkMap(chunks []Chunk, size int64) (chunkMap, error) {
 	return chunkMap{chunks, size}, nil
 }
 
-// zlibLength returns how many bytes of the disk are in zlib chunks.
-func (m *chunkMap) zlibLength() (n int64) {
+// checkpointed returns how many bytes of the disk are in zlib chunks, and how many in chunks
+// of LZFSE and ADC that are long enough for checkpoints.
+func (m *chunkMap) checkpointed() (zlib, windowed int64) {
 	for i := range m.chunks {
-		if m.chunks[i].Method == Zlib {
-			n += m.chunks[i].Length
+		switch c := &m.chunks[i]; {
+		case c.Method == Zlib:
+			zlib += c.Length
+		case (c.Method == LZFSE || c.Method == ADC) && c.Length > windowSpacing:
+			windowed += c.Length
 		}
 	}
-	return n
+	return zlib, windowed
 }
 
 // find returns the index of the first chunk that ends after off.

@@ -64,7 +64,8 @@ func (e *engine) init(r io.ReaderAt, m chunkMap, limit int64) {
 	e.src = newSource(r, &e.count)
 	e.mu.account.Limit = limit
 	e.mu.cache.Init(&e.mu.account)
-	e.mu.points.init(&e.mu.account, &e.mu.cache, m.zlibLength())
+	zlib, windowed := m.checkpointed()
+	e.mu.points.init(&e.mu.account, &e.mu.cache, zlib, windowed)
 	e.mu.outputFree.L = &e.mu
 	e.store = store{mu: &e.mu, chunks: m.chunks, points: &e.mu.points, failures: &e.mu.failures, freed: e.wake}
 	e.store.unpacked.L = &e.mu

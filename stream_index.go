@@ -125,6 +125,9 @@ func (c *streamCodec) keep(pos int64, end bool) {
 			return
 		}
 		if wanted, _ := c.store.wanted(c.d.chunk, p.Off); wanted && p.Off < c.d.length {
+			if c.lzma == nil && c.store.points.shrink {
+				p.Record = stream.Shrink(p.Record)
+			}
 			c.store.add(c.d.chunk, c.d.began, checkpoint{off: p.Off, in: p.In}, p.Record)
 		}
 		c.plan(p.Off)

@@ -7,6 +7,7 @@ import (
 	"github.com/go-dmg/dmg/internal/bzip2"
 	"github.com/go-dmg/dmg/internal/deflate"
 	"github.com/go-dmg/dmg/internal/stream"
+	"github.com/go-dmg/dmg/internal/window"
 )
 
 // Kind is how what is kept for a checkpoint, its record, is made. It depends on the
@@ -59,11 +60,18 @@ func (w *Writer) splitStream(record []byte, _, least int64, _ uint32) (bit int64
 	if r.Parse(record) != nil || r.In > math.MaxInt64/8 || r.In*8 < least {
 		return 0, 0, false
 	}
-	size, k := binary.Uvarint(r.Window)
+	if w.window == nil {
+		w.window = make([]byte, 0, stream.MaxRecord)
+	}
+	packed, err := window.Expand(w.window, r.Window)
+	if err != nil {
+		return 0, 0, false
+	}
+	size, k := binary.Uvarint(packed)
 	if k <= 0 || size > stream.MaxWindow {
 		return 0, 0, false
 	}
-	runs, ok := w.splitRuns(r.Window[k:])
+	runs, ok := w.splitRuns(packed[k:])
 	if !ok {
 		return 0, 0, false
 	}

@@ -14,7 +14,7 @@ type Record struct {
 	Need   int64  // how many bytes from there on the output up to the checkpoint may need: of a block, all
 	Skip   int64  // bytes of output to leave out: the checkpoint is so far behind the output before In
 	State  []byte // of the decoder, as it has it
-	Window []byte // the last output before In, as package window packs it; empty without one
+	Window []byte // the last output before In, as package window packs and shrinks it
 }
 
 // The most that a Record may have, in bytes.
@@ -168,6 +168,21 @@ func (o *Output) Point(end bool) (Point, bool) {
 	return Point{p.off, p.in, record}, true
 }
 
+// Shrink returns a Point's record in fewer bytes if it can, for a while in memory. It uses
+// the record's memory.
+func Shrink(record []byte) []byte {
+	var r Record
+	if r.Parse(record) != nil || len(r.Window) > cap(record)-PointRoom {
+		return record
+	}
+	head := len(record) - len(r.Window)
+	s, ok := window.Shrink(record[len(record):], r.Window)
+	if !ok {
+		return record
+	}
+	return record[:head+copy(record[head:], s)]
+}
+
 // Resume goes on at byte off of the output, where a decoder left a checkpoint. The
 // decoder's own part of r is the caller's to resume. The error is ErrRecord.
 func (o *Output) Resume(off int64, r *Record) error {
@@ -177,7 +192,8 @@ func (o *Output) Resume(off int64, r *Record) error {
 		return ErrRecord
 	}
 	n := int(min(int64(o.Window), at))
-	if window.Unpack(o.Buf[:n], r.Window) != nil {
+	packed, err := window.Expand(o.Buf[o.Window:o.Window], r.Window)
+	if err != nil || window.Unpack(o.Buf[:n], packed) != nil {
 		return ErrRecord
 	}
 	o.Wr, o.rd, o.Base = n, n+int(r.Skip), at-int64(n)

@@ -126,3 +126,75 @@ func TestUnpackBad(t *testing.T) {
 		})
 	}
 }
+
+// TestShrink has what was shrunk expand to the same, and refuses what is none.
+func TestShrink(t *testing.T) {
+	rng := rand.New(rand.NewPCG(5, 6))
+	text := []byte("to be or not to be, that is the question; to be, to be, to be... ")
+	for _, n := range []int{0, 1, 7, 8, 15, 16, 17, 100, 1000, 70_000, 256 << 10} {
+		for _, kind := range []string{"noise", "text", "runs", "far"} {
+			p := filled(rng, n)
+			for i := range p {
+				switch {
+				case kind == "runs":
+					p[i] = byte(i >> 11)
+				case kind == "text":
+					p[i] = text[(i+i/500)%len(text)]
+				case kind == "far" && i >= 65_000:
+					p[i] = p[i-65_000]
+				}
+			}
+			buf := make([]byte, n+Excess)
+			s, ok := Shrink(buf[:0], p)
+			if !ok {
+				if kind != "noise" && n >= 1000 && !(kind == "far" && n < 100_000) {
+					t.Errorf("%d bytes of %s were not shrunk", n, kind)
+				}
+				continue
+			}
+			if len(s) > n-n/8 || &s[0] != &buf[0] {
+				t.Fatalf("%d bytes of %s: %d", n, kind, len(s))
+			}
+			space := make([]byte, n)
+			got, err := Expand(space[:0], s)
+			if err != nil || !bytes.Equal(got, p) {
+				t.Fatalf("%d bytes of %s: %d bytes, %v", n, kind, len(got), err)
+			}
+			if _, err := Expand(space[:0:n-1], s); err != ErrPacked {
+				t.Errorf("no room: %v", err)
+			}
+			if _, err := Expand(space[:0], s[:len(s)-1]); err != ErrPacked {
+				t.Errorf("cut short: %v", err)
+			}
+			if _, ok := Shrink(buf[:0:len(s)-1], p); ok {
+				t.Errorf("%d bytes of %s: shrunk into less room than they take", n, kind)
+			}
+		}
+	}
+	plain := Append(nil, []byte("plain"), nil)
+	if got, err := Expand(nil, plain); err != nil || !bytes.Equal(got, plain) {
+		t.Errorf("not shrunk: %q, %v", got, err)
+	}
+}
+
+// FuzzExpand expands anything: it is refused, or gives as much as it says.
+func FuzzExpand(f *testing.F) {
+	s, _ := Shrink(make([]byte, 0, 1000), bytes.Repeat([]byte("abcdefgh"), 100))
+	f.Add(s)
+	f.Add([]byte{0, 5, 1, 7, 1, 0})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		space := make([]byte, 4096)
+		got, err := Expand(space[:0], b)
+		if err != nil && err != ErrPacked || err == nil && len(got) > max(len(space), len(b)) {
+			t.Fatalf("%d bytes, %v", len(got), err)
+		}
+		if err == nil && len(b) > 1 && b[0] == 0 {
+			if p, ok := Shrink(make([]byte, 0, 8192), got); ok {
+				again, err := Expand(make([]byte, 0, 4096), p)
+				if err != nil || !bytes.Equal(again, got) {
+					t.Fatalf("%d bytes again, %v", len(again), err)
+				}
+			}
+		}
+	})
+}
