@@ -44,6 +44,7 @@ type streamCodec struct {
 	spacing int64       // between checkpoints
 	due     int64       // offset in the chunk from which on the next checkpoint is wanted
 	marked  bool        // it has been asked for
+	from    stream.Record
 }
 
 func newStreamCodec(s *store, z resumable) *streamCodec {
@@ -73,11 +74,10 @@ func (c *streamCodec) start(d *decoder, off int64) error {
 
 // resume goes on from a checkpoint's record.
 func (c *streamCodec) resume(record []byte) error {
-	var p stream.Record
-	err := p.Parse(record)
+	err := c.from.Parse(record)
 	if err == nil {
-		c.d.fetch.skip(p.In)
-		err = c.z.Resume(&c.d.fetch, c.d.pos, &p)
+		c.d.fetch.skip(c.from.In)
+		err = c.z.Resume(&c.d.fetch, c.d.pos, &c.from)
 	}
 	if errors.Is(err, stream.ErrRecord) {
 		return fmt.Errorf("%w: checkpoint at byte %d of a chunk of %v: %w", ErrIndex, c.d.pos, c.d.method, err)
