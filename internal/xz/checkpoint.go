@@ -278,7 +278,7 @@ func (t *tail) stream(end int64) (s listed, length int64, err error) {
 // footer returns the footer that ends at a place in the file, before padding, and its end;
 // nil if there is none.
 func (t *tail) footer(end int64) ([]byte, int64, error) {
-	for ; end >= streamHeaderLen+footerLen && t.end-end < firstTail; end -= 4 {
+	for from := end; end >= streamHeaderLen+footerLen && from-end < firstTail; end -= 4 {
 		p, err := t.bytes(end-footerLen, footerLen)
 		switch {
 		case err != nil:
