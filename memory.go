@@ -388,11 +388,18 @@ func (e *engine) memoryFor(i int) (int64, error) {
 			return 0, err
 		}
 	}
+	if c.Method == LZMA && c.Length > xzShort && window == 0 {
+		var err error
+		if window, err = xzWindow(e.src, c); err != nil {
+			return 0, err
+		}
+		e.needWindow(i, window)
+	}
 	return decoderMemory(e.src, c, window)
 }
 
 // maxWindows is how many chunks' windows are remembered. All but the oddest images
-// need none.
+// need none: their LZMA chunks are short.
 const maxWindows = 1 << 10
 
 // needWindow notes that LZMA chunk i needs a decoder with so long a window. It returns

@@ -51,7 +51,7 @@ type engine struct {
 		idleParallel *bzip2.ParallelReader // to be used again; may be nil
 		points       checkpoints
 		failures     failures
-		windows      map[int]int64 // of LZMA chunks that need more than their first header says
+		windows      map[int]int64 // that decoders of long LZMA chunks need, in bytes
 		queue        []*waiter     // for memory, in the order in which they came
 
 		reclaimers []reclaimer // pipelines that can give back memory
