@@ -60,12 +60,12 @@ func (z *Reader) codes(limit int) string {
 		} else {
 			dist = op&3<<8 | int(b[1]) + 1
 		}
-		if src := wr - dist; src < low {
-			if src < 0 {
+		if dist > wr-low {
+			if dist > wr {
 				fault = "copy reaches back before the start"
 				break
 			}
-			z.dst.Refer(src, n)
+			z.dst.Refer(wr-dist, n)
 		}
 		if dist >= 16 && n <= copyOver {
 			// The second half may need what the first one writes.
