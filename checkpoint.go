@@ -19,6 +19,8 @@ const (
 	minSpacing     = indexfile.Spacing
 	usualSpacing   = 64 << 10
 	checkpointSize = 4 << 10 // about, of a zlib chunk
+
+	windowRecord = 24 << 10 // about, of an LZFSE chunk
 )
 
 // checkpoints are the places inside compressed chunks from which decoding can
@@ -40,6 +42,7 @@ type checkpoints struct {
 	moving  moving               // what is behind size, while the log is moved together
 	packed  packed
 	copies  int64 // bytes of the log that are records of packed checkpoints
+	shrink  bool  // records with large windows are shrunk; never changes
 	dead    bool  // there are records in the log that no checkpoint has any more
 }
 
@@ -81,14 +84,17 @@ const (
 	chunkOverhead      = 128
 )
 
-// init prepares s for zlib chunks of so many bytes.
-func (s *checkpoints) init(a *budget.Budget, c *pagecache.Cache, bytes int64) {
+// init prepares s for zlib chunks of so many bytes, and chunks of LZFSE and ADC that are
+// longer than their checkpoints lie apart. To shrink a record of these takes a twentieth of
+// the first way through, and is done where they are not expected to fit.
+func (s *checkpoints) init(a *budget.Budget, c *pagecache.Cache, bytes, windowed int64) {
 	s.account = a
 	s.cache = c
 	s.spacing = usualSpacing
 	if bytes/minSpacing*checkpointSize <= checkpointShare(a) {
 		s.spacing = minSpacing
 	}
+	s.shrink = windowed/windowSpacing*windowRecord > checkpointShare(a)
 	s.chunks = make(map[int][]checkpoint)
 }
 

@@ -18,7 +18,7 @@ func newTestCheckpoints(limit int64) (*checkpoints, *budget.Budget) {
 	c := new(pagecache.Cache)
 	c.Init(a)
 	s := new(checkpoints)
-	s.init(a, c, 0)
+	s.init(a, c, 0, 0)
 	return s, a
 }
 
@@ -389,7 +389,7 @@ func TestFirstSpacing(t *testing.T) {
 		{math.MaxInt64, math.MaxInt64, minSpacing},
 	} {
 		var s checkpoints
-		s.init(&budget.Budget{Limit: tt.limit}, nil, tt.bytes)
+		s.init(&budget.Budget{Limit: tt.limit}, nil, tt.bytes, 0)
 		if s.spacing != tt.spacing {
 			t.Errorf("%d bytes under a limit of %d: %d apart, want %d", tt.bytes, tt.limit, s.spacing, tt.spacing)
 		}

@@ -30,12 +30,12 @@
 //
 // # Checkpoints
 //
-// At first, a zlib or bzip2 chunk can only be decoded from its start. The first
+// At first, a compressed chunk can only be decoded from its start. The first
 // decoder that goes through it leaves checkpoints, at which later reads resume.
 // [Image.BuildIndex] makes those of the whole disk, on all cores. [Image.Index]
-// returns them, to be saved and given to a later Image as [Options].Index. The
-// other compressions have no checkpoints. Apple's tools write their chunks with a
-// megabyte or less.
+// returns them, to be saved and given to a later Image as [Options].Index.
+// LZMA chunks have them at the blocks of their .xz streams alone, which the first
+// read finds in the stream's index.
 //
 // # Concurrency
 //

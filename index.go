@@ -113,7 +113,7 @@ func (ix *Index) WriteTo(w io.Writer) (int64, error) {
 }
 
 // Len returns the number of checkpoints. An index without any is of no use: the image has no
-// zlib or bzip2 chunks that are large enough to need one, or nothing has been read yet.
+// compressed chunks that are large enough to need one, or nothing has been read yet.
 func (ix *Index) Len() int {
 	if ix.file == nil {
 		return 0

@@ -10,6 +10,7 @@ import (
 	"github.com/go-dmg/dmg/internal/budget"
 	"github.com/go-dmg/dmg/internal/bzip2"
 	"github.com/go-dmg/dmg/internal/deflate"
+	"github.com/go-dmg/dmg/internal/xz"
 )
 
 // checkpointShare is how much of the limit checkpoints may take before they are thinned
@@ -376,19 +377,35 @@ func (e *engine) newDecoderFor(ctx context.Context, i int, held int64) (*decoder
 }
 
 // memoryFor returns how much of the limit a decoder of chunk i takes. If that is up to
-// the chunk's data it lets go of the lock, since it may read the source.
+// the chunk's data it lets go of the lock, since it may read the source: of a long LZMA
+// chunk the header, and the index of its blocks if none is known yet.
 func (e *engine) memoryFor(i int) (int64, error) {
 	window := e.mu.windows[i]
-	if e.chunks[i].Method.info().memory > 0 {
-		return decoderMemory(e.src, &e.chunks[i], window)
+	c := &e.chunks[i]
+	if c.Method.info().memory > 0 {
+		return decoderMemory(e.src, c, window)
 	}
+	list := c.Method == LZMA && c.Length > xzShort && len(e.mu.points.chunks[i]) == 0 && e.takeCached(xz.IndexMemory)
 	e.mu.Unlock()
 	defer e.mu.Lock()
-	return decoderMemory(e.src, &e.chunks[i], window)
+	if list {
+		defer e.giveBack(xz.IndexMemory)
+		if err := listBlocks(&e.store, e.src, i); err != nil {
+			return 0, err
+		}
+	}
+	if c.Method == LZMA && c.Length > xzShort && window == 0 {
+		var err error
+		if window, err = xzWindow(e.src, c); err != nil {
+			return 0, err
+		}
+		e.needWindow(i, window)
+	}
+	return decoderMemory(e.src, c, window)
 }
 
 // maxWindows is how many chunks' windows are remembered. All but the oddest images
-// need none.
+// need none: their LZMA chunks are short.
 const maxWindows = 1 << 10
 
 // needWindow notes that LZMA chunk i needs a decoder with so long a window. It returns

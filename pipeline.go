@@ -249,13 +249,13 @@ func (r *pipelineRun) assign(t *task, c *Chunk) (err error) {
 	e := r.e
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if t.d, err = e.acquireDecoder(r.ctx, t.chunk, r.held.Load()); err != nil {
+		return err
+	}
 	if c.Method.info().spans {
 		if p, ok := e.mu.points.after(t.chunk, t.off-c.Offset+spanTask); ok {
 			t.end = min(t.end, c.Offset+p.off)
 		}
-	}
-	if t.d, err = e.acquireDecoder(r.ctx, t.chunk, r.held.Load()); err != nil {
-		return err
 	}
 	from := t.off - c.Offset
 	n := e.planFetch(t.d, t.chunk, &flight{pos: e.mu.points.before(t.chunk, from).off, end: t.end - c.Offset}, false)

@@ -56,7 +56,7 @@ type engine struct {
 		idleParallel *bzip2.ParallelReader // to be used again; may be nil
 		points       checkpoints
 		failures     failures
-		windows      map[int]int64 // of LZMA chunks that need more than their first header says
+		windows      map[int]int64 // that decoders of long LZMA chunks need, in bytes
 		queue        []*waiter     // for memory, in the order in which they came
 
 		reclaimers []reclaimer // pipelines that can give back memory
@@ -70,7 +70,8 @@ func (e *engine) init(r io.ReaderAt, m chunkMap, limit int64) {
 	e.mu.account.Limit = limit
 	e.mu.cache.Init(&e.mu.account)
 	e.cached = e.mu.cache.View()
-	e.mu.points.init(&e.mu.account, &e.mu.cache, m.spanLength())
+	zlib, windowed := m.checkpointed()
+	e.mu.points.init(&e.mu.account, &e.mu.cache, zlib, windowed)
 	e.mu.outputFree.L = &e.mu
 	e.store = store{mu: &e.mu, chunks: m.chunks, points: &e.mu.points, failures: &e.mu.failures, freed: e.wake}
 	e.store.unpacked.L = &e.mu
@@ -443,6 +444,7 @@ func (e *engine) chooseDecoder(f *flight, off int64) (idle bool, err error) {
 	}
 	f.pos = from
 	if f.d, err = e.acquireDecoder(f.ctx, i, 0); err == nil {
+		f.pos = e.mu.points.before(i, off).off // an .xz index may have been read
 		e.setDemand(f.d, i, f, off == 0 && f.d.fetch.follows(e.chunks[i].DataOffset))
 	}
 	return false, err

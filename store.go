@@ -144,12 +144,16 @@ func (s *store) compare(chunk int, off int64, sum uint32) error {
 	if p.off != off || off == 0 || p.sum == sum {
 		return nil
 	}
-	const text = "%w: Adler-32 up to byte %d is %08x, was %08x when %s"
+	return s.mismatch(p, fmt.Sprintf("Adler-32 up to byte %d is %08x, was %08x when the checkpoint there was made", p.off, sum, p.sum))
+}
+
+// mismatch is the error of data that is not what it was when p was made.
+func (s *store) mismatch(p checkpoint, text string) error {
+	err := fmt.Errorf("%w: %s", ErrChecksum, text)
 	if p.saved() {
-		err := fmt.Errorf(text, ErrChecksum, p.off, sum, p.sum, "the index was made; if the image was replaced since, it takes a new index")
-		return &alsoError{err, ErrStaleIndex}
+		return &alsoError{fmt.Errorf("%w; if the image was replaced since its index was made, it takes a new index", err), ErrStaleIndex}
 	}
-	return fmt.Errorf(text, ErrChecksum, p.off, sum, p.sum, "a checkpoint there was made")
+	return err
 }
 
 // began returns the number of failures so far.
