@@ -4,12 +4,15 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/go-dmg/dmg/internal/dmgtest"
 	"github.com/go-dmg/dmg/internal/indexfile"
 )
 
@@ -77,6 +80,67 @@ func BenchmarkSequential4K(b *testing.B) {
 			})
 		})
 	}
+}
+
+// BenchmarkCachedParallel reads 4 KiB at a time of what is cached, or needs no decoder, by as
+// many goroutines as -cpu says.
+func BenchmarkCachedParallel(b *testing.B) {
+	raw := []dmgtest.Method{dmgtest.Raw}
+	for _, bb := range []struct {
+		name string
+		workload
+		of int64 // bytes from the disk's start that are read
+	}{
+		{"pages", workload{codecs: allCodecs[1:2], chunk: 2048, size: 16 << 20}, 16 << 20},
+		{"one page", workload{codecs: allCodecs[1:2], chunk: 2048, size: 16 << 20}, pageSize},
+		{"one chunk", workload{codecs: allCodecs[1:2], size: 16 << 20}, 16 << 20},
+		{"raw", workload{codecs: raw, chunk: 2048, size: 16 << 20}, 16 << 20},
+		{"zeros", workload{codecs: raw, chunk: 2048, size: 16 << 20, kind: "zeros"}, 16 << 20},
+	} {
+		b.Run(bb.name, func(b *testing.B) {
+			im := newTest(b, bb.image(b).file, nil)
+			if _, err := io.Copy(io.Discard, io.NewSectionReader(im, 0, im.Size())); err != nil {
+				b.Fatal(err)
+			}
+			before := im.Stats()
+			parallelReads(b, im, bb.of)
+			if after := im.Stats(); after.BytesDecoded != before.BytesDecoded {
+				b.Errorf("%d bytes are decoded", after.BytesDecoded-before.BytesDecoded)
+			}
+		})
+	}
+}
+
+// BenchmarkResumedParallel reads 4 KiB at random places of one chunk, most of which are
+// decoded from a checkpoint.
+func BenchmarkResumedParallel(b *testing.B) {
+	for _, w := range []workload{{codecs: allCodecs[1:2]}, {codecs: allCodecs[2:3]}} {
+		b.Run(w.String(), func(b *testing.B) {
+			im := benchmarkImage(b, w)
+			if _, err := io.Copy(io.Discard, io.NewSectionReader(im, 0, im.Size())); err != nil {
+				b.Fatal(err)
+			}
+			parallelReads(b, im, im.Size())
+		})
+	}
+}
+
+// parallelReads measures reads of 4 KiB at random places in the first bytes of the disk.
+func parallelReads(b *testing.B, im *Image, of int64) {
+	var seed atomic.Uint64
+	b.SetBytes(4096)
+	b.ReportAllocs()
+	b.ResetTimer()
+	b.RunParallel(func(pb *testing.PB) {
+		rng := rand.New(rand.NewPCG(1, seed.Add(1)))
+		p := make([]byte, 4096)
+		for pb.Next() {
+			if _, err := im.ReadAt(p, rng.Int64N(of/4096)*4096); err != nil {
+				b.Error(err)
+				return
+			}
+		}
+	})
 }
 
 // BenchmarkIndex measures what docs/INDEX.md has in its table, for checkpoints at

@@ -186,6 +186,7 @@ func TestSearchEnds(t *testing.T) {
 
 // TestNothingIsCancelled cancels what decodes a chunk whose data is blocks of nothing.
 func TestNothingIsCancelled(t *testing.T) {
+	dmgtest.Long(t)
 	dmgtest.Native(t)
 	t.Parallel()
 	for _, tt := range []struct {

@@ -2,6 +2,7 @@ package dmg
 
 import (
 	"encoding/binary"
+	"math"
 	"slices"
 	"sort"
 
@@ -18,6 +19,8 @@ const (
 	minSpacing     = indexfile.Spacing
 	usualSpacing   = 64 << 10
 	checkpointSize = 4 << 10 // about, of a zlib chunk
+
+	windowRecord = 24 << 10 // about, of an LZFSE chunk
 )
 
 // checkpoints are the places inside compressed chunks from which decoding can
@@ -36,19 +39,36 @@ type checkpoints struct {
 	chunks  map[int][]checkpoint // by chunk, in order of off
 	pages   [][]byte             // of pageSize bytes
 	size    int64                // of the log
+	moving  moving               // what is behind size, while the log is moved together
 	packed  packed
 	copies  int64 // bytes of the log that are records of packed checkpoints
+	shrink  bool  // records with large windows are shrunk; never changes
 	dead    bool  // there are records in the log that no checkpoint has any more
 }
+
+// moving is the part of the log that is yet to be moved to its front. At a limit of
+// gigabytes it may be a gigabyte, and the lock is held: so it is moved bit by bit, as
+// records are added.
+type moving struct{ at, end int64 } // end is 0 if there is none
+
+// moveStep is how many bytes of the log are looked at, at least, when a record is added.
+const moveStep = 256 << 10
 
 // checkpoint says where the record for a byte of a chunk is.
 type checkpoint struct {
 	off   int64  // in the chunk
 	in    int64  // in the chunk's data: what is decoded before off ends here, in bytes
 	log   int64  // of its header, or noRecord
-	group int32  // in which it is packed, from 1 on; 0
+	group int32  // of a saved index, in which it is packed, from 1 on; or noGroup, or 0
 	sum   uint32 // in a zlib chunk, the Adler-32 of what is before off
 }
+
+// noGroup is the group of a checkpoint that is of a saved index which is too large to
+// stay packed.
+const noGroup = -1
+
+// saved reports whether p is of a saved index.
+func (p *checkpoint) saved() bool { return p.group != 0 }
 
 // noRecord is where the record of a packed checkpoint is that is not in the log.
 const noRecord = -1
@@ -64,14 +84,17 @@ const (
 	chunkOverhead      = 128
 )
 
-// init prepares s for zlib chunks of so many bytes.
-func (s *checkpoints) init(a *budget.Budget, c *pagecache.Cache, bytes int64) {
+// init prepares s for zlib chunks of so many bytes, and chunks of LZFSE and ADC that are
+// longer than their checkpoints lie apart. To shrink a record of these takes a twentieth of
+// the first way through, and is done where they are not expected to fit.
+func (s *checkpoints) init(a *budget.Budget, c *pagecache.Cache, bytes, windowed int64) {
 	s.account = a
 	s.cache = c
 	s.spacing = usualSpacing
 	if bytes/minSpacing*checkpointSize <= checkpointShare(a) {
 		s.spacing = minSpacing
 	}
+	s.shrink = windowed/windowSpacing*windowRecord > checkpointShare(a)
 	s.chunks = make(map[int][]checkpoint)
 }
 
@@ -142,7 +165,7 @@ func (s *checkpoints) add(chunk int, p checkpoint, record []byte) {
 	n := int64(recordHeader + len(record))
 	for !s.room(n) {
 		if s.dead {
-			s.compact()
+			s.startMoving()
 			continue
 		}
 		if s.copies > 0 {
@@ -183,10 +206,19 @@ func (s *checkpoints) log(chunk int, off int64, record []byte) {
 }
 
 // room makes sure that n more bytes fit into the log, and that the share is not
-// used up: what checkpoints take beside the log may have grown.
+// used up: what checkpoints take beside the log may have grown. Without room nothing of
+// the log is yet to be moved.
 func (s *checkpoints) room(n int64) bool {
+	s.move(moveStep)
 	if s.account.Used[budget.Checkpoints] > checkpointShare(s.account) {
+		s.finishMoving()
 		return false
+	}
+	for s.moving.end > 0 {
+		if s.size+n <= s.moving.at {
+			return true
+		}
+		s.move(moveStep)
 	}
 	for s.size+n > int64(len(s.pages))*pageSize {
 		if s.account.Used[budget.Checkpoints]+pageSize > checkpointShare(s.account) {
@@ -254,10 +286,10 @@ func (s *checkpoints) thin() {
 	s.filter(func(p *checkpoint, last int64) bool {
 		return p.group > 0 || s.spacing < maxSpacing && p.off/s.spacing > last/s.spacing
 	})
-	s.compact()
+	s.startMoving()
 }
 
-// shed makes room in the log. It doubles the spacing as long as that keeps a fair
+// shed makes room in the log, of which nothing is yet to be moved. It doubles the spacing as long as that keeps a fair
 // part of the checkpoints: in one large chunk, every second one. In many chunks that
 // are hardly longer than the spacing, it drops the checkpoints that were made first
 // instead: else all would go, and none be made again.
@@ -267,7 +299,7 @@ func (s *checkpoints) shed() {
 	for _, points := range s.chunks {
 		last := int64(0)
 		for i := range points {
-			if p := &points[i]; p.group == 0 {
+			if p := &points[i]; p.group <= 0 {
 				all++
 				if spacing < maxSpacing && p.off/spacing > last/spacing {
 					kept++
@@ -282,7 +314,7 @@ func (s *checkpoints) shed() {
 	}
 	half := s.size / 2
 	s.filter(func(p *checkpoint, _ int64) bool { return p.group > 0 || p.log >= half })
-	s.compact()
+	s.startMoving()
 }
 
 // maxSpacing is where doubling ends: nothing is kept then.
@@ -291,12 +323,15 @@ const maxSpacing = 1 << 62
 // halve drops some checkpoints of the log, every second one if that will do.
 // Reads may leave others as close as before, when there is room again.
 func (s *checkpoints) halve() {
-	spacing, size := s.spacing, s.size
+	spacing := s.spacing
+	s.finishMoving()
+	size := s.size
 	if s.dead {
 		s.compact()
 	}
 	for s.size == size {
 		s.shed()
+		s.finishMoving()
 	}
 	s.spacing = spacing
 }
@@ -322,10 +357,10 @@ func (s *checkpoints) filter(keep func(p *checkpoint, last int64) bool) {
 	}
 }
 
-// forget drops the chunk's checkpoints but those of an index.
+// dropChunk drops the chunk's checkpoints but those of an index.
 func (s *checkpoints) dropChunk(chunk int) {
 	points := s.chunks[chunk]
-	kept := slices.DeleteFunc(points, func(p checkpoint) bool { return p.group == 0 })
+	kept := slices.DeleteFunc(points, func(p checkpoint) bool { return !p.saved() })
 	if len(kept) == len(points) {
 		return
 	}
@@ -339,13 +374,33 @@ func (s *checkpoints) dropChunk(chunk int) {
 
 // compact moves the records that still have a checkpoint to the log's front.
 func (s *checkpoints) compact() {
-	end := s.size
+	s.finishMoving()
+	s.startMoving()
+	s.finishMoving()
+}
+
+// startMoving begins what compact does. Until it is finished, records stand before
+// s.size, and from s.moving.at to s.moving.end.
+func (s *checkpoints) startMoving() {
+	s.finishMoving()
+	s.moving = moving{0, s.size}
 	s.size, s.dead = 0, false
+}
+
+// finishMoving ends what startMoving began.
+func (s *checkpoints) finishMoving() { s.move(math.MaxInt64) }
+
+// move goes through so many bytes of what is yet to be moved, at least.
+func (s *checkpoints) move(bytes int64) {
+	m := &s.moving
+	if m.end == 0 {
+		return
+	}
 	var buf []byte
-	for at := int64(0); at < end; {
-		chunk, off, n := s.header(at)
-		from := at
-		at += int64(recordHeader + n)
+	for stop := m.at + min(bytes, m.end-m.at); m.at < stop; {
+		chunk, off, n := s.header(m.at)
+		from := m.at
+		m.at += int64(recordHeader + n)
 		if !s.has(chunk, off) {
 			continue
 		}
@@ -355,12 +410,17 @@ func (s *checkpoints) compact() {
 			s.write(buf)
 		}
 	}
+	if m.at < m.end {
+		return
+	}
+	*m = moving{}
 	for s.account.Used[budget.Checkpoints] > checkpointShare(s.account) && s.givePage() {
 	}
 }
 
 // trim returns the pages that the log has no use for.
 func (s *checkpoints) trim() {
+	s.finishMoving()
 	for s.givePage() {
 	}
 }
@@ -368,7 +428,7 @@ func (s *checkpoints) trim() {
 // givePage returns a page that the log has no use for, if there is one.
 func (s *checkpoints) givePage() bool {
 	last := len(s.pages) - 1
-	if last < 0 || s.size > int64(last)*pageSize {
+	if last < 0 || max(s.size, s.moving.end) > int64(last)*pageSize {
 		return false
 	}
 	s.cache.Return(s.pages[last])

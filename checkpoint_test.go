@@ -18,7 +18,7 @@ func newTestCheckpoints(limit int64) (*checkpoints, *budget.Budget) {
 	c := new(pagecache.Cache)
 	c.Init(a)
 	s := new(checkpoints)
-	s.init(a, c, 0)
+	s.init(a, c, 0, 0)
 	return s, a
 }
 
@@ -56,8 +56,8 @@ func checkCheckpoints(t *testing.T, s *checkpoints, last map[[2]int64][]byte) {
 			if i > 0 && points[i-1].off >= p.off {
 				t.Fatalf("chunk %d: checkpoint at %d after one at %d", chunk, p.off, points[i-1].off)
 			}
-			if p.log < 0 || p.log >= s.size {
-				t.Fatalf("chunk %d: record at %d of a log of %d bytes", chunk, p.log, s.size)
+			if m := s.moving; p.log < 0 || p.log >= s.size && p.log < m.at || p.log >= max(s.size, m.end) {
+				t.Fatalf("chunk %d: record at %d of a log of %d bytes, and %+v", chunk, p.log, s.size, m)
 			}
 			buf = s.at(buf[:0], p)
 			if want := last[[2]int64{int64(chunk), p.off}]; !bytes.Equal(buf, want) {
@@ -68,7 +68,10 @@ func checkCheckpoints(t *testing.T, s *checkpoints, last map[[2]int64][]byte) {
 			}
 		}
 	}
-	if s.size > int64(len(s.pages))*pageSize {
+	if m := s.moving; m.end > 0 && (s.size > m.at || m.at >= m.end) {
+		t.Fatalf("a log of %d bytes, and %+v", s.size, m)
+	}
+	if max(s.size, s.moving.end) > int64(len(s.pages))*pageSize {
 		t.Fatalf("a log of %d bytes in %d pages", s.size, len(s.pages))
 	}
 	if got := s.account.Used[budget.Checkpoints]; got != memory {
@@ -268,6 +271,62 @@ func TestCheckpointRandom(t *testing.T) {
 	}
 }
 
+// A log of many megabytes is moved together bit by bit: no call but those that need its
+// memory at once looks at more than some steps of it. Meanwhile every record is found, more are
+// added, and a chunk's are dropped.
+func TestCheckpointMoving(t *testing.T) {
+	const chunks = 4
+	rng := rand.New(rand.NewPCG(4, 4))
+	s, _ := newTestCheckpoints(16 << 20)
+	last := make(map[[2]int64][]byte)
+	n, moves, between := int64(0), 0, 0
+	for i := range 12_000 {
+		before := s.moving
+		chunk := rng.IntN(chunks)
+		switch {
+		case i%1999 == 1998:
+			s.dropChunk(chunk)
+		case i%3001 == 3000:
+			s.halve()
+			if s.moving.end > 0 {
+				t.Fatal("memory was needed, and the log is not moved together yet")
+			}
+			s.trim()
+		default:
+			n++
+			off := n/chunks*minSpacing + minSpacing
+			if rng.IntN(4) == 0 {
+				off = (1 + rng.Int64N(n/chunks+1)) * minSpacing
+			}
+			r := testRecord(chunk+i, off, 500+rng.IntN(3500))
+			s.add(chunk, checkpoint{off: off, in: off}, r)
+			if got := lastRecord(s, nil, chunk, off); s.has(chunk, off) && bytes.Equal(got, r) {
+				last[[2]int64{int64(chunk), off}] = r
+			}
+			looked := s.moving.at - before.at
+			if s.moving.end == 0 {
+				looked = before.end - before.at
+			} else if before.end == 0 {
+				moves++
+				looked = s.moving.at
+			}
+			if looked > 4*moveStep {
+				t.Fatalf("%d bytes of the log were looked at for one record", looked)
+			}
+		}
+		if s.moving.end > 0 {
+			between++
+		}
+		if i%300 == 0 {
+			checkCheckpoints(t, s, last)
+		}
+	}
+	checkCheckpoints(t, s, last)
+	if moves < 3 || between < 20*moves {
+		t.Errorf("the log was moved %d times, in %d steps", moves, between)
+	}
+}
+
 // Where there is no memory a checkpoint is not kept, and none of the others
 // suffers for it.
 func TestCheckpointNoMemory(t *testing.T) {
@@ -330,7 +389,7 @@ func TestFirstSpacing(t *testing.T) {
 		{math.MaxInt64, math.MaxInt64, minSpacing},
 	} {
 		var s checkpoints
-		s.init(&budget.Budget{Limit: tt.limit}, nil, tt.bytes)
+		s.init(&budget.Budget{Limit: tt.limit}, nil, tt.bytes, 0)
 		if s.spacing != tt.spacing {
 			t.Errorf("%d bytes under a limit of %d: %d apart, want %d", tt.bytes, tt.limit, s.spacing, tt.spacing)
 		}

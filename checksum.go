@@ -2,6 +2,7 @@ package dmg
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/md5"
 	"crypto/sha1"
@@ -11,6 +12,7 @@ import (
 	"fmt"
 	"hash"
 	"hash/crc32"
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -124,15 +126,18 @@ func (c *check) result(readable bool) error {
 }
 
 // tableSums compares the checksums of the block tables that a run reads as a whole.
-// Workers sum their tasks, and the sums are combined; where a table's checksum is
-// no CRC-32, everything is summed in the order of the disk instead.
+// Workers sum their tasks, and the sums are combined; a table whose checksum is no
+// CRC-32 is summed in the order of the disk instead.
 type tableSums struct {
 	chunks  []Chunk
 	parts   []span     // of the disk, that have a table
 	tables  []tableSum // by partition
 	shared  []bool     // by partition: it overlaps another
-	inOrder bool
-	part    int // the partition in which the last hole ended
+	inOrder bool       // a table is summed in order
+
+	// The partition in which the last hole ended, of those that were claimed, and of
+	// those that were delivered.
+	claimed, delivered int
 }
 
 // span is a range of the disk, in bytes.
@@ -213,7 +218,7 @@ func (im *Image) newTableSums(from, to int64) *tableSums {
 	for off, i := int64(0), im.find(0); off < im.size; i++ {
 		if i == len(im.chunks) || off < im.chunks[i].Offset {
 			hole := im.gap(off, i)
-			s.gap(off, hole.Length, func(t *tableSum, n int64) error { t.grow(n, false); return nil })
+			s.gap(&s.claimed, off, hole.Length, func(t *tableSum, n int64) error { t.grow(n, false); return nil })
 		}
 		if i == len(im.chunks) {
 			break
@@ -224,7 +229,7 @@ func (im *Image) newTableSums(from, to int64) *tableSums {
 		}
 		off = c.end()
 	}
-	s.part = 0
+	s.claimed = 0
 	return s
 }
 
@@ -237,14 +242,15 @@ func (s *tableSums) of(i int) *tableSum {
 }
 
 // gap calls f with each table that has some of the n zeros at byte off of the disk in
-// its range, and how many. Holes come in order. A table that overlaps another has none:
-// whose they are can't be told, and there may be thousands of tables.
-func (s *tableSums) gap(off, n int64, f func(t *tableSum, n int64) error) error {
+// its range, and how many. Holes come in order, and part is where the last one ended. A
+// table that overlaps another has none: whose they are can't be told, and there may be
+// thousands of tables.
+func (s *tableSums) gap(part *int, off, n int64, f func(t *tableSum, n int64) error) error {
 	end := off + n
-	for ; s.part < len(s.parts) && s.parts[s.part].from < end; s.part++ {
-		p := &s.parts[s.part]
-		t := &s.tables[s.part]
-		if from, to := max(off, p.from), min(end, p.to); t.check != nil && from < to && !s.shared[s.part] {
+	for ; *part < len(s.parts) && s.parts[*part].from < end; *part++ {
+		p := &s.parts[*part]
+		t := &s.tables[*part]
+		if from, to := max(off, p.from), min(end, p.to); t.check != nil && from < to && !s.shared[*part] {
 			if err := f(t, to-from); err != nil {
 				return err
 			}
@@ -258,31 +264,32 @@ func (s *tableSums) gap(off, n int64, f func(t *tableSum, n int64) error) error 
 
 // claim gives t its place in its table's sum. Tasks are claimed in order.
 func (s *tableSums) claim(t *task) {
-	switch {
-	case s == nil:
-		return
-	case s.inOrder:
-		if t.chunk >= 0 {
-			t.sum.table = s.of(t.chunk)
-		}
+	if s == nil {
 		return
 	}
 	n := t.end - t.off
 	if t.chunk < 0 {
-		s.gap(t.off, n, func(t *tableSum, n int64) error {
-			t.addZeros(n, false)
+		s.gap(&s.claimed, t.off, n, func(t *tableSum, n int64) error {
+			if !t.inOrder() {
+				t.addZeros(n, false)
+			}
 			return nil
 		})
 		return
 	}
 	switch table := s.of(t.chunk); {
 	case table == nil:
+	case table.inOrder():
+		t.sum.table = table
 	case t.zero:
 		table.addZeros(n, s.chunks[t.chunk].Method == Ignore)
 	default:
 		t.sum = taskSum{table: table, parallel: true, at: table.used.claim(n), all: table.all.claim(n)}
 	}
 }
+
+// inOrder reports whether the table is summed in the order of the disk.
+func (t *tableSum) inOrder() bool { return t.check.crc() == nil }
 
 // grow counts n more bytes of the table, which may be free space.
 func (t *tableSum) grow(n int64, free bool) {
@@ -328,29 +335,34 @@ func (t *taskSum) spoil() {
 
 // end takes the sum of a task that was delivered.
 func (s *tableSums) end(t *task) {
-	if s != nil && !s.inOrder {
+	if s != nil {
 		t.sum.end()
 	}
 }
 
-// data adds a task's bytes where they are summed in order.
+// data adds a task's bytes if they are summed in order.
 func (s *tableSums) data(t *task, b []byte) {
 	if s != nil && s.inOrder {
-		if table := s.of(t.chunk); table != nil {
+		if table := s.of(t.chunk); table != nil && table.inOrder() {
 			table.check.add(b)
 		}
 	}
 }
 
-// zeros adds zeros where they are summed in order.
+// zeros adds zeros if they are summed in order.
 func (s *tableSums) zeros(ctx context.Context, t *task, off, n int64) error {
 	switch {
 	case s == nil || !s.inOrder:
 		return nil
 	case t.chunk < 0:
-		return s.gap(off, n, func(t *tableSum, n int64) error { return t.check.zeros(ctx, n) })
+		return s.gap(&s.delivered, off, n, func(t *tableSum, n int64) error {
+			if !t.inOrder() {
+				return nil
+			}
+			return t.check.zeros(ctx, n)
+		})
 	case s.chunks[t.chunk].Method == Zero:
-		if table := s.of(t.chunk); table != nil {
+		if table := s.of(t.chunk); table != nil && table.inOrder() {
 			return table.check.zeros(ctx, n)
 		}
 	}
@@ -368,7 +380,7 @@ func (s *tableSums) results(f func(partition int, c *check, err error) error) er
 		if t.check == nil {
 			continue
 		}
-		if z := t.check.crc(); z != nil && !s.inOrder {
+		if z := t.check.crc(); z != nil {
 			z.sum, t.check.any = t.used.sum.Load(), t.used.length > 0
 			if all := t.all.sum.Load(); t.all.length > t.used.length && binary.BigEndian.Uint32(t.check.err.Want) == all {
 				z.sum = all
@@ -379,6 +391,89 @@ func (s *tableSums) results(f func(partition int, c *check, err error) error) er
 		}
 	}
 	return nil
+}
+
+// sourceSum is the CRC-32 of a range of the source, summed as it is fetched: of what a
+// worker fetches it sums what no other has. What nobody has fetched is left at the end. A
+// nil sourceSum sums nothing. It is safe for concurrent use.
+type sourceSum struct {
+	span // in the source
+	sum  runningSum
+	n    atomic.Int64 // bytes that are claimed
+	mu   struct {
+		sync.Mutex
+		claimed []span // in order; no two of them touch
+	}
+}
+
+// maxClaimed is how many ranges of a source that are not joined a sourceSum keeps. An
+// image may have its chunks' data in any order, and there is more to sum at the end then.
+const maxClaimed = 1 << 10
+
+func newSourceSum(from, length int64) *sourceSum {
+	return &sourceSum{span: span{from, from + length}, sum: runningSum{length: length}}
+}
+
+// add sums those of the bytes b, from byte off of the source on, that were not yet.
+func (s *sourceSum) add(b []byte, off int64) {
+	if s == nil {
+		return
+	}
+	from, to := max(off, s.from), min(off+int64(len(b)), s.to)
+	if from >= to {
+		return
+	}
+	var few [4]span
+	for _, p := range s.claim(few[:0], span{from, to}) {
+		crc := crc32.ChecksumIEEE(b[p.from-off : p.to-off])
+		s.sum.add(crc, p.from-s.from, p.to-p.from)
+	}
+}
+
+// claim appends to dst those parts of p that nobody has claimed, and claims them.
+func (s *sourceSum) claim(dst []span, p span) []span {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := s.mu.claimed
+	i, _ := slices.BinarySearchFunc(all, p.from, func(c span, from int64) int { return cmp.Compare(c.to, from) })
+	end := i // of those that touch p
+	whole, at := p, p.from
+	for ; end < len(all) && all[end].from <= p.to; end++ {
+		c := all[end]
+		if at < c.from {
+			dst = append(dst, span{at, c.from})
+		}
+		at = max(at, c.to)
+		whole = span{min(whole.from, c.from), max(whole.to, c.to)}
+	}
+	if at < p.to {
+		dst = append(dst, span{at, p.to})
+	}
+	if i == end && len(all) >= maxClaimed {
+		return nil
+	}
+	s.mu.claimed = slices.Replace(all, i, end, whole)
+	for _, p := range dst {
+		s.n.Add(p.to - p.from)
+	}
+	return dst
+}
+
+// rest returns what nobody has claimed, in order.
+func (s *sourceSum) rest() (rest []span) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at := s.from
+	for _, c := range s.mu.claimed {
+		if at < c.from {
+			rest = append(rest, span{at, c.from})
+		}
+		at = c.to
+	}
+	if at < s.to {
+		rest = append(rest, span{at, s.to})
+	}
+	return rest
 }
 
 // zeroCRC is a CRC-32 (IEEE) to which any number of zeros can be added at once.

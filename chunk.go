@@ -67,11 +67,11 @@ var methods = map[Method]methodInfo{
 	Zero:    {name: "zero"},
 	Raw:     {name: "raw"},
 	Ignore:  {name: "ignore"},
-	ADC:     {name: "adc", format: "UDCO", compressed: true, memory: adc.Memory, resume: adcRecord, records: indexfile.Window, spacing: adcSpacing, forward: true},
+	ADC:     {name: "adc", format: "UDCO", compressed: true, memory: adc.Memory, resume: adc.PointMemory, records: indexfile.Stream, spacing: windowSpacing, forward: true, spans: true},
 	Zlib:    {name: "zlib", format: "UDZO", compressed: true, memory: zlibMemory, records: indexfile.Zlib, spacing: minSpacing, spans: true, summed: true, trailer: true},
 	Bzip2:   {name: "bzip2", format: "UDBZ", compressed: true, memory: bzip2Memory, slack: 1 << 20, records: indexfile.Bzip2, spacing: minSpacing, blocks: true, summed: true},
-	LZFSE:   {name: "lzfse", format: "ULFO", compressed: true, memory: lzfse.Memory, slack: 128 << 10, forward: true},
-	LZMA:    {name: "lzma", format: "ULMO", compressed: true, forward: true, trailer: true},
+	LZFSE:   {name: "lzfse", format: "ULFO", compressed: true, memory: lzfse.Memory, resume: lzfse.PointMemory, slack: 128 << 10, records: indexfile.Stream, spacing: windowSpacing, forward: true, spans: true},
+	LZMA:    {name: "lzma", format: "ULMO", compressed: true, records: indexfile.Stream, spacing: xzShort, forward: true, spans: true, trailer: true},
 	kenCode: {name: "kencode"},
 	rle:     {name: "rle"},
 	lzh:     {name: "lzh"},
@@ -82,13 +82,11 @@ var methods = map[Method]methodInfo{
 func newCodec(m Method, memory int64, s *store, h host) codec {
 	switch m {
 	case ADC:
-		return newADCCodec(s)
+		return newStreamCodec(s, new(adc.Reader))
 	case LZFSE:
-		return &forward{z: new(lzfse.Reader)}
+		return newStreamCodec(s, new(lzfse.Reader))
 	case LZMA:
-		// What stands behind the stream of the last sector is no matter.
-		z := xz.NewStreams(memory)
-		return &forward{z: z, end: z.Finish}
+		return newStreamCodec(s, xz.NewStreams(memory))
 	case Bzip2:
 		return newBzip2Codec(s, h)
 	}
@@ -196,15 +194,18 @@ func newChunkMap(chunks []Chunk, size int64) (chunkMap, error) {
 	return chunkMap{chunks, size}, nil
 }
 
-// spanLength returns how many bytes of the disk are in chunks that checkpoints cut into
-// spans.
-func (m *chunkMap) spanLength() (n int64) {
+// checkpointed returns how many bytes of the disk are in zlib chunks, and how many in chunks
+// of LZFSE and ADC that are long enough for checkpoints.
+func (m *chunkMap) checkpointed() (zlib, windowed int64) {
 	for i := range m.chunks {
-		if m.chunks[i].Method.info().spans {
-			n += m.chunks[i].Length
+		switch c := &m.chunks[i]; {
+		case c.Method == Zlib:
+			zlib += c.Length
+		case (c.Method == LZFSE || c.Method == ADC) && c.Length > windowSpacing:
+			windowed += c.Length
 		}
 	}
-	return n
+	return zlib, windowed
 }
 
 // find returns the index of the first chunk that ends after off.

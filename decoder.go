@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"sync/atomic"
 
 	"github.com/go-dmg/dmg/internal/bzip2"
+	"github.com/go-dmg/dmg/internal/deflate"
 	"github.com/go-dmg/dmg/internal/xz"
 )
 
@@ -31,9 +33,13 @@ type decoder struct {
 	// careful has a codec whose blocks have checksums compare these before it
 	// returns a byte: then a damaged block is not taken for one of another length.
 	careful bool
-	count   *counters
-	store   *store
-	began   int // the number of failures when decoding began
+
+	// spare returns how many other workers of the run have nothing to do; nil if the
+	// decoder is a reader's.
+	spare func() int
+	count *counters
+	store *store
+	began int // the number of failures when decoding began
 }
 
 // codec is a method of compression as decoders need it. An error that is not
@@ -154,6 +160,10 @@ type host interface {
 	// on, on other cores; nil if these or memory can't be had.
 	parallelReader(d *decoder, at int64) *bzip2.ParallelReader
 	endParallel(p *bzip2.ParallelReader)
+	// parallelInflate decodes the coming blocks of d's zlib chunk from z's place on, which
+	// is byte at of its data, on so many cores or fewer; nil if memory can't be had.
+	parallelInflate(d *decoder, z *deflate.Decoder, at int64, cores int) *deflate.ParallelReader
+	endInflate(p *deflate.ParallelReader)
 }
 
 // decoderMemory returns how much of the limit a decoder of c takes, which needs
@@ -180,37 +190,6 @@ func (simpleCodec) sumSoFar() (uint32, bool)                        { return 0, 
 func (simpleCodec) salvage(*decoder, *Chunk, int64, salvaged) error { return nil }
 func (simpleCodec) proven(*decoder) int64                           { return 0 }
 
-// forward is a codec whose streams can only be decoded from their start on.
-type forward struct {
-	simpleCodec
-	z interface {
-		Reset(io.Reader)
-		Decode(max int) ([]byte, error)
-	}
-	end func(max int64) error // finish, within so many bytes; nil if the format has nothing to check
-}
-
-func (f *forward) start(d *decoder, off int64) error {
-	f.z.Reset(&d.fetch)
-	return nil
-}
-
-func (f *forward) decode(max int) ([]byte, error) { return f.z.Decode(max) }
-
-func (f *forward) nearestBefore(d *decoder, off int64) int64 {
-	if d.pos <= off {
-		return d.pos
-	}
-	return -1
-}
-
-func (f *forward) finish(d *decoder) error {
-	if f.end == nil {
-		return nil
-	}
-	return f.end(maxExcess(d.length))
-}
-
 // xzShort is how long a chunk is whose decoder gets a window as long as the chunk,
 // whatever dictionary its data asks for: hdiutil's are no longer. To look at longer
 // ones first takes a call of the source, which matters little for what is decoded
@@ -220,25 +199,41 @@ const xzShort = 1 << 20
 // xzHead bytes of an .xz stream say how long a dictionary it asks for, as a rule.
 const xzHead = 76
 
-// xzMemory returns the memory for the decoder of a chunk, for as long a window as
-// its dictionary, or as what is decoded of it if that is less. It is the only
-// decoder whose memory is up to the image. It may read the source. known is what an
-// earlier decoder lacked, or 0.
-func xzMemory(src countingSource, c *Chunk, known int64) (int64, error) {
-	const excess = 64 << 10                 // as a rule what goes on behind a chunk is less
-	window := min(c.Length, 1<<62) + excess // a chunk may say that it has 2^63 bytes
-	if c.Length > xzShort {
-		head := make([]byte, min(c.DataLength, xzHead))
-		if _, err := src.ReadAt(head, c.DataOffset); err != nil {
+// xzExcess is how much of a stream goes on behind a chunk at most, as a rule.
+const xzExcess = 64 << 10
+
+// xzLongest is the longest window that is of use to a decoder of c, as a rule. A chunk may
+// say that it has 2^63 bytes.
+func xzLongest(c *Chunk) int64 { return min(c.Length, 1<<62) + xzExcess }
+
+// xzWindow returns how long a window the decoder of a chunk longer than xzShort needs, by
+// the first header of its data: as long as its dictionary, or as what is decoded of it if
+// that is less. Where the header isn't understood the decoder will refuse it too.
+func xzWindow(src countingSource, c *Chunk) (int64, error) {
+	head := make([]byte, min(c.DataLength, xzHead))
+	if _, err := src.ReadAt(head, c.DataOffset); err != nil {
+		return 0, err
+	}
+	return min(xzLongest(c), xz.Dictionary(head)), nil
+}
+
+// xzMemory returns the memory for the decoder of a chunk, which is the only one whose
+// memory is up to the image. known is how long a window it needs, if that is known, or 0.
+// Else it may read the source.
+func xzMemory(src countingSource, c *Chunk, known int64) (memory int64, err error) {
+	window := xzLongest(c)
+	switch {
+	case known > 0:
+		if c.Length > xzShort {
+			window = 0
+		}
+		window = max(window, min(known, min(c.Length, 1<<61)+maxExcess(c.Length)))
+	case c.Length > xzShort:
+		if window, err = xzWindow(src, c); err != nil {
 			return 0, err
 		}
-		// Where the header isn't understood the decoder will refuse it too.
-		window = min(window, xz.Dictionary(head))
 	}
-	if known > 0 {
-		window = max(window, min(known, min(c.Length, 1<<61)+maxExcess(c.Length)))
-	}
-	memory := xz.Memory(window)
+	memory = xz.Memory(window)
 	if memory > math.MaxInt/2 { // where int has 32 bits
 		return 0, &ChunkError{*c, fmt.Errorf("%w: its decoder takes %d bytes", ErrMemoryLimit, memory)}
 	}
@@ -253,7 +248,7 @@ func xzMemory(src countingSource, c *Chunk, known int64) (int64, error) {
 // which are made of blocks that have been checked. The engine's lock guards it.
 type failures struct {
 	last [maxFailures]failure
-	next int // the number of the next one
+	next atomic.Int64 // the number of the next one; it may be read without the lock
 }
 
 const maxFailures = 64
@@ -266,6 +261,9 @@ type failure struct {
 	known bool   // set
 }
 
+// count returns the number of failures so far. It may be called without the lock.
+func (s *failures) count() int { return int(s.next.Load()) }
+
 // again notes a place, and reports whether it was among the last.
 func (s *failures) seenBefore(d failure) bool {
 	for i := range s.last {
@@ -273,17 +271,18 @@ func (s *failures) seenBefore(d failure) bool {
 			return true
 		}
 	}
-	s.last[s.next%maxFailures] = d
-	s.next++
+	s.last[s.count()%maxFailures] = d
+	s.next.Add(1)
 	return false
 }
 
 // since reports whether there may have been failures in a chunk since next was n.
 func (s *failures) invalidatedSince(chunk, n int) bool {
-	if s.next-n > maxFailures {
+	next := s.count()
+	if next-n > maxFailures {
 		return true
 	}
-	for ; n < s.next; n++ {
+	for ; n < next; n++ {
 		if s.last[n%maxFailures].chunk == chunk {
 			return true
 		}
@@ -301,7 +300,7 @@ func (e *engine) invalidate(d *decoder, all bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	again := e.mu.failures.seenBefore(at)
-	if p := e.mu.points.before(chunk, at.pos); summed && p.group == 0 && p.off == at.pos && p.off > 0 && p.sum != at.sum {
+	if p := e.mu.points.before(chunk, at.pos); summed && !p.saved() && p.off == at.pos && p.off > 0 && p.sum != at.sum {
 		again = false // it may be the checkpoint that is wrong, and as the one before it was
 	}
 	if !again || all {

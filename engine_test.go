@@ -71,6 +71,8 @@ func (w workload) image(tb testing.TB) testImage {
 		content = dmgtest.Mixed(7, w.size)
 	case "random":
 		content = dmgtest.Random(7, w.size)
+	case "zeros":
+		content = dmgtest.Zeros(w.size)
 	default:
 		content = dmgtest.Text(7, w.size)
 	}

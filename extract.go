@@ -60,7 +60,7 @@ func (im *Image) writeTo(ctx context.Context, w io.Writer, from, to int64) (n in
 		sums:    im.newTableSums(from, to),
 	}
 	_, err = p.run(ctx)
-	im.count.bytesRead.Add(n)
+	im.count.lane(0).bytesRead.Add(n)
 	if err == nil {
 		err = p.sums.results(func(_ int, c *check, err error) error {
 			if c.err.Got == nil {
@@ -155,7 +155,7 @@ func (im *Image) Extract(ctx context.Context, w io.WriterAt, o *ExtractOptions) 
 		if err == nil && k < len(b) {
 			err = io.ErrShortWrite
 		}
-		im.count.bytesRead.Add(int64(k))
+		im.count.lane(laneOf(b)).bytesRead.Add(int64(k))
 		return err
 	}
 	p := pipeline{
@@ -278,6 +278,7 @@ func (im *Image) BuildIndex(ctx context.Context, o *BuildIndexOptions) error {
 		to:       im.size,
 		workers:  o.Workers,
 		progress: o.Progress,
+		drops:    true,
 		data:     func(int64, []byte) error { return nil },
 		zeros:    func(context.Context, int64, int64) error { return nil },
 		skip:     func(c *Chunk) bool { return !c.Method.info().checkpoints() || c.Length <= c.Method.info().spacing },
@@ -298,6 +299,7 @@ func (im *Image) BuildIndex(ctx context.Context, o *BuildIndexOptions) error {
 		to:      p.to,
 		data:    p.data,
 		zeros:   p.zeros,
+		drops:   true,
 		skip:    func(c *Chunk) bool { return !damaged[c.Offset] },
 		damaged: func(Damage) error { return nil },
 	}

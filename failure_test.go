@@ -260,6 +260,7 @@ func TestManyDoubts(t *testing.T) {
 // TestStreamsCut has what is there served of streams that are longer than their
 // chunks.
 func TestStreamsCut(t *testing.T) {
+	dmgtest.Long(t)
 	dmgtest.Native(t)
 	t.Parallel()
 	for _, kind := range []string{"text", "random"}[:fewer(2, 2)] {
@@ -287,9 +288,10 @@ func TestStreamsCut(t *testing.T) {
 
 // TestIndexOfDamagedChunk has BuildIndex make the checkpoints before the damage.
 func TestIndexOfDamagedChunk(t *testing.T) {
+	dmgtest.Long(t)
 	dmgtest.Native(t)
 	t.Parallel()
-	ti := workload{codecs: allCodecs[1:2], size: 8 << 20}.image(t)
+	ti := workload{codecs: allCodecs[1:2], size: fewer[int64](8<<20, 4)}.image(t)
 	c := ti.open(t, 0, nil).chunks[0]
 	for _, at := range []int64{c.DataLength / 2, c.DataLength * 3 / 4, c.DataLength * 7 / 8, c.DataLength - 2} {
 		bad := bytes.Clone(ti.file)

@@ -113,7 +113,7 @@ func (ix *Index) WriteTo(w io.Writer) (int64, error) {
 }
 
 // Len returns the number of checkpoints. An index without any is of no use: the image has no
-// zlib or bzip2 chunks that are large enough to need one, or nothing has been read yet.
+// compressed chunks that are large enough to need one, or nothing has been read yet.
 func (ix *Index) Len() int {
 	if ix.file == nil {
 		return 0
@@ -232,7 +232,7 @@ func (im *Image) unpackAll(ix *Index) error {
 		}
 		im.mu.Lock()
 		for i, p := range d.Places {
-			im.mu.points.add(p.Chunk, checkpoint{off: p.Off, in: p.In(), sum: p.Sum()}, u.Record(i))
+			im.mu.points.add(p.Chunk, checkpoint{off: p.Off, in: p.In(), group: noGroup, sum: p.Sum()}, u.Record(i))
 		}
 		im.mu.Unlock()
 	}

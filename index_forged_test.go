@@ -64,6 +64,9 @@ func TestIndexMutated(t *testing.T) {
 func mutate(rng *rand.Rand, b []byte) []byte {
 	b = bytes.Clone(b)
 	for range 1 + rng.IntN(4) {
+		if len(b) == 0 {
+			break
+		}
 		i := rng.IntN(len(b))
 		n := min(1+rng.IntN(40), len(b)-i)
 		switch rng.IntN(5) {

@@ -26,6 +26,7 @@ func places(im *Image) map[int][]int64 {
 
 // The same checkpoints give the same bytes, however they came to be.
 func TestIndexIsReproducible(t *testing.T) {
+	dmgtest.Long(t)
 	dmgtest.NotRaced(t)
 	t.Parallel()
 	disk := indexDisk()
@@ -63,6 +64,7 @@ func TestIndexIsReproducible(t *testing.T) {
 // The cursors in a bzip2 block are the same, whoever decodes it: one core or
 // those that work ahead, for a reader who needs all of it or a few bytes.
 func TestIndexOfBzip2IsReproducible(t *testing.T) {
+	dmgtest.Long(t)
 	dmgtest.NotRaced(t)
 	size := fewer[int64](7<<20, 4) // more than parallelFrom, if not slow
 	disk := dmgtest.Join(dmgtest.Mixed(8, size/2), dmgtest.Text(9, size/2)).Bytes()
@@ -161,6 +163,7 @@ func TestIndexByRandomReads(t *testing.T) {
 
 // Where the index has more than checkpoints may take, they are thinned out.
 func TestIndexThinned(t *testing.T) {
+	dmgtest.Long(t)
 	dmgtest.NotRaced(t)
 	t.Parallel()
 	disk := dmgtest.Text(1, 24<<20).Bytes()

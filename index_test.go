@@ -177,6 +177,7 @@ func TestIndexOfDamaged(t *testing.T) {
 
 // Every kind of image has an index, if only an empty one.
 func TestIndexOfContainers(t *testing.T) {
+	dmgtest.Long(t)
 	dmgtest.NotRaced(t)
 	t.Parallel()
 	disk := dmgtest.Mixed(1, 1<<20).Bytes()
@@ -305,6 +306,7 @@ func TestIndexErrors(t *testing.T) {
 // TestIndexOfHugeChunk asks for the index of a chunk that says it has nearly 2^63
 // bytes, whose start is a checkpoint with more in it than the index has room for.
 func TestIndexOfHugeChunk(t *testing.T) {
+	dmgtest.Long(t)
 	dmgtest.Native(t)
 	t.Parallel()
 	data, err := dmgtest.Compress(dmgtest.Bzip2, 9, make([]byte, 46<<20))

@@ -9,6 +9,8 @@ import (
 
 	"github.com/go-dmg/dmg/internal/budget"
 	"github.com/go-dmg/dmg/internal/bzip2"
+	"github.com/go-dmg/dmg/internal/deflate"
+	"github.com/go-dmg/dmg/internal/xz"
 )
 
 // checkpointShare is how much of the limit checkpoints may take before they are thinned
@@ -88,6 +90,7 @@ func (e *engine) acquire(ctx context.Context, need, held int64, try func() bool)
 	w := &waiter{need: need, held: held}
 	w.cond.L = &e.mu
 	e.mu.queue = append(e.mu.queue, w)
+	e.waiters.Add(1) // before the first looks for room: see copyCached
 	defer e.leaveQueue(w)
 	if held > 0 && e.mu.queue[0] != w {
 		e.wake() // this run may be what the first has been waiting for
@@ -140,14 +143,14 @@ func (e *engine) tryRoom(need int64, try func() bool) bool {
 	return true
 }
 
-// stuck reports whether waiting is in vain: no decoder is at work, and all buffers
-// belong to runs that wait themselves.
+// stuck reports whether waiting is in vain: no decoder is at work, nobody is reading a
+// page, and all buffers belong to runs that wait themselves.
 func (e *engine) stuck() bool {
 	held := int64(0)
 	for _, w := range e.mu.queue {
 		held += w.held
 	}
-	return e.atWork() <= 0 && e.mu.account.Used[budget.Buffers] <= held
+	return e.atWork() <= 0 && e.mu.account.Used[budget.Buffers] <= held && !e.mu.cache.Reading()
 }
 
 // letPass lets another waiter go before w, which is the first in the queue and waits in
@@ -176,6 +179,7 @@ func (e *engine) leaveQueue(w *waiter) {
 	}
 	i := slices.Index(e.mu.queue, w)
 	e.mu.queue = slices.Delete(e.mu.queue, i, i+1)
+	e.waiters.Add(-1)
 	e.wake()
 }
 
@@ -372,17 +376,36 @@ func (e *engine) newDecoderFor(ctx context.Context, i int, held int64) (*decoder
 	return e.acquireDecoder(ctx, i, held)
 }
 
-// memoryFor returns how much of the limit a decoder of chunk i takes. It lets go of
-// the lock, since it may read the source.
+// memoryFor returns how much of the limit a decoder of chunk i takes. If that is up to
+// the chunk's data it lets go of the lock, since it may read the source: of a long LZMA
+// chunk the header, and the index of its blocks if none is known yet.
 func (e *engine) memoryFor(i int) (int64, error) {
 	window := e.mu.windows[i]
+	c := &e.chunks[i]
+	if c.Method.info().memory > 0 {
+		return decoderMemory(e.src, c, window)
+	}
+	list := c.Method == LZMA && c.Length > xzShort && len(e.mu.points.chunks[i]) == 0 && e.takeCached(xz.IndexMemory)
 	e.mu.Unlock()
 	defer e.mu.Lock()
-	return decoderMemory(e.src, &e.chunks[i], window)
+	if list {
+		defer e.giveBack(xz.IndexMemory)
+		if err := listBlocks(&e.store, e.src, i); err != nil {
+			return 0, err
+		}
+	}
+	if c.Method == LZMA && c.Length > xzShort && window == 0 {
+		var err error
+		if window, err = xzWindow(e.src, c); err != nil {
+			return 0, err
+		}
+		e.needWindow(i, window)
+	}
+	return decoderMemory(e.src, c, window)
 }
 
 // maxWindows is how many chunks' windows are remembered. All but the oddest images
-// need none.
+// need none: their LZMA chunks are short.
 const maxWindows = 1 << 10
 
 // needWindow notes that LZMA chunk i needs a decoder with so long a window. It returns
@@ -407,7 +430,7 @@ func (e *engine) tryDecoder(c *Chunk, memory int64) *decoder {
 	few := a.Used[budget.Decoders]+memory <= budget.ShareDecoders.Of(a.Limit) && len(e.mu.idle) < maxIdle
 	if old >= 0 && (!few || e.mu.idle[old].chunk < 0) {
 		d := e.takeIdle(old)
-		d.chunk, d.onePass, d.careful = -1, false, false
+		d.chunk, d.onePass, d.careful, d.spare = -1, false, false, nil
 		return d
 	}
 	if !a.Take(budget.Decoders, memory) {
@@ -484,6 +507,84 @@ func (e *engine) endParallel(p *bzip2.ParallelReader) {
 		e.mu.account.Release(budget.Decoders, parallelMemory(p.Workers()))
 	}
 	e.wake()
+}
+
+// Of the parallel reader of zlib chunks, in bytes: what a segment has of output.
+const (
+	maxSegment  = 2<<20 - deflate.Forced*(2<<20-minSegment)
+	goodSegment = 512 << 10 // with less, more of the time goes to looking for blocks
+	minSegment  = 192 << 10
+)
+
+// leastInflate is how many cores are put to work on one zlib chunk at least: each takes up
+// to twice the time of a single decoder.
+const leastInflate = 4
+
+// inflateMemory returns how much memory p takes.
+func inflateMemory(p *deflate.ParallelReader) int64 {
+	return deflate.ParallelMemory(p.Workers(), p.Segment())
+}
+
+// parallelInflate implements host. It leaves the checkpoints what they are going to take:
+// there are as many as if one decoder made them.
+func (e *engine) parallelInflate(d *decoder, z *deflate.Decoder, at int64, cores int) *deflate.ParallelReader {
+	codec := d.codec.(*zlibCodec)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	c := &e.chunks[d.chunk]
+	room := e.idle() - e.checkpointsToCome((d.until-d.pos)/codec.spacing(e.mu.points.spacing)+1)
+	workers, segment := inflateSize(room, cores)
+	if workers < leastInflate || !e.takeNow(deflate.ParallelMemory(workers, segment)) {
+		return nil
+	}
+	last, _ := e.input(d.chunk, d.until)
+	off := c.DataOffset + deflate.ZlibHeaderLen
+	span := deflate.Span{
+		Off: off, End: min(c.streamEnd(), c.DataOffset+last+codecsLook), Last: last - deflate.ZlibHeaderLen,
+		Length: c.Length, Ratio: float64(c.Length) / float64(c.streamLen()),
+		Spacing: func() int64 {
+			_, spacing := e.store.wanted(d.chunk, d.pos)
+			return codec.spacing(spacing)
+		},
+	}
+	fetched := d.fetch.fetched(off + at)
+	e.mu.Unlock()
+	defer e.mu.Lock() // Start asks for the spacing
+	p := deflate.NewParallelReader(inflateSource{e.src}, workers, segment)
+	p.Start(span, z, fetched, at)
+	return p
+}
+
+// inflateSize returns how many workers a parallel reader has that takes no more memory
+// than there is, and what their segments have. It has fewer workers rather than short
+// segments. There are no workers if there is memory for too few.
+func inflateSize(room int64, cores int) (workers int, segment int64) {
+	for workers = cores; workers >= leastInflate; workers-- {
+		least := int64(goodSegment)
+		if workers == leastInflate {
+			least = minSegment
+		}
+		for segment = maxSegment; segment >= least; segment -= 64 << 10 {
+			if deflate.ParallelMemory(workers, segment) <= room {
+				return workers, segment
+			}
+		}
+	}
+	return 0, 0
+}
+
+// checkpointsToCome returns how much more memory so many further checkpoints may take.
+func (e *engine) checkpointsToCome(n int64) int64 {
+	a := &e.mu.account
+	left := checkpointShare(a) - a.Used[budget.Checkpoints]
+	return max(0, min(left, min(n, left)*(zlibRecordMax+recordHeader+checkpointOverhead)+pageSize))
+}
+
+// endInflate implements host. The reader is not kept: it would hold most of what the cache
+// could have.
+func (e *engine) endInflate(p *deflate.ParallelReader) {
+	p.Stop()
+	e.giveBack(inflateMemory(p))
 }
 
 // idle returns how much memory parallelReader may take: what is free, and what is

@@ -46,6 +46,7 @@ func TestDecoderTooLarge(t *testing.T) {
 // R6: what is on the heap keeps to the limit, whatever the codecs and however many
 // readers.
 func TestHeapKeepsToLimit(t *testing.T) {
+	dmgtest.Long(t)
 	dmgtest.NotEmulated(t)
 	t.Parallel()
 	if dmgtest.Raced() {

@@ -84,6 +84,7 @@ const memoryChild = "DMG_TEST_MEMORY"
 
 // R6: whatever 64 readers do, what is in use stays under the limit and 8 MiB.
 func TestMemoryInUse(t *testing.T) {
+	dmgtest.Long(t)
 	dmgtest.NotEmulated(t)
 	t.Parallel()
 	if dmgtest.Raced() {
@@ -99,9 +100,6 @@ func TestMemoryInUse(t *testing.T) {
 		return
 	}
 	for i, tt := range memoryTests {
-		if dmgtest.Part() && tt.name != "bzip2" && tt.name != "images" {
-			continue // images of a megabyte need less than these limits
-		}
 		t.Run(fmt.Sprintf("%s/%dMiB", tt.name, tt.limit>>20), func(t *testing.T) {
 			name := filepath.Join(t.TempDir(), "image.dmg")
 			if err := os.WriteFile(name, tt.w.image(t).file, 0o666); err != nil {
@@ -196,6 +194,7 @@ func readInMemory(t *testing.T, name string, limit int64, images int) {
 
 // Checkpoints of zlib chunks must not keep a bzip2 decoder from its memory.
 func TestCheckpointsLeaveRoomForDecoder(t *testing.T) {
+	dmgtest.Long(t)
 	dmgtest.Native(t)
 	t.Parallel()
 	ti := workload{codecs: allCodecs[1:3], chunk: fewer[int64](16384, 2), size: fewer[int64](16<<20, 2)}.image(t) // zlib, then bzip2

@@ -272,7 +272,7 @@ func TestReadBesideRuns(t *testing.T) {
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
-			for range 20 {
+			for range fewer(20, 4) {
 				err := im.Extract(ctx, discardAt{}, &ExtractOptions{Workers: 1 + g, Damaged: func(Damage) error { return nil }})
 				if err != nil && !errors.Is(err, ErrMemoryLimit) && ctx.Err() == nil {
 					t.Error("Extract:", err)
@@ -285,7 +285,7 @@ func TestReadBesideRuns(t *testing.T) {
 		go func() {
 			defer wg.Done()
 			p := make([]byte, 4096)
-			for i := range 40 {
+			for i := range fewer(40, 4) {
 				off := large[g]
 				if i%2 == 0 {
 					off = small[(g+i)%len(small)]

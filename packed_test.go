@@ -102,6 +102,7 @@ func littleRoom(ix *Index) int64 {
 // first, and come again. None of the checkpoints is lost, and reads decode no
 // more for it.
 func TestPackedLittleRoom(t *testing.T) {
+	dmgtest.Long(t)
 	t.Parallel()
 	ti := workload{codecs: allCodecs[1:2], size: fewer[int64](32<<20, 4)}.image(t)
 	ix := ti.index(t, 2*minSpacing)
@@ -155,6 +156,7 @@ func TestPackedLittleRoom(t *testing.T) {
 
 // A decoder that has no room beside the packed checkpoints gets theirs.
 func TestPackedYield(t *testing.T) {
+	dmgtest.Long(t)
 	t.Parallel()
 	ti := workload{codecs: []dmgtest.Method{dmgtest.Zlib, dmgtest.Bzip2}, chunk: fewer[int64](8192, 4), size: fewer[int64](32<<20, 8)}.image(t)
 	ix := ti.index(t, minSpacing)
@@ -229,6 +231,7 @@ func TestPackedAllocs(t *testing.T) {
 // An index with the right checksum may say anything. Reads end, and keep to the
 // limit.
 func TestIndexMutatedAndSealed(t *testing.T) {
+	dmgtest.Long(t)
 	dmgtest.NotRaced(t)
 	t.Parallel()
 	disk := indexDisk()
@@ -279,6 +282,7 @@ func TestIndexMutatedAndSealed(t *testing.T) {
 // decoder takes nearly all memory, for which these have to go. Reads leave new ones
 // as close as before each time.
 func TestYield(t *testing.T) {
+	dmgtest.Long(t)
 	dmgtest.Native(t)
 	t.Parallel()
 	small, big := fewer[int64](4<<20, 2), fewer[int64](12<<20, 2)

@@ -220,7 +220,7 @@ const (
 )
 
 func newBoundedReader(e *engine, deep int64) *boundedReader {
-	return &boundedReader{e, -1, shallowChunks, e.count.sourceBytes.Load() + shallowSource, deep}
+	return &boundedReader{e, -1, shallowChunks, e.count.sum().SourceBytes + shallowSource, deep}
 }
 
 var errDeep = errors.New("deep inside a compressed chunk")
@@ -237,7 +237,7 @@ func (s *boundedReader) ReadAt(p []byte, off int64) (int, error) {
 			s.chunk = i
 			s.chunks--
 		}
-		if min(end, c.end())-c.Offset > s.deep || s.chunks < 0 || s.e.count.sourceBytes.Load() > s.until {
+		if min(end, c.end())-c.Offset > s.deep || s.chunks < 0 || s.e.count.sum().SourceBytes > s.until {
 			return 0, errDeep
 		}
 	}

@@ -32,7 +32,9 @@ type pipeline struct {
 	damaged  func(Damage) error
 	salvages bool       // what is delivered of damaged chunks matters
 	sums     *tableSums // of block tables; nil if they are not compared
+	stored   *sourceSum // of what is fetched; nil if that is not compared
 
+	drops    bool // what compressed chunks decode to is only counted, and not delivered
 	toEnds   bool // a chunk that the range ends in is decoded to its end, where its checksum is
 	onePass  bool // what is decoded is not expected to be read again
 	progress func(done, total int64)
@@ -78,6 +80,7 @@ func (p *pipeline) run(ctx context.Context) (int64, error) {
 	if p.workers <= 0 {
 		p.workers = runtime.GOMAXPROCS(0)
 	}
+	p.workers = p.tasks(p.workers) // the others' buffers would be taken from decoders
 	if p.sums != nil && p.sums.inOrder {
 		p.ordered = true
 	}
@@ -118,6 +121,32 @@ func (p *pipeline) run(ctx context.Context) (int64, error) {
 	return r.result()
 }
 
+// tasks returns how many tasks the range has at most, or most if that is less; 1 at least.
+func (p *pipeline) tasks(most int) int {
+	e := p.e
+	n := int64(1)
+	for i, off := e.find(p.from), p.from; n < int64(most) && off < p.to; {
+		if i == len(e.chunks) || off < e.chunks[i].Offset {
+			n++
+			off += e.gap(off, i).Length
+			continue
+		}
+		c := &e.chunks[i]
+		if off > p.from {
+			n++
+		}
+		switch length := min(c.end(), p.to) - off; {
+		case c.Method == Raw:
+			n += length / fetchBuffer // a prefetch may end in it
+		case !c.Method.compressed() || c.Method.info().spans:
+			n += length / spanTask
+		}
+		off = c.end()
+		i++
+	}
+	return int(min(n, int64(most)))
+}
+
 // pipelineRun is the state of one run.
 type pipelineRun struct {
 	*pipeline
@@ -125,7 +154,8 @@ type pipelineRun struct {
 	cancel   context.CancelCauseFunc
 	panicked atomic.Pointer[any] // the value of the first panic
 
-	held atomic.Int64 // bytes of all workers' buffers
+	held    atomic.Int64 // bytes of all workers' buffers
+	claimed atomic.Bool  // there are no more tasks to claim
 
 	// claims is what the next task is. The lock is held while its decoder is
 	// waited for.
@@ -152,6 +182,16 @@ func (r *pipelineRun) catch() {
 		r.panicked.CompareAndSwap(nil, &v)
 		r.cancel(errPanic)
 	}
+}
+
+// spare returns how many workers have nothing to do, or will find that.
+func (r *pipelineRun) spare() int {
+	if !r.claimed.Load() {
+		return 0
+	}
+	r.unfinished.Lock()
+	defer r.unfinished.Unlock()
+	return r.workers - len(r.unfinished.off)
 }
 
 // result returns what run does.
@@ -198,6 +238,7 @@ func (r *pipelineRun) claim() (*task, error) {
 	r.sums.claim(t)
 	r.claims.off, r.claims.turn = t.end, t.next
 	r.begin(t)
+	r.claimed.Store(t.end >= r.to)
 	return t, err
 }
 
@@ -208,13 +249,13 @@ func (r *pipelineRun) assign(t *task, c *Chunk) (err error) {
 	e := r.e
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if t.d, err = e.acquireDecoder(r.ctx, t.chunk, r.held.Load()); err != nil {
+		return err
+	}
 	if c.Method.info().spans {
 		if p, ok := e.mu.points.after(t.chunk, t.off-c.Offset+spanTask); ok {
 			t.end = min(t.end, c.Offset+p.off)
 		}
-	}
-	if t.d, err = e.acquireDecoder(r.ctx, t.chunk, r.held.Load()); err != nil {
-		return err
 	}
 	from := t.off - c.Offset
 	n := e.planFetch(t.d, t.chunk, &flight{pos: e.mu.points.before(t.chunk, from).off, end: t.end - c.Offset}, false)

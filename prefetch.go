@@ -249,6 +249,7 @@ func (f *prefetcher) wait(ctx context.Context, h *prefetch) bool {
 	e.mu.Unlock()
 	if mine {
 		h.fetch(e.src)
+		f.stored.add(h.buf, h.off)
 		return true
 	}
 	select {
@@ -284,6 +285,7 @@ func (f *prefetcher) fetchNext() {
 	e.mu.Unlock()
 	defer e.mu.Lock()
 	h.fetch(e.src)
+	f.stored.add(h.buf, h.off)
 }
 
 var errFetch = errors.New("dmg: fetching ahead did not come to its end")

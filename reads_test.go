@@ -268,6 +268,7 @@ func compressedSpan(im, fine *Image, off, end int64) (n int64) {
 // reads, and little beyond.
 func TestColdReadFetchesTheWay(t *testing.T) {
 	dmgtest.NotRaced(t)
+	notForced(t)
 	t.Parallel()
 	w := workload{codecs: allCodecs[1:2], size: fewer[int64](16<<20, 4)}
 	ti := w.image(t)

@@ -17,6 +17,7 @@ import (
 // R4: readers that want the same cold data decode it once, however each of
 // them cuts it.
 func TestSameColdMegabyte(t *testing.T) {
+	notForced(t)
 	dmgtest.NotEmulated(t)
 	t.Parallel()
 	readers := fewer(64, 4)
@@ -217,6 +218,7 @@ func TestSameColdBzip2(t *testing.T) {
 // TestSharedNothing has every sector a chunk of its own, and all of them the same
 // megabytes of blocks of nothing before what they decode to.
 func TestSharedNothing(t *testing.T) {
+	dmgtest.Long(t)
 	dmgtest.Native(t)
 	t.Parallel()
 	const n = 2000

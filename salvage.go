@@ -10,9 +10,10 @@ import (
 type Damage struct {
 	Offset, Length int64 // on the disk, in bytes
 
-	// Lost says that there are bytes in the range that do not decode; Extract writes
-	// zeros for them. Otherwise the range is doubtful: it decodes, but no checksum
-	// confirms it, or one contradicts it.
+	// Lost says that some bytes of the range do not decode. Extract writes zeros for
+	// them; other bytes of the same sector may decode, and are doubtful. Without Lost
+	// the range is doubtful: it decodes, but no checksum confirms it, or one
+	// contradicts it.
 	Lost bool
 
 	// Err says why: a *ChunkError, or a *ChecksumError of a block table.
@@ -133,7 +134,7 @@ func (w *worker) restart(t *task, at int64) int64 {
 		switch {
 		case !ok || c.Offset+p.off >= t.end:
 			return -1
-		case p.group > 0:
+		case p.saved():
 			return c.Offset + p.off
 		}
 		off = p.off + 1

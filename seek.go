@@ -8,6 +8,7 @@ import (
 	"math"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/go-dmg/dmg/internal/budget"
 	"github.com/go-dmg/dmg/internal/bzip2"
@@ -37,9 +38,13 @@ const pageSize = pagecache.PageSize
 // called with it; those that let it go have it again in a defer.
 type engine struct {
 	chunkMap
-	src   countingSource
+	src     countingSource
+	store   store
+	cached  *pagecache.View // of mu.cache, without the lock
+	waiters atomic.Int32    // the length of mu.queue
+
+	_     [128]byte // reads of cached pages use what is above, and all that is below changes
 	count counters
-	store store
 
 	mu struct {
 		sync.Mutex
@@ -51,7 +56,7 @@ type engine struct {
 		idleParallel *bzip2.ParallelReader // to be used again; may be nil
 		points       checkpoints
 		failures     failures
-		windows      map[int]int64 // of LZMA chunks that need more than their first header says
+		windows      map[int]int64 // that decoders of long LZMA chunks need, in bytes
 		queue        []*waiter     // for memory, in the order in which they came
 
 		reclaimers []reclaimer // pipelines that can give back memory
@@ -64,7 +69,9 @@ func (e *engine) init(r io.ReaderAt, m chunkMap, limit int64) {
 	e.src = newSource(r, &e.count)
 	e.mu.account.Limit = limit
 	e.mu.cache.Init(&e.mu.account)
-	e.mu.points.init(&e.mu.account, &e.mu.cache, m.spanLength())
+	e.cached = e.mu.cache.View()
+	zlib, windowed := m.checkpointed()
+	e.mu.points.init(&e.mu.account, &e.mu.cache, zlib, windowed)
 	e.mu.outputFree.L = &e.mu
 	e.store = store{mu: &e.mu, chunks: m.chunks, points: &e.mu.points, failures: &e.mu.failures, freed: e.wake}
 	e.store.unpacked.L = &e.mu
@@ -72,19 +79,12 @@ func (e *engine) init(r io.ReaderAt, m chunkMap, limit int64) {
 
 // stats returns the counters so far.
 func (e *engine) stats() Stats {
+	s := e.count.sum()
 	e.mu.Lock()
-	used, total := e.mu.account.Used, e.mu.account.Total()
-	e.mu.Unlock()
-	return Stats{
-		BytesRead:       e.count.bytesRead.Load(),
-		BytesDecoded:    e.count.bytesDecoded.Load(),
-		SourceBytes:     e.count.sourceBytes.Load(),
-		SourceReads:     e.count.sourceReads.Load(),
-		CacheHits:       e.count.cacheHits.Load(),
-		CheckpointBytes: used[budget.Checkpoints],
-		CacheBytes:      used[budget.Cache],
-		MemoryUsed:      total,
-	}
+	defer e.mu.Unlock()
+	a := &e.mu.account
+	s.CheckpointBytes, s.CacheBytes, s.MemoryUsed = a.Used[budget.Checkpoints], a.Used[budget.Cache], a.Total()
+	return s
 }
 
 // readAt is ReadAt of the disk, until ctx is done.
@@ -114,7 +114,7 @@ func (e *engine) readAt(ctx context.Context, p []byte, off int64) (n int, err er
 		}
 		n += k
 	}
-	e.count.bytesRead.Add(int64(n))
+	e.count.lane(laneOf(p)).bytesRead.Add(int64(n))
 	if err == nil && atEnd {
 		err = io.EOF
 	}
@@ -210,6 +210,9 @@ type flight struct {
 // proven is the offset in the chunk up to which a checksum has confirmed what was
 // decoded.
 func (e *engine) step(ctx context.Context, i int, p []byte, off, more int64) (n int, proven int64, err error) {
+	if n = e.copyCached(i, p, off); n > 0 {
+		return n, 0, nil
+	}
 	pg, f, err := e.cachedOrFlight(ctx, i, off, off+int64(len(p)))
 	switch {
 	case err != nil:
@@ -312,10 +315,28 @@ func roundUp(n, unit int64) int64 {
 	return (n + unit - 1) &^ (unit - 1)
 }
 
+// copyCached copies what the page with byte off of chunk i has of p, without the lock. It
+// may miss a page that is just being published or given up.
+func (e *engine) copyCached(i int, p []byte, off int64) int {
+	lane := laneOf(p)
+	n := e.cached.Copy(p, i, off, lane)
+	if n == 0 {
+		return 0
+	}
+	e.count.lane(lane).cacheHits.Add(1)
+	if e.waiters.Load() > 0 {
+		// The first may have looked for memory while this page was being read.
+		e.mu.Lock()
+		e.wake()
+		e.mu.Unlock()
+	}
+	return n
+}
+
 // copyPage copies from a cached page, which is pinned.
 func (e *engine) copyPage(pg *pagecache.Page, p []byte, off int64) int {
 	n := copy(p, pg.From(off))
-	e.count.cacheHits.Add(1)
+	e.count.lane(laneOf(p)).cacheHits.Add(1)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.mu.cache.Unpin(pg)
@@ -335,7 +356,7 @@ func (e *engine) startFlight(ctx context.Context, i int, off, end int64) *flight
 		t.moved.L = &e.mu
 	}
 	t.ctx, t.chunk, t.d, t.page, t.pos, t.end = ctx, i, nil, nil, off, end
-	t.began = e.mu.failures.next
+	t.began = e.mu.failures.count()
 	e.mu.flights = append(e.mu.flights, t)
 	return t
 }
@@ -423,6 +444,7 @@ func (e *engine) chooseDecoder(f *flight, off int64) (idle bool, err error) {
 	}
 	f.pos = from
 	if f.d, err = e.acquireDecoder(f.ctx, i, 0); err == nil {
+		f.pos = e.mu.points.before(i, off).off // an .xz index may have been read
 		e.setDemand(f.d, i, f, off == 0 && f.d.fetch.follows(e.chunks[i].DataOffset))
 	}
 	return false, err

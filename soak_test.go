@@ -19,7 +19,7 @@ import (
 	"github.com/go-dmg/dmg/internal/dmgtest"
 )
 
-var soak = flag.Duration("soak", time.Duration(dmgtest.Times(600, 3, 1))*time.Second, "how long TestSoak goes on")
+var soak = flag.Duration("soak", time.Duration(dmgtest.Times(600_000, 3000, 500))*time.Millisecond, "how long TestSoak goes on")
 
 // A soaked is an image under test, the source of which fails now and then.
 type soaked struct {

@@ -4,21 +4,57 @@ import (
 	"context"
 	"io"
 	"math"
+	"reflect"
 	"sync/atomic"
 
 	"github.com/go-dmg/dmg/internal/budget"
 	"github.com/go-dmg/dmg/internal/bzip2"
 	"github.com/go-dmg/dmg/internal/crypt"
+	"github.com/go-dmg/dmg/internal/pagecache"
 	"github.com/go-dmg/dmg/internal/readat"
 )
 
-// counters are the running totals behind Stats.
+// counters are the running totals behind Stats. What every read counts it counts in its
+// lane, or all cores would wait for one cache line.
 type counters struct {
-	bytesRead    atomic.Int64
 	bytesDecoded atomic.Int64
-	sourceBytes  atomic.Int64
-	sourceReads  atomic.Int64
-	cacheHits    atomic.Int64
+	bytesAhead   atomic.Int64 // of these, of zlib chunks, by other cores
+	lanes        [pagecache.Lanes]laneCounters
+}
+
+type laneCounters struct {
+	bytesRead   atomic.Int64
+	sourceBytes atomic.Int64
+	sourceReads atomic.Int64
+	cacheHits   atomic.Int64
+	_           [96]byte // the next is in another cache line, also of those that are fetched in pairs
+}
+
+// laneOf returns a number that concurrent reads do not share as a rule, and that a
+// goroutine's reads do: it comes from the address of their buffer.
+func laneOf(p []byte) uint {
+	if len(p) == 0 {
+		return 0
+	}
+	const smallest = 9 // bits: buffers of 512 bytes have lanes of their own
+	h := uint64(reflect.ValueOf(&p[0]).Pointer()>>smallest) * 0x9E3779B97F4A7C15
+	return uint(h >> 32)
+}
+
+// lane returns the counters of a lane.
+func (c *counters) lane(n uint) *laneCounters { return &c.lanes[n%pagecache.Lanes] }
+
+// sum returns the totals of all lanes.
+func (c *counters) sum() (s Stats) {
+	s.BytesDecoded = c.bytesDecoded.Load()
+	for i := range c.lanes {
+		l := &c.lanes[i]
+		s.BytesRead += l.bytesRead.Load()
+		s.SourceBytes += l.sourceBytes.Load()
+		s.SourceReads += l.sourceReads.Load()
+		s.CacheHits += l.cacheHits.Load()
+	}
+	return s
 }
 
 // countingSource is the image's source with its reads counted.
@@ -68,12 +104,22 @@ func (s countingSource) parallel() bzip2.ParallelSource {
 	}
 }
 
+// inflateSource is a source for the parallel reader of zlib chunks.
+type inflateSource struct{ countingSource }
+
+// Align implements deflate.ParallelSource.
+func (s inflateSource) Align(off int64) int64 {
+	off, _ = s.alignToUnit(off, off)
+	return off
+}
+
 // ReadAt fills p or fails. The chunk map has been checked against the source's
 // size: one that ends earlier now has changed, which is io.ErrUnexpectedEOF.
 func (s countingSource) ReadAt(p []byte, off int64) (int, error) {
 	n, err := readat.Full(s.r, p, off)
-	s.n.sourceReads.Add(1)
-	s.n.sourceBytes.Add(int64(n))
+	lane := s.n.lane(laneOf(p))
+	lane.sourceReads.Add(1)
+	lane.sourceBytes.Add(int64(n))
 	return n, err
 }
 
@@ -129,6 +175,8 @@ type fetcher struct {
 	// amount of data that decodes to nothing.
 	ctx context.Context
 
+	stored *sourceSum // takes what is fetched, unless it is nil
+
 	// What the reader at work needs is set by the engine, for each flight.
 	want       int64 // up to which it needs the source's bytes, as far as that is known
 	guess      bool  // want is an estimate
@@ -136,6 +184,7 @@ type fetcher struct {
 	beyond     int64 // up to which what follows the chunk's data is of use to it
 	sequential bool  // it goes on where it stopped, and will want more
 	nextChunks bool  // it came on from the chunk before, and will go on to the next
+	short      bool  // it wants little at a time: the rest comes another way
 
 	size     int64  // of the next fetch if nothing is known
 	room     int64  // of the longest fetch
@@ -164,7 +213,7 @@ func (f *fetcher) giveBack() {
 // begin places f at byte off of the source. What the reader at work wants has
 // been set before, or is set after.
 func (f *fetcher) begin(off, end int64) {
-	f.at, f.end, f.err = off, end, nil
+	f.at, f.end, f.err, f.short = off, end, nil, false
 	f.room = max(f.room, fetchBuffer)
 }
 
@@ -250,6 +299,7 @@ func (f *fetcher) fill() error {
 	off, end := f.src.alignToUnit(f.at, f.at+n)
 	k, err := f.src.readSome(buf[:min(end-off, f.room)], off)
 	f.buf, f.off = buf[:k], off
+	f.stored.add(f.buf, off)
 	if f.at < off+int64(k) {
 		// What came may be enough. If not, the source is asked again, so that
 		// its error is that of the read which needs the rest.
@@ -277,6 +327,9 @@ func (f *fetcher) next() int64 {
 	if n <= 0 || f.sequential {
 		n = max(n, f.size)
 		f.size = min(2*n, maxFetch)
+	}
+	if f.short {
+		n = min(n, 4*firstFetch)
 	}
 	return min(n, max(f.end, f.beyond)-f.at, f.room)
 }

@@ -294,6 +294,7 @@ func TestSwallowedChecksum(t *testing.T) {
 // TestSourcePanics has the source panic once: the panic comes out of the read, and
 // later ones are served.
 func TestSourcePanics(t *testing.T) {
+	dmgtest.Long(t)
 	t.Parallel()
 	for _, w := range []workload{{codecs: allCodecs[1:2], size: 1 << 20}, {codecs: allCodecs[4:5], size: 1 << 20}} {
 		ti := w.image(t)

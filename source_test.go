@@ -49,8 +49,8 @@ func TestCountingSource(t *testing.T) {
 			if n != tt.n || err != tt.want {
 				t.Errorf("ReadAt = %d, %v, want %d, %v", n, err, tt.n, tt.want)
 			}
-			if b, r := count.sourceBytes.Load(), count.sourceReads.Load(); b != int64(tt.n) || r != 1 {
-				t.Errorf("counted %d bytes in %d reads", b, r)
+			if s := count.sum(); s.SourceBytes != int64(tt.n) || s.SourceReads != 1 {
+				t.Errorf("counted %d bytes in %d reads", s.SourceBytes, s.SourceReads)
 			}
 		})
 	}
@@ -183,6 +183,7 @@ func (ti testImage) counted(t *testing.T, limit int64) (*Image, *dmgtest.Counter
 // Chunks that lie together are fetched together: by a read that covers them, in
 // one call as far as there is memory, and by one that goes on and on.
 func TestJoinedFetches(t *testing.T) {
+	dmgtest.Long(t)
 	dmgtest.Native(t)
 	t.Parallel()
 	disk := dmgtest.Text(3, 2<<20).Bytes()
@@ -254,6 +255,7 @@ func TestJoinedFetchesSpareTheCached(t *testing.T) {
 // A block of bzip2 is fetched in one call once it is known where it ends: with
 // little memory in a few.
 func TestBzip2Fetches(t *testing.T) {
+	dmgtest.Long(t)
 	dmgtest.Native(t)
 	t.Parallel()
 	disk := dmgtest.Random(4, fewer[int64](4<<20, 2)).Bytes() // blocks of 900 kB, which bzip2 makes no smaller
@@ -283,6 +285,7 @@ func TestBzip2Fetches(t *testing.T) {
 
 // Where blocks are decoded ahead their data is fetched once.
 func TestAheadFetchesOnce(t *testing.T) {
+	dmgtest.Long(t)
 	dmgtest.NotEmulated(t)
 	withCores(t)
 	ti := workload{codecs: allCodecs[2:3], size: fewer[int64](12<<20, 2)}.image(t)

@@ -14,13 +14,19 @@ import (
 
 // A stale index, a damaged index and a damaged image are told apart by their classes.
 func TestStaleIndex(t *testing.T) {
+	t.Run("packed", func(t *testing.T) { testStaleIndex(t, 0) })
+	// Of 1 MiB the index's share has no room for an unpacker.
+	t.Run("unpacked", func(t *testing.T) { testStaleIndex(t, 1<<20) })
+}
+
+func testStaleIndex(t *testing.T, limit int64) {
 	disk := dmgtest.Random(3, 4<<20).Bytes() // in stored blocks, so that damage shows only in checksums
 	image := dmgtest.Image(t, disk, dmgtest.Options{})
 	damaged := bytes.Clone(image)
 	damaged[len(disk)/2] ^= 1
 	other := dmgtest.Image(t, dmgtest.Random(4, 1<<20).Bytes(), dmgtest.Options{})
 	open := func(file []byte, ix *dmg.Index) (*dmg.Image, error) {
-		return dmg.NewImage(bytes.NewReader(file), int64(len(file)), &dmg.Options{Index: ix})
+		return dmg.NewImage(bytes.NewReader(file), int64(len(file)), &dmg.Options{Index: ix, MemoryLimit: limit})
 	}
 	index := func(file []byte) []byte {
 		im, err := open(file, nil)

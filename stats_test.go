@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/go-dmg/dmg"
+	"github.com/go-dmg/dmg/internal/imagetest"
 )
 
 // MemoryUsed counts all uses of the memory limit: at rest the cache, the checkpoints
@@ -13,7 +14,7 @@ func TestStatsMemoryUsed(t *testing.T) {
 	const limit = 8 << 20
 	for _, name := range []string{"good-zlib.dmg", "good-bzip2.dmg", "good-lzfse.dmg", "good-one-chunk.dmg"} {
 		t.Run(name, func(t *testing.T) {
-			im := openTest(t, name, &dmg.Options{MemoryLimit: limit})
+			im := imagetest.OpenTest(t, name, &dmg.Options{MemoryLimit: limit})
 			if s := im.Stats(); s.MemoryUsed != 0 {
 				t.Errorf("%d bytes before the first read", s.MemoryUsed)
 			}

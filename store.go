@@ -144,20 +144,20 @@ func (s *store) compare(chunk int, off int64, sum uint32) error {
 	if p.off != off || off == 0 || p.sum == sum {
 		return nil
 	}
-	const text = "%w: Adler-32 up to byte %d is %08x, was %08x when %s"
-	if p.group > 0 {
-		err := fmt.Errorf(text, ErrChecksum, p.off, sum, p.sum, "the index was made; if the image was replaced since, it takes a new index")
-		return &alsoError{err, ErrStaleIndex}
+	return s.mismatch(p, fmt.Sprintf("Adler-32 up to byte %d is %08x, was %08x when the checkpoint there was made", p.off, sum, p.sum))
+}
+
+// mismatch is the error of data that is not what it was when p was made.
+func (s *store) mismatch(p checkpoint, text string) error {
+	err := fmt.Errorf("%w: %s", ErrChecksum, text)
+	if p.saved() {
+		return &alsoError{fmt.Errorf("%w; if the image was replaced since its index was made, it takes a new index", err), ErrStaleIndex}
 	}
-	return fmt.Errorf(text, ErrChecksum, p.off, sum, p.sum, "a checkpoint there was made")
+	return err
 }
 
 // began returns the number of failures so far.
-func (s *store) began() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.failures.next
-}
+func (s *store) began() int { return s.failures.count() }
 
 // recordReader reads the records of checkpoints in order. It leaves none in the
 // log.
@@ -284,7 +284,7 @@ func (s *checkpoints) addPacked(data []byte, places []indexfile.Place) bool {
 // dropPacked gives up all checkpoints of the index that have not been replaced.
 // It returns how many bytes beside the log have become free.
 func (s *checkpoints) dropPacked() int64 {
-	s.filter(func(p *checkpoint, _ int64) bool { return p.group == 0 })
+	s.filter(func(p *checkpoint, _ int64) bool { return p.group <= 0 })
 	s.copies = 0
 	s.compact()
 	n := s.packed.memory + int64(len(s.packed.idle))*indexfile.UnpackerMemory
@@ -303,7 +303,7 @@ func (s *checkpoints) dropCopies() {
 		}
 	}
 	s.copies = 0
-	s.compact()
+	s.startMoving()
 }
 
 // copyPacked puts the record of a packed checkpoint into the log, if it has room.
@@ -340,7 +340,7 @@ func (s *checkpoints) takeUnpacker() bool {
 	return true
 }
 
-// yield makes room where nothing else can. It reports whether there was anything
+// shedCheckpoints makes room where nothing else can. It reports whether there was anything
 // to give up.
 func (e *engine) shedCheckpoints() bool {
 	s := &e.mu.points

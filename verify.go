@@ -85,7 +85,8 @@ type VerifyOptions struct {
 	Progress func(done, total int64)
 
 	// Result, if not nil, is called with each result, from one goroutine at a time.
-	// Damaged ranges come as they are found, checksums at the end of their part.
+	// Damaged ranges come as they are found, checksums at the end of their part: that
+	// of the data fork behind the damaged ranges, if it is a CRC-32, else first.
 	Result func(VerifyResult)
 }
 
@@ -111,6 +112,11 @@ const maxVerifyErrors = 100
 // can't be decoded: up to a hundred of either kind, and how many more there are.
 // VerifyOptions.Result gets all of them.
 //
+// Verify reads the data fork once, as a rule: a CRC-32 of it is summed as its bytes are
+// fetched for decoding, and bytes that no chunk needs are read at the end. Any other
+// checksum of the data fork takes a second read of it. As with Extract, the checkpoints that
+// Verify leaves in zlib chunks are 1 MiB apart.
+//
 // Verify stops when ctx is done, at the first error of the source, or with [ErrMemoryLimit]
 // at a chunk that needs a larger decoder than the limit allows.
 func (im *Image) Verify(ctx context.Context, o *VerifyOptions) error {
@@ -135,6 +141,9 @@ type verifier struct {
 	ctx         context.Context
 	o           *VerifyOptions
 	done, total int64
+
+	fork   *check     // of the data fork, if it is a CRC-32,
+	stored *sourceSum // which is this; nil else
 
 	chunks errorList
 	sums   errorList
@@ -202,7 +211,12 @@ func (v *verifier) count(n int64) {
 	}
 }
 
-// dataFork checks the stored bytes.
+// countTo counts up to so many bytes of the disk and of the data fork.
+func (v *verifier) countTo(disk, fork int64) {
+	v.count(min(disk-v.done, math.MaxInt64-fork) + fork)
+}
+
+// dataFork checks the stored bytes, in order. A CRC-32 is left to disk.
 func (v *verifier) dataFork() error {
 	im := v.im
 	if im.koly == nil {
@@ -212,45 +226,79 @@ func (v *verifier) dataFork() error {
 	if c == nil {
 		return nil
 	}
-	buf, giveBack := im.readBuffer()
-	defer giveBack()
-	for off := int64(0); off < im.dataFork.length; {
-		if err := v.ctx.Err(); err != nil {
-			return err
-		}
-		n, err := im.src.ReadAt(buf[:min(int64(len(buf)), im.dataFork.length-off)], im.dataFork.off+off)
-		if isDamage(err) { // of what the segments are joined of
-			v.count(im.dataFork.length - off)
-			v.result(c, c.result(false))
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		c.add(buf[:n])
-		off += int64(n)
-		v.count(int64(n))
+	all := span{im.dataFork.off, im.dataFork.off + im.dataFork.length}
+	if c.crc() != nil {
+		v.fork, v.stored = c, newSourceSum(all.from, all.to-all.from)
+		return nil
 	}
-	v.result(c, c.result(true))
-	return nil
+	readable, err := v.readStored([]span{all}, func(b []byte, _ int64) { c.add(b) })
+	if err == nil {
+		v.result(c, c.result(readable))
+	}
+	return err
 }
 
-// disk decodes all chunks, and checks the tables' checksums.
+// readStored reads ranges of the source for f. It reports whether all of them can be read;
+// an error is the source's.
+func (v *verifier) readStored(ranges []span, f func(b []byte, off int64)) (readable bool, err error) {
+	readable = true
+	if len(ranges) == 0 {
+		return true, nil
+	}
+	buf, giveBack := v.im.readBuffer()
+	defer giveBack()
+	for _, r := range ranges {
+		for off := r.from; off < r.to; {
+			if err := v.ctx.Err(); err != nil {
+				return false, err
+			}
+			n, err := v.im.src.ReadAt(buf[:min(int64(len(buf)), r.to-off)], off)
+			if isDamage(err) { // of what the segments are joined of
+				v.count(r.to - off)
+				readable = false
+				break
+			}
+			if err != nil {
+				return false, err
+			}
+			f(buf[:n], off)
+			off += int64(n)
+			v.count(int64(n))
+		}
+	}
+	return readable, nil
+}
+
+// disk decodes all chunks, and checks the tables' checksums, and that of the stored bytes
+// where it is a CRC-32: these are summed as they are fetched, and the rest of them then.
 func (v *verifier) disk() error {
 	im := v.im
 	before := v.done
 	p := pipeline{
-		e:        &im.engine,
-		to:       im.size,
-		workers:  v.o.Workers,
-		damaged:  v.damaged,
-		data:     func(int64, []byte) error { return nil },
-		zeros:    func(context.Context, int64, int64) error { return nil },
-		progress: func(done, _ int64) { v.count(done - (v.done - before)) },
-		sums:     im.newTableSums(0, im.size),
+		e:       &im.engine,
+		to:      im.size,
+		workers: v.o.Workers,
+		damaged: v.damaged,
+		onePass: true,
+		data:    func(int64, []byte) error { return nil },
+		zeros:   func(context.Context, int64, int64) error { return nil },
+		progress: func(done, _ int64) {
+			if v.stored != nil {
+				v.countTo(done, v.stored.n.Load())
+			} else {
+				v.countTo(done, before)
+			}
+		},
+		sums:   im.newTableSums(0, im.size),
+		stored: v.stored,
 	}
 	if _, err := p.run(v.ctx); err != nil {
 		return err
+	}
+	if v.fork != nil {
+		if err := v.restOfFork(); err != nil {
+			return err
+		}
 	}
 	for t, i := range im.order {
 		if i < 0 {
@@ -262,6 +310,19 @@ func (v *verifier) disk() error {
 		v.result(c, err)
 		return nil
 	})
+}
+
+// restOfFork sums what no worker has fetched of the data fork, and compares the sum.
+func (v *verifier) restOfFork() error {
+	v.countTo(v.im.size, v.stored.n.Load())
+	readable, err := v.readStored(v.stored.rest(), func(b []byte, off int64) { v.stored.add(b, off) })
+	if err != nil {
+		return err
+	}
+	z := v.fork.crc()
+	z.sum, v.fork.any = v.stored.sum.sum.Load(), v.stored.to > v.stored.from
+	v.result(v.fork, v.fork.result(readable))
+	return nil
 }
 
 // master checks the checksum over the tables' checksums, which are taken in the

@@ -20,6 +20,7 @@ import (
 	"github.com/go-dmg/dmg"
 	"github.com/go-dmg/dmg/hfsplus"
 	"github.com/go-dmg/dmg/internal/dmgtest"
+	"github.com/go-dmg/dmg/internal/imagetest"
 )
 
 // hfsHeader is a volume header of so many blocks of 4 KiB, without trees.
@@ -239,7 +240,7 @@ func TestUnsupportedFS(t *testing.T) {
 // openSample opens a sample of samples/fs, packed or not.
 func openSample(t *testing.T, name string, opts *dmg.Options) *dmg.Image {
 	t.Helper()
-	f, err := os.Open(filepath.Join(samples, "fs", name))
+	f, err := os.Open(filepath.Join(imagetest.Samples(), "fs", name))
 	if err != nil {
 		t.Skip("no samples")
 	}
@@ -418,7 +419,7 @@ func TestVolumeDamaged(t *testing.T) {
 // R8. A volume that the source let fail once can be read the next time.
 func TestVolumeFSSourceFaults(t *testing.T) {
 	for _, name := range []string{"hfsplus-basic.dmg", "apfs-basic.dmg"} {
-		image, err := os.ReadFile(filepath.Join(samples, "fs", name))
+		image, err := os.ReadFile(filepath.Join(imagetest.Samples(), "fs", name))
 		if err != nil {
 			t.Skip("no samples")
 		}

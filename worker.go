@@ -172,6 +172,9 @@ func (w *worker) fillRaw(t *task, c *Chunk) (at int64, err error) {
 		b = b[:min(int64(len(b)), t.end-at)]
 		n, err := w.run.e.readRaw(c, b, at-c.Offset)
 		t.sum.add(b[:n])
+		if err == nil {
+			w.run.stored.add(b[:n], c.DataOffset+at-c.Offset)
+		}
 		w.buf = w.buf[:len(w.buf)+n]
 		at += int64(n)
 		if err != nil {
@@ -198,8 +201,9 @@ func (w *worker) fillDecoded(t *task, c *Chunk, at int64) (int64, error) {
 func (w *worker) decode(t *task, c *Chunk, at int64) (int64, error) {
 	e, d := w.run.e, t.d
 	from, to := at-c.Offset, t.end-c.Offset
-	d.onePass, d.careful, d.fetch.ctx = w.run.onePass, w.run.salvages, w.run.ctx
-	defer func() { d.fetch.ctx = nil }()
+	d.onePass, d.careful, d.spare, d.fetch.ctx = w.run.onePass, w.run.salvages, w.run.spare, w.run.ctx
+	d.fetch.stored = w.run.stored
+	defer func() { d.fetch.ctx, d.fetch.stored = nil, nil }()
 	if h := t.data; h != nil {
 		if !w.run.prefetch.wait(w.run.ctx, h) {
 			return at, w.run.ctx.Err()
@@ -252,6 +256,9 @@ func (w *worker) finishChunk(d *decoder) error {
 // fails if the run is over.
 func (w *worker) copy(t *task, at int64, b []byte) (int64, bool) {
 	t.sum.add(b)
+	if w.run.drops {
+		return at + int64(len(b)), w.run.count(int64(len(b))) == nil
+	}
 	for len(b) > 0 {
 		space := w.room(t, at)
 		if space == nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"runtime"
 	"slices"
 
 	"github.com/go-dmg/dmg/internal/deflate"
@@ -30,11 +31,19 @@ type zlibCodec struct {
 	last  []byte // decoded last, before the position; nil once sum has it
 	good  int64  // up to here, the stream's checksum has confirmed the data
 
+	ahead   *deflate.ParallelReader // decodes coming blocks, while a reader has far to go
+	segment *deflate.Segment        // of it, in which the position is; nil if z is there
+	at      int                     // the position in segment
+	summed  int                     // up to here in segment, sum has it
+	lag     int64                   // where z has yet to get to; 0 if it is at the position
+	alone   int64                   // up to here it does without ahead
+
 	due     int64      // offset in the chunk of the next checkpoint
 	pending checkpoint // whose window isn't packed yet, at -1 if there is none
 	refs    deflate.Refs
 	window  [deflate.WindowSize]byte
 	record  []byte // of the pending checkpoint, without its window; then with it
+	packed  bool   // record has the window
 }
 
 const zlibRecordMax = deflate.MaxCheckpoint + deflate.MaxPackedWindow
@@ -52,12 +61,14 @@ func newZlibCodec(s *store, h host) *zlibCodec {
 // stream.
 func (z *zlibCodec) start(d *decoder, off int64) error {
 	z.leave()
+	z.lag, z.alone = 0, 0
 	z.d, z.chunk = d, d.chunk
 	from, record, err := z.store.record(z.record[:0], d.chunk, off)
 	z.good = 0
 	if d.pos, z.record = from.off, record; err != nil {
 		return err
 	}
+	z.alone = d.pos + inflateAfter
 	_, spacing := z.store.wanted(d.chunk, d.pos)
 	z.plan(spacing)
 	if len(z.record) > 0 {
@@ -76,13 +87,18 @@ const onePassSpacing = 1 << 20
 
 // plan sets when the next checkpoint is due.
 func (z *zlibCodec) plan(spacing int64) {
-	if z.d.onePass {
-		spacing = max(spacing, onePassSpacing)
-	}
-	z.due = roundUp(z.d.pos+1, spacing)
+	z.due = roundUp(z.d.pos+1, z.spacing(spacing))
 	if z.due >= z.d.length {
 		z.due = math.MaxInt64
 	}
+}
+
+// spacing returns how far apart checkpoints are to be that are usually so far apart.
+func (z *zlibCodec) spacing(usual int64) int64 {
+	if z.d.onePass {
+		return max(usual, onePassSpacing)
+	}
+	return usual
 }
 
 // resume goes on from a checkpoint's record.
@@ -126,23 +142,42 @@ func (z *zlibCodec) Lend(n int) ([]byte, error) { return z.d.fetch.lend(n) }
 // Buffered is how many bytes can be lent without a fetch.
 func (z *zlibCodec) Buffered() int { return z.d.fetch.buffered() }
 
-func (z *zlibCodec) decode(max int) (_ []byte, err error) {
-	z.addLast()
+func (z *zlibCodec) decode(max int) (b []byte, err error) {
+	if z.segment == nil {
+		z.addLast()
+	}
 	if z.d.pos == z.due {
 		if err := z.checkpoint(); err != nil {
 			return nil, err
 		}
 	}
-	z.last, err = z.z.Decode(int(min(int64(max), z.due-z.d.pos)))
+	for len(b) == 0 && err == nil {
+		n := int(min(int64(max), z.due-z.d.pos))
+		if b = z.decodedAhead(n); len(b) > 0 {
+			return b, nil
+		}
+		if err := z.catchUp(); err != nil {
+			return nil, err
+		}
+		if !z.takeAhead() {
+			b, err = z.z.Decode(n)
+			z.last = b
+		}
+	}
 	if err == io.EOF && z.compareTrailer() == nil {
 		z.good = z.d.pos // the stream is right, though it is shorter than its chunk
 	}
-	return z.last, err
+	return b, err
 }
 
 // addLast brings the checksum up to the position. It waits until a read goes on
 // there: most reads anywhere on a disk are alone.
 func (z *zlibCodec) addLast() {
+	if z.segment != nil {
+		z.sum = z.segment.Sum(z.sum, z.summed, z.at)
+		z.summed = z.at
+		return
+	}
 	z.sum = deflate.Adler32(z.sum, z.last)
 	z.last = nil
 }
@@ -150,11 +185,18 @@ func (z *zlibCodec) addLast() {
 // checkpoint finishes the pending checkpoint, and begins one here if there is none.
 // If there is, it fails where the data before is not what it was then.
 func (z *zlibCodec) checkpoint() error {
+	z.addLast()
 	z.finishPending()
 	err := z.store.compare(z.chunk, z.d.pos, z.sum)
 	wanted, spacing := z.store.wanted(z.chunk, z.d.pos)
 	z.plan(spacing)
 	if !wanted {
+		return err
+	}
+	if z.takeRecord() {
+		return nil
+	}
+	if err := z.catchUp(); err != nil {
 		return err
 	}
 	z.z.Checkpoint(&z.state)
@@ -164,6 +206,7 @@ func (z *zlibCodec) checkpoint() error {
 	}
 	z.record = record
 	z.pending = checkpoint{off: z.d.pos, in: deflate.ZlibHeaderLen + z.state.In/8 + 1, sum: z.sum}
+	z.packed = false
 	copy(z.window[:], z.z.Window())
 	z.z.Track()
 	return nil
@@ -173,8 +216,8 @@ func (z *zlibCodec) checkpoint() error {
 // been decoded since or the chunk is at its end.
 func (z *zlibCodec) finishPending() {
 	if z.pending.off >= 0 {
-		z.z.Refs(&z.refs)
-		z.keep(&z.refs)
+		z.pack()
+		z.keep()
 	}
 }
 
@@ -184,18 +227,29 @@ func (z *zlibCodec) finishPending() {
 func (z *zlibCodec) leave() {
 	switch {
 	case z.pending.off < 0:
-	case z.z.Out()-z.pending.off >= deflate.WindowSize:
+	case max(z.z.Out(), z.lag)-z.pending.off >= deflate.WindowSize:
 		z.finishPending()
 	case z.pending.off%usualSpacing == 0:
-		z.keep(nil)
+		if !z.packed {
+			z.record = deflate.AppendPackedWindow(z.record, z.window[:], nil)
+		}
+		z.keep()
 	}
 	z.pending.off = -1
 }
 
-// keep puts the pending checkpoint among the others, with those bytes of its
-// window that refs marks, or all.
-func (z *zlibCodec) keep(refs *deflate.Refs) {
-	z.record = deflate.AppendPackedWindow(z.record, z.window[:], refs)
+// pack completes the pending checkpoint's record, with those bytes of its window that what
+// was decoded since refers to.
+func (z *zlibCodec) pack() {
+	if !z.packed {
+		z.z.Refs(&z.refs)
+		z.record = deflate.AppendPackedWindow(z.record, z.window[:], &z.refs)
+		z.packed = true
+	}
+}
+
+// keep puts the pending checkpoint, whose record is complete, among the others.
+func (z *zlibCodec) keep() {
 	z.store.add(z.chunk, z.d.began, z.pending, z.record)
 	z.pending.off = -1
 }
@@ -220,6 +274,7 @@ func (z *zlibCodec) sumSoFar() (uint32, bool) {
 // suspend sees to it that nothing refers to the fetcher's buffer while others may use
 // it.
 func (z *zlibCodec) suspend() {
+	z.endAhead()
 	if z.z.Lent() {
 		z.addLast()
 	}
@@ -242,7 +297,11 @@ var errExcess = fmt.Errorf("%w: the data goes on far behind the last sector", Er
 // finish compares the Adler-32 at the stream's end with the data's. What it decodes
 // behind the chunk's end may refer to the pending checkpoint's window, too.
 func (z *zlibCodec) finish(*decoder) error {
+	z.endAhead()
 	z.addLast()
+	if err := z.catchUp(); err != nil {
+		return err
+	}
 	defer z.finishPending()
 	for excess := int64(0); ; {
 		b, err := z.z.Decode(maxDecode)
@@ -272,6 +331,163 @@ func (z *zlibCodec) compareTrailer() error {
 	return nil
 }
 
+// When several cores decode one chunk, in bytes of output: only if a reader has so far to go,
+// once so much has been decoded alone, and again only so much after that came to nothing.
+// With the build tag dmgparallel they do nearly always.
+const (
+	inflateFrom  = 8<<20 - deflate.Forced*(8<<20-256<<10)
+	inflateRead  = 2 * inflateFrom // for a read, which may be one of many: it takes and gives back much memory
+	inflateAfter = 1<<20 - deflate.Forced*(1<<20)
+	inflateAgain = 64<<20 - deflate.Forced*(63<<20)
+)
+
+// cores returns how many cores there are for d's reader.
+func (d *decoder) cores() int {
+	switch {
+	case deflate.Forced > 0:
+		return leastInflate
+	case d.spare != nil:
+		return d.spare() + 1
+	}
+	return runtime.GOMAXPROCS(0)
+}
+
+// takeAhead goes over to what has been decoded ahead, if z is where some of that begins. It
+// puts other cores to work if the reader has far to go.
+func (z *zlibCodec) takeAhead() bool {
+	d := z.d
+	if z.ahead == nil {
+		far := d.until - d.pos
+		if far < inflateFrom || d.spare == nil && far < inflateRead || d.pos < z.alone || d.cores() < leastInflate {
+			return false
+		}
+		c := &z.store.chunks[d.chunk]
+		if c.Length < c.streamLen()+c.streamLen()/16 || c.Length/maxInflateRatio > c.streamLen() {
+			return false
+		}
+	}
+	z.z.StopBetweenBlocks()
+	if !z.z.BetweenBlocks() || z.z.Out() < deflate.WindowSize {
+		return false
+	}
+	if z.ahead == nil {
+		if z.ahead = z.host.parallelInflate(d, &z.z, z.z.In()/8, d.cores()); z.ahead == nil {
+			z.alone = d.pos + inflateAgain
+			return false
+		}
+	}
+	s := z.ahead.Take(&z.z)
+	if z.ahead.GaveUp() {
+		z.endAhead()
+		z.alone = d.pos + inflateAgain
+		return false
+	}
+	if s == nil {
+		return false
+	}
+	z.segment, z.at, z.summed = s, 0, 0
+	if z.pending.off < 0 || z.packed {
+		return true
+	}
+	// The window of the pending checkpoint takes some bytes that the segment has too.
+	for end := z.pending.off + deflate.WindowSize; z.z.Out() < end; {
+		if _, err := z.z.Decode(int(end - z.z.Out())); err != nil {
+			z.leaveSegment()
+			return true // the error comes again, in its place
+		}
+	}
+	z.pack()
+	return true
+}
+
+// maxInflateRatio is the ratio from which on data is hardly more than one match after the
+// other, which one core copies as fast as memory allows.
+const maxInflateRatio = 64
+
+// decodedAhead returns the next bytes that were decoded ahead, max at most; none if z has to
+// decode what is next.
+func (z *zlibCodec) decodedAhead(max int) []byte {
+	for z.segment != nil {
+		if n := min(max, z.segment.Len()-z.at); n > 0 {
+			z.at += n
+			z.d.count.bytesAhead.Add(int64(n))
+			return z.segment.Bytes(z.at-n, z.at)
+		}
+		z.addLast()
+		next := z.ahead.Next(z.segment)
+		if next == nil {
+			z.leaveSegment()
+			break
+		}
+		z.segment, z.at, z.summed = next, 0, 0
+	}
+	return nil
+}
+
+// takeRecord makes the pending checkpoint of one that was made ahead.
+func (z *zlibCodec) takeRecord() bool {
+	if z.segment == nil {
+		return false
+	}
+	record, in, ok := z.segment.Record(z.d.pos)
+	if !ok {
+		z.leaveSegment()
+		return false
+	}
+	z.record = append(z.record[:0], record...)
+	z.pending = checkpoint{off: z.d.pos, in: deflate.ZlibHeaderLen + in/8 + 1, sum: z.sum}
+	z.packed = true
+	return true
+}
+
+// leaveSegment has z go on from the position, or be placed a little before it. It reads
+// nothing.
+func (z *zlibCodec) leaveSegment() {
+	if z.segment == nil {
+		return
+	}
+	z.addLast()
+	z.lag = z.segment.Out() + int64(z.at)
+	c, window := z.segment.Before(z.at)
+	if err := z.z.Place(&c, window); err != nil {
+		panic(err) // it was made by a decoder
+	}
+	if z.pending.off >= 0 && !z.packed {
+		z.z.TrackFrom(z.pending.off)
+	}
+	z.segment = nil
+}
+
+// catchUp has z get to the position.
+func (z *zlibCodec) catchUp() error {
+	if z.lag == 0 {
+		return nil
+	}
+	c := &z.store.chunks[z.d.chunk]
+	z.d.fetch.begin(c.DataOffset+deflate.ZlibHeaderLen+z.z.In()/8, c.streamEnd())
+	z.d.fetch.short = z.ahead != nil
+	if err := z.z.Continue(z); err != nil {
+		return err
+	}
+	for z.z.Out() < z.lag {
+		if _, err := z.z.Decode(int(min(maxDecode, z.lag-z.z.Out()))); err != nil {
+			return err
+		}
+	}
+	z.lag = 0
+	return nil
+}
+
+// endAhead ends what was decoded ahead.
+func (z *zlibCodec) endAhead() {
+	z.leaveSegment()
+	if z.ahead != nil {
+		z.host.endInflate(z.ahead)
+		z.ahead = nil
+		z.d.fetch.short = false
+	}
+}
+
 // salvageMemory is what salvage of a zlib chunk takes besides the decoder.
 const salvageMemory = deflate.FindMemory + deflate.MarkerMemory + 96<<10
 
@@ -288,6 +504,7 @@ func (z *zlibCodec) salvage(d *decoder, c *Chunk, from int64, emit salvaged) err
 		return nil // what is behind stays lost
 	}
 	defer z.host.giveBack(salvageMemory)
+	z.endAhead()
 	src := interruptedSource{d.fetch.ctx, io.NewSectionReader(d.fetch.src, c.DataOffset, c.DataLength)}
 	tail, err := deflate.FindTail(src, deflate.ZlibHeaderLen*8+z.z.In(), c.DataLength, 0, c.Length)
 	switch {

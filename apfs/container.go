@@ -123,7 +123,7 @@ func (c *Container) Format(f fmt.State, _ rune) {
 // torn: it says where the ring is, and counts only if there is nothing better.
 //
 // A checkpoint map that is newer than all superblocks is an unfinished write.
-func (c *Container) newest(first []byte) ([]byte, error) {
+func (c *Container) newest(first []byte) (super []byte, err error) {
 	count := le.Uint32(first[superDescCount:])
 	if count&descriptorsInPieces != 0 {
 		return nil, unsupported("a checkpoint descriptor area that is not in one piece")
@@ -145,11 +145,12 @@ func (c *Container) newest(first []byte) ([]byte, error) {
 	if ringErr != nil && !errors.Is(ringErr, ErrFormat) {
 		return nil, ringErr
 	}
-	block0, err := c.dev.read(0, c.dev.blockSize, "container superblock")
-	if err != nil {
-		return nil, err
+	if c.dev.blockSize > superLen {
+		if first, err = c.dev.read(0, c.dev.blockSize, "container superblock"); err != nil {
+			return nil, err
+		}
 	}
-	consider(block0, 0)
+	consider(first, 0)
 	switch {
 	case best != nil:
 		return append([]byte(nil), best...), nil // not the piece of the ring around it

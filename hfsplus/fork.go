@@ -133,19 +133,27 @@ func (f *fork) runOf(block uint32) (run, error) {
 	if r.block < f.known || !r.has(block) {
 		return run{}, f.tooShort()
 	}
+	// If another record had some of its blocks, what is read would depend on the
+	// order of reads.
+	last := uint32(min(uint64(r.block)+r.blocks()-1, math.MaxUint32))
+	if other, err := f.overflow(last); err != nil {
+		return run{}, err
+	} else if other.block != r.block {
+		return run{}, formatError("fork", -1, "two records have block %d", other.block)
+	}
 	f.last.Store(&r)
 	return r, nil
 }
 
 func (r *run) has(block uint32) bool {
-	if block < r.block {
-		return false
-	}
-	n := uint64(0)
+	return block >= r.block && uint64(block-r.block) < r.blocks()
+}
+
+func (r *run) blocks() (n uint64) {
 	for _, e := range r.extents {
 		n += uint64(e.count)
 	}
-	return uint64(block-r.block) < n
+	return n
 }
 
 // overflowOf returns what looks up extents of a fork in the extents overflow tree.

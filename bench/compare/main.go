@@ -62,7 +62,7 @@ func main() {
 	flag.BoolVar(&b.quick, "quick", false, "less data, for a first impression")
 	flag.BoolVar(&b.large, "large", false, "the images of 1 GiB too, once")
 	flag.StringVar(&b.revision, "revision", "unknown", "what is measured")
-	only := flag.String("tables", "inflate,bunzip2,extract,random,sequential", "which tables")
+	only := flag.String("tables", "inflate,bunzip2,extract,random,sequential,cores", "which tables")
 	readme := flag.String("readme", "", "the README whose table to write too")
 	results := flag.String("o", "bench/RESULTS.md", "the file to write")
 	flag.Parse()
@@ -98,6 +98,7 @@ func (b *bench) run(tables []string, results string) error {
 			"extract":    b.extract,
 			"random":     b.random,
 			"sequential": b.sequential,
+			"cores":      b.cores,
 		}[t]
 		if table == nil {
 			return fmt.Errorf("no table is called %q", t)

@@ -12,6 +12,10 @@
 //	inprocess sequential IMAGE             4 KiB reads from start to end
 //	inprocess writeto IMAGE                WriteTo
 //	inprocess buildindex IMAGE             BuildIndex
+//	inprocess extract IMAGE                Extract
+//	inprocess verify IMAGE                 Verify
+//	inprocess [FLAGS] cached IMAGE         4 KiB reads of cached data, a goroutine a core
+//	inprocess [FLAGS] resumed IMAGE        4 KiB reads anywhere, a goroutine a core
 package main
 
 import (
@@ -99,6 +103,14 @@ func run(o options, args []string) (result, error) {
 		return o.through(file, writeTo)
 	case "buildindex":
 		return o.through(file, buildIndex)
+	case "extract":
+		return o.through(file, extract)
+	case "verify":
+		return o.through(file, verify)
+	case "cached":
+		return o.cached(file)
+	case "resumed":
+		return o.resumed(file)
 	default:
 		return result{}, fmt.Errorf("no such measurement: %s", what)
 	}

@@ -24,7 +24,7 @@ type indexCmd struct {
 // Help implements kong.HelpProvider.
 func (indexCmd) Help() string {
 	return `Decodes the whole disk once and saves, in a twentieth of the image's size or less, the places from which it can
-be decoded: reads at any offset are fast from then on, in zlib and bzip2 chunks of any size. The other commands use the
+be decoded: reads at any offset are fast from then on, in chunks of any size. The other commands use the
 file by themselves if it is beside the image and has its name with .dmgidx at the end.
 
 The index holds pieces of the disk, of an encrypted image's too: it gets the image's permissions, and those of an

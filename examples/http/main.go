@@ -11,18 +11,18 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"io/fs"
-	"net/http"
 	"os"
 	"strings"
-	"time"
 	"unicode"
 
 	"github.com/go-dmg/dmg"
+	"github.com/go-dmg/dmg/httpfile"
 )
 
 func main() {
@@ -72,11 +72,11 @@ func run(args []string, stdout io.Writer) error {
 
 // openImage opens the image at a URL.
 func openImage(url string, opts *dmg.Options) (*dmg.Image, error) {
-	r, err := openRemote(&http.Client{Timeout: time.Minute}, url)
+	f, err := httpfile.Open(context.Background(), nil, url)
 	if err != nil {
 		return nil, err
 	}
-	return dmg.NewImage(r, r.Size(), opts)
+	return dmg.NewImage(f, f.Size(), opts)
 }
 
 // readIndex reads a saved index. It returns nil if there is none: it saves time,

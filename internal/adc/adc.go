@@ -26,12 +26,14 @@ const (
 	// Memory is what one [Reader] holds from its first Reset on, in bytes.
 	Memory int64 = outputSize + inputSize
 
-	// WindowSize is how far back a copy reaches, in bytes.
-	WindowSize = 64 << 10
+	// PointMemory is what it holds besides once Mark has been called.
+	PointMemory int64 = stream.PointRoom + windowSize + windowSize/8
+
+	windowSize = 64 << 10 // how far back a copy reaches
 
 	// outputSize leaves room after the window for what one call returns, for
 	// the longest code, and to move the window to the front less often.
-	outputSize = WindowSize + MaxDecode + 128<<10 + outputSlack
+	outputSize = windowSize + MaxDecode + 128<<10 + outputSlack
 
 	// outputSlack is kept free behind the place where decoding stops: a code
 	// gives up to 128 bytes, and wide copies write copyOver bytes.
@@ -74,32 +76,39 @@ type memory struct {
 // forgotten, the slice that Decode returned last included. The Reader fetches
 // up to 64 KiB beyond what it decodes.
 func (z *Reader) Reset(r io.Reader) {
-	if z.mem == nil {
-		z.mem = new(memory)
-		z.dst = stream.Output{Buf: z.mem.out[:], Window: WindowSize, Slack: outputSlack}
-	}
+	z.allocate()
 	z.in = input{r: r, buf: &z.mem.in}
 	z.dst.Restart()
 }
 
-// Resume makes z go on within a stream: r reads on at byte in of it, which begins a
-// code, and window is the last output before, which has out bytes in all; no more than
-// WindowSize are needed. In, Out and Window have what it takes.
-func (z *Reader) Resume(r io.Reader, in, out int64, window []byte) {
-	z.Reset(r)
-	z.in.base = in
-	z.dst.Resume(window[max(0, len(window)-WindowSize):], out)
+// allocate allocates the buffers.
+func (z *Reader) allocate() {
+	if z.mem == nil {
+		z.mem = new(memory)
+		z.dst = stream.Output{Buf: z.mem.out[:], Window: windowSize, Slack: outputSlack}
+	}
 }
 
-// In returns the offset in the stream behind the last code that was decoded, and Out
-// how many bytes all codes up to there make. That is a few more than Decode has returned.
-func (z *Reader) In() int64  { return z.in.offset() }
-func (z *Reader) Out() int64 { return z.dst.Base + int64(z.dst.Wr) }
+// Mark asks for a checkpoint at byte off of the output. Point returns it, once a window's
+// length is decoded behind it or end says that no more will be.
+func (z *Reader) Mark(off int64)                      { z.dst.Mark(off) }
+func (z *Reader) Point(end bool) (stream.Point, bool) { return z.dst.Point(end) }
 
-// Window returns the last output before Out, at most WindowSize bytes. It is valid until
-// the next call.
-func (z *Reader) Window() []byte {
-	return z.dst.Buf[max(0, z.dst.Wr-WindowSize):z.dst.Wr]
+// Space returns a buffer for the record that Resume is to have.
+func (z *Reader) Space() []byte {
+	z.allocate()
+	return z.dst.Space()
+}
+
+// Resume makes z go on at byte off of the output, with the record of a checkpoint there; r
+// reads on at byte p.In of the stream. The error is stream.ErrRecord.
+func (z *Reader) Resume(r io.Reader, off int64, p *stream.Record) error {
+	z.Reset(r)
+	z.in.base = p.In
+	if len(p.State) > 0 {
+		return stream.ErrRecord
+	}
+	return z.dst.Resume(off, p)
 }
 
 // Decode returns the next bytes of the decoded stream: max of them, or all that

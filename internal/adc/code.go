@@ -1,6 +1,10 @@
 package adc
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"github.com/go-dmg/dmg/internal/stream"
+)
 
 // maxCode is the longest code with its literals.
 const maxCode = 1 + maxLiterals
@@ -9,6 +13,10 @@ const maxCode = 1 + maxLiterals
 // limit is reached or passed, or they run out. A code is decoded in one piece:
 // outputSlack leaves room for it.
 func (z *Reader) step(limit int) error {
+	if limit = z.dst.Until(limit); limit == z.dst.Wr {
+		z.dst.Begin(stream.Record{In: z.in.offset()})
+		return nil
+	}
 	// A failing source still leaves the codes that came before.
 	inputErr := z.in.fill(maxCode)
 	before := z.in.rd
@@ -28,7 +36,7 @@ func (z *Reader) step(limit int) error {
 // whole words beyond their ends, where later output will be.
 func (z *Reader) codes(limit int) string {
 	b, out := z.in.bytes(), &z.mem.out
-	wr, fault := z.dst.Wr, ""
+	wr, low, fault := z.dst.Wr, z.dst.Low(), ""
 	for len(b) > 0 && wr < limit {
 		op := int(b[0])
 		if op >= 0x80 {
@@ -52,9 +60,12 @@ func (z *Reader) codes(limit int) string {
 		} else {
 			dist = op&3<<8 | int(b[1]) + 1
 		}
-		if dist > wr {
-			fault = "copy reaches back before the start"
-			break
+		if dist > wr-low {
+			if dist > wr {
+				fault = "copy reaches back before the start"
+				break
+			}
+			z.dst.Refer(wr-dist, n)
 		}
 		if dist >= 16 && n <= copyOver {
 			// The second half may need what the first one writes.

@@ -15,11 +15,20 @@ const (
 
 // WorkerMemory is what each worker of a ParallelReader holds, in bytes, without what the
 // readers hold that Tail makes: what it decodes with, its block as found in the data, and
-// two texts, one that is being read and one that is made meanwhile. ParallelMemory is
-// what the workers search together.
+// a text, and a part of one that waits to be read. ParallelMemory is what the workers have
+// together: the data that they search, and further texts.
 const (
-	WorkerMemory   = BlockMemory + 2*TextMemory + StreamMemory + blockData
-	ParallelMemory = blockData + scanLen
+	WorkerMemory   = BlockMemory + TextMemory + TextMemory/workersAText + StreamMemory + blockData
+	ParallelMemory = scanMemory + moreTexts*TextMemory
+	scanMemory     = blockData + scanLen
+)
+
+// There are as many texts as workers, for what these are making, and some for what is
+// made and waits for its turn: one for so many workers, and so many more. Blocks take
+// about the same time, so that they are made about in order.
+const (
+	workersAText = 4
+	moreTexts    = 2
 )
 
 // ParallelSource is where a ParallelReader reads its data.
@@ -53,7 +62,8 @@ func (s *Span) end() int64 { return s.Off + s.Length }
 // block before doesn't end there. One goroutine takes the blocks in order, and then stops
 // the workers. It can start the ParallelReader again, in other data too.
 type ParallelReader struct {
-	team []*worker
+	team  []*worker
+	texts chan *Text // that are free
 
 	span        Span
 	stop        chan struct{}
@@ -75,7 +85,6 @@ type found struct {
 	done chan struct{}
 	text *Text
 	ok   bool
-	free chan<- *Text // to give the text back
 }
 
 // worker is what one core decodes with.
@@ -86,7 +95,6 @@ type worker struct {
 	left   []byte    // of data, yet to be read
 	tail   io.Reader // reads on behind data
 	open   func(off, end int64) io.Reader
-	texts  chan *Text
 }
 
 // Read implements io.Reader.
@@ -101,13 +109,14 @@ func (w *worker) Read(p []byte) (int, error) {
 
 // NewParallelReader returns a ParallelReader of so many workers, at rest.
 func NewParallelReader(src ParallelSource, workers int) *ParallelReader {
-	r := new(ParallelReader)
+	texts := workers + workers/workersAText + moreTexts
+	r := &ParallelReader{texts: make(chan *Text, texts)}
 	r.scan.src = src
 	for range workers {
-		w := &worker{open: src.Tail(), texts: make(chan *Text, 2)}
-		w.texts <- new(Text)
-		w.texts <- new(Text)
-		r.team = append(r.team, w)
+		r.team = append(r.team, &worker{open: src.Tail()})
+	}
+	for range texts {
+		r.texts <- new(Text)
 	}
 	return r
 }
@@ -120,7 +129,7 @@ func (r *ParallelReader) Workers() int { return len(r.team) }
 func (r *ParallelReader) Start(span Span, fetched []byte) {
 	r.span, r.stop, r.head, r.falseStarts = span, make(chan struct{}), nil, 0
 	r.scan.begin(span, fetched)
-	r.found = make(chan *found, 2*len(r.team)) // never full: a worker needs a text before it searches
+	r.found = make(chan *found, cap(r.texts)) // never full: a worker needs a text before it searches
 	r.workers.Add(len(r.team))
 	for _, w := range r.team {
 		go func() {
@@ -140,11 +149,11 @@ func (r *ParallelReader) Stop() {
 	close(r.stop)
 	if f := r.head; f != nil {
 		<-f.done
-		f.free <- f.text
+		r.texts <- f.text
 	}
 	for f := range r.found {
 		<-f.done // what it holds is set behind its place in the queue
-		f.free <- f.text
+		r.texts <- f.text
 	}
 }
 
@@ -152,16 +161,16 @@ func (r *ParallelReader) Stop() {
 func (r *ParallelReader) work(w *worker) bool {
 	var text *Text
 	select {
-	case text = <-w.texts:
+	case text = <-r.texts:
 	case <-r.stop:
 		return false
 	}
 	f := r.search(w)
 	if f == nil {
-		w.texts <- text
+		r.texts <- text
 		return false
 	}
-	f.text, f.free = text, w.texts
+	f.text = text
 	w.left = w.data
 	w.tail = w.open(r.span.Off+f.in/8+int64(len(w.data)), r.span.end())
 	w.stream.Resume(w, Point{In: f.in, Level: 9})
@@ -221,11 +230,11 @@ func (r *ParallelReader) Take(p Point, spare *Text) *Text {
 		<-f.done
 		if f.in == p.In && f.ok {
 			if _, ok := p.AfterText(f.text); ok {
-				f.free <- spare
+				r.texts <- spare
 				return f.text
 			}
 		}
-		f.free <- f.text
+		r.texts <- f.text
 		if f.in == p.In {
 			return nil
 		}
@@ -255,7 +264,7 @@ type scanner struct {
 // fetched.
 func (s *scanner) begin(span Span, fetched []byte) {
 	if s.buf == nil {
-		s.buf = make([]byte, 0, ParallelMemory)
+		s.buf = make([]byte, 0, scanMemory)
 	}
 	s.off, s.end = span.Off+span.From, min(span.Off+span.End+blockTail, span.end())
 	s.base, s.found, s.last = span.From, span.From, span.Last

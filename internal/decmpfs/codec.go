@@ -18,7 +18,7 @@ import (
 const maxPacked = 2 * chunkLen
 
 // A Pool has decoders for the Files that are made with it, so that they need not
-// each make their own: one takes up to 800 KiB. The zero Pool is ready for use, by
+// each make their own: one takes up to a megabyte. The zero Pool is ready for use, by
 // several goroutines at once.
 type Pool struct {
 	decoders sync.Pool

@@ -41,7 +41,7 @@ const (
 	MaxAttr = 128 << 10
 
 	// Memory is the most that one File holds between reads, in bytes, besides its
-	// attribute. Each call of ReadAt that decodes has a decoder besides: 800 KiB.
+	// attribute. Each call of ReadAt that decodes has a decoder besides, of a megabyte.
 	Memory int64 = maxInline
 
 	// chunkLen is how many bytes a chunk decodes to; the last one has the rest.

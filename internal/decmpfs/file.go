@@ -12,7 +12,8 @@ const cachedChunks = 2
 
 // A File is the content of a compressed file. A read decodes the chunks that it
 // touches, each whole, and the last ones stay. Its methods may be called by several
-// goroutines at once; those that want the same chunk decode it once.
+// goroutines at once; those that want parts of the same chunk decode it once. A read
+// of a whole chunk decodes it to where it is wanted, and leaves none behind.
 type File struct {
 	pool     *Pool
 	kind     kind

@@ -79,29 +79,57 @@ func (d *Decoder) Checkpoint(c *Checkpoint) {
 // An error of r is returned as it is. After any error the decoder stands for
 // nothing until the next Reset or Resume.
 func (d *Decoder) Resume(r io.Reader, c *Checkpoint, window []byte) error {
+	err := d.place(c, func(dst []byte) error { return unpackWindow(dst, window) })
+	if err != nil {
+		return err
+	}
+	return d.Continue(r)
+}
+
+// Place is Resume without a reader, and with the window as it is: the last
+// min(WindowSize, c.Out) bytes before c. [Decoder.Continue] gives it the reader.
+func (d *Decoder) Place(c *Checkpoint, window []byte) error {
+	return d.place(c, func(dst []byte) error {
+		if len(window) != len(dst) {
+			return badCheckpoint("window of the wrong length")
+		}
+		copy(dst, window)
+		return nil
+	})
+}
+
+func (d *Decoder) place(c *Checkpoint, window func(dst []byte) error) error {
 	d.Reset(nil)
 	if err := c.check(); err != nil {
 		return err
 	}
 	size := min(WindowSize, c.Out)
-	if err := unpackWindow(d.buf[:size], window); err != nil {
+	if err := window(d.buf[:size]); err != nil {
 		return err
 	}
 	if err := d.resumeBlock(c); err != nil {
 		return err
 	}
-	d.r, d.inBase = r, c.In/8
+	d.inBase, d.skip = c.In/8, uint(c.In%8)
+	d.final = c.Final
+	d.stored, d.mlen, d.mdist = c.Stored, c.Length, c.Distance
+	d.opos, d.outBase = int(size), c.Out-size
+	return nil
+}
+
+// Continue has a decoder go on that has been placed. r is that of Resume, and so are the
+// errors.
+func (d *Decoder) Continue(r io.Reader) error {
+	d.r = r
 	d.lender, _ = r.(Lender)
-	if skip := uint(c.In % 8); skip > 0 {
+	if d.skip > 0 {
 		if err := d.ensure(1); err != nil {
 			return err
 		}
 		d.load()
-		d.take(skip)
+		d.take(d.skip)
+		d.skip = 0
 	}
-	d.final = c.Final
-	d.stored, d.mlen, d.mdist = c.Stored, c.Length, c.Distance
-	d.opos, d.outBase = int(size), c.Out-size
 	return nil
 }
 

@@ -94,11 +94,13 @@ type Decoder struct {
 	err    error  // found behind the bytes of the last Decode; next Decode's
 	state  state
 	final  bool // the current block is the last one
+	stops  bool // Decode returns between two blocks
 
 	// The bit buffer holds nbits bits, the next one lowest. They are the last
 	// ones before in[ipos]; inBase is the stream's offset of in[0].
 	bits       uint64
 	nbits      uint
+	skip       uint // bits of the first byte, once there is a reader
 	ipos, iend int
 	inBase     int64
 
@@ -136,8 +138,8 @@ type Decoder struct {
 func (d *Decoder) Reset(r io.Reader) {
 	d.r, d.rerr, d.err = r, nil, nil
 	d.lender, _ = r.(Lender)
-	d.state, d.final = stHeader, false
-	d.bits, d.nbits = 0, 0
+	d.state, d.final, d.stops = stHeader, false, false
+	d.bits, d.nbits, d.skip = 0, 0, 0
 	d.ipos, d.iend, d.inBase = 0, 0, 0
 	d.opos, d.outBase, d.loan = 0, 0, loan{}
 	d.stored, d.mlen, d.mdist = 0, 0, 0
@@ -185,13 +187,25 @@ func (d *Decoder) Decode(max int) ([]byte, error) {
 	err := d.err
 	for err == nil && d.opos < target {
 		err = d.step(target)
+		if d.stops && d.state == stHeader {
+			break
+		}
 	}
-	if d.opos > start {
+	if d.opos > start || err == nil {
 		d.err = err
 		return d.buf[start:d.opos], nil
 	}
 	d.err = d.keep(err)
 	return nil, err
+}
+
+// StopBetweenBlocks has Decode return where a block ends, too, until the next Reset or
+// Resume. There it may return no bytes and no error.
+func (d *Decoder) StopBetweenBlocks() { d.stops = true }
+
+// BetweenBlocks reports whether a block's header is next.
+func (d *Decoder) BetweenBlocks() bool {
+	return d.state == stHeader && d.err == nil && d.rerr == nil && d.r != nil
 }
 
 // keep is what remains of an error once it has been reported: the reader's

@@ -7,6 +7,8 @@ import (
 	"io"
 	"testing"
 	"testing/iotest"
+
+	"github.com/go-dmg/dmg/internal/window"
 )
 
 // maxFuzzed bounds the output of a fuzzed stream.
@@ -182,8 +184,8 @@ func FuzzCheckpoint(f *testing.F) {
 // FuzzWindow: refused, or the whole of dst is written.
 func FuzzWindow(f *testing.F) {
 	var refs Refs
-	refs.mark(WindowSize-50, WindowSize-10)
-	refs.mark(WindowSize-5, WindowSize)
+	window.Refs(refs[:]).Mark(WindowSize-50, WindowSize-10)
+	window.Refs(refs[:]).Mark(WindowSize-5, WindowSize)
 	f.Add(AppendPackedWindow(nil, mixed(60), &refs), uint16(60))
 	f.Add(AppendPackedWindow(nil, mixed(60), nil), uint16(60))
 	f.Add(AppendPackedWindow(nil, mixed(WindowSize), &refs), uint16(WindowSize))

@@ -26,7 +26,9 @@ func markers(m *MarkerDecoder) (out []Symbol, err error) {
 			} else if err != nil {
 				return out, err
 			}
-			out = append(out, p...)
+			for i := range p.Len() {
+				out = append(out, p.At(i))
+			}
 		}
 	}
 }

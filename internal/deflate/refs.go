@@ -1,7 +1,8 @@
 package deflate
 
-// Refs marks bytes of a full window: bit i%64 of word i/64 stands for byte i.
-// The last byte of a window, however short, is number WindowSize-1.
+import "github.com/go-dmg/dmg/internal/window"
+
+// Refs marks bytes of a window, as a [window.Refs] does.
 type Refs [WindowSize / 64]uint64
 
 // maxNoted is how many matches the fast loop may make before their references
@@ -17,6 +18,10 @@ func (d *Decoder) Track() {
 	d.refs = Refs{}
 }
 
+// TrackFrom goes on with a record that Track began at byte out of the output, of a decoder
+// that has been placed anew since, less than WindowSize behind that.
+func (d *Decoder) TrackFrom(out int64) { d.low = d.opos - int(d.Out()-out) }
+
 // Refs copies the record that Track began.
 func (d *Decoder) Refs(r *Refs) { *r = d.refs }
 
@@ -24,14 +29,5 @@ func (d *Decoder) Refs(r *Refs) { *r = d.refs }
 // buf[src] on.
 func (d *Decoder) refer(src, n int) {
 	from := uint(WindowSize - (d.low - src))
-	d.refs.mark(from, min(from+uint(n), WindowSize))
-}
-
-// mark sets bits from to to-1. A match has at most 258 of them: few words.
-func (r *Refs) mark(from, to uint) {
-	for from < to {
-		n := min(to-from, 64-from%64)
-		r[from/64%uint(len(r))] |= (1<<n - 1) << (from % 64)
-		from += n
-	}
+	window.Refs(d.refs[:]).Mark(from, min(from+uint(n), WindowSize))
 }

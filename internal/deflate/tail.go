@@ -206,7 +206,7 @@ func (f *finder) block() error {
 		if err != nil {
 			return err
 		}
-		f.budget -= int64(len(p))
+		f.budget -= int64(p.Len())
 		if m.Out()+int64(m.Reach()) > f.size {
 			// Blocks further on may do: they have less before the end.
 			clear(f.tried)
@@ -297,13 +297,14 @@ func (t Tail) Decode(r io.ReaderAt, window []Symbol, emit func(off int64, p []by
 			if m.Out() > t.Len {
 				return errChanged
 			}
-			for i, v := range s {
+			for i := range s.Len() {
+				v := s.At(i)
 				p[i], known[i] = byte(v), true
 				if v >= Marker {
 					p[i], known[i] = 0, false
 				}
 			}
-			if err := emit(off, p[:len(s)], known[:len(s)]); err != nil {
+			if err := emit(off, p[:s.Len()], known[:s.Len()]); err != nil {
 				return err
 			}
 		}

@@ -8,17 +8,18 @@ import (
 	"testing"
 )
 
-// AllVar is the switch for tests that take long. Without it, they run a part that
-// takes seconds: fewer rows, fewer rounds, smaller disks. If it is "1", they run
-// whole, also those that Native, NotRaced and NotEmulated leave out. If it is "long",
-// tests of random damage and of hostile images go on for an hour.
+// AllVar is the switch for tests that take long. Without it, most run a part that
+// takes a fraction of a second: fewer rows, fewer rounds, smaller disks; some do not run.
+// If it is "part", those run too. If it is "1", all run whole, also those that Native,
+// NotRaced and NotEmulated leave out. If it is "long", tests of random damage and of
+// hostile images go on for an hour.
 const AllVar = "DMG_TEST_ALL"
 
 // All reports whether tests are to run whole.
-func All() bool { return os.Getenv(AllVar) != "" }
+func All() bool { return os.Getenv(AllVar) != "" && os.Getenv(AllVar) != "part" }
 
-// Part reports whether tests are to run a part of what they could: without AllVar,
-// and where decoding is slow.
+// Part reports whether tests are to run a part of what they could: unless AllVar says
+// otherwise, and where decoding is slow.
 func Part() bool { return !All() || Slowed() }
 
 // Times returns how often a random test tries: by the value of AllVar.
@@ -35,7 +36,7 @@ func Times(long, all, part int) int {
 // Long leaves a test that can't be made small to runs with AllVar.
 func Long(tb testing.TB) {
 	tb.Helper()
-	if !All() {
+	if os.Getenv(AllVar) == "" {
 		tb.Skipf("takes long: %s=1 runs it", AllVar)
 	}
 }

@@ -349,7 +349,7 @@ func TestRandomDamage(t *testing.T) {
 				}
 				ix := mustIndex(t, good)
 				rng := rand.New(rand.NewPCG(uint64(codec), uint64(chunk)+1))
-				for i := range dmgtest.Times(200, 30, 1) {
+				for i := range dmgtest.Times(200, 45, 1) {
 					bad := bytes.Clone(fi.file)
 					for range 1 + rng.IntN(4) {
 						at := fi.data[0] + rng.IntN(fi.data[1]-fi.data[0])
@@ -369,7 +369,7 @@ func TestRandomDamage(t *testing.T) {
 						t.Fatal(err)
 					}
 					ownIndex := mustIndex(t, own)
-					checkSalvage(t, own, disk, dmg.ExtractOptions{}, fmt.Sprintf("damage %d, after BuildIndex", i))
+					checkSalvage(t, row.method, own, disk, dmg.ExtractOptions{}, fmt.Sprintf("damage %d, after BuildIndex", i))
 					for _, o := range []dmg.ExtractOptions{{}, {Ordered: true}, {Workers: 1}} {
 						for _, ix := range []*dmg.Index{nil, ix, ownIndex} {
 							im, err := dmg.NewImage(bytes.NewReader(bad), int64(len(bad)), &dmg.Options{Index: ix})
@@ -379,7 +379,7 @@ func TestRandomDamage(t *testing.T) {
 							if err != nil {
 								t.Fatal(err)
 							}
-							checkSalvage(t, im, disk, o, fmt.Sprintf("damage %d, ordered %v, %d workers, index %v", i, o.Ordered, o.Workers, ix != nil))
+							checkSalvage(t, row.method, im, disk, o, fmt.Sprintf("damage %d, ordered %v, %d workers, index %v", i, o.Ordered, o.Workers, ix != nil))
 						}
 					}
 				}
@@ -389,7 +389,7 @@ func TestRandomDamage(t *testing.T) {
 }
 
 // checkSalvage extracts a damaged image. It returns how many bytes are right.
-func checkSalvage(t *testing.T, im *dmg.Image, disk []byte, o dmg.ExtractOptions, name string) (right int) {
+func checkSalvage(t *testing.T, method dmgtest.Method, im *dmg.Image, disk []byte, o dmg.ExtractOptions, name string) (right int) {
 	t.Helper()
 	got := make(sheet, len(disk))
 	var damage, sums []dmg.Damage
@@ -412,7 +412,7 @@ func checkSalvage(t *testing.T, im *dmg.Image, disk []byte, o dmg.ExtractOptions
 		t.Fatalf("%s: wrong bytes, and nothing is listed", name)
 	}
 	damage = append(damage, sums...)
-	checkDamage(t, disk, got, damage)
+	checkDamage(t, method, disk, got, damage)
 	for i := range disk {
 		if got[i] == disk[i] {
 			right++
@@ -497,7 +497,7 @@ func TestSalvage(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				checkDamage(t, tt.disk, got, damage)
+				checkDamage(t, tt.method, tt.disk, got, damage)
 				right, good := 0, 0
 				for i := range got {
 					if got[i] == tt.disk[i] {

@@ -28,6 +28,7 @@ import (
 
 	"github.com/go-dmg/dmg"
 	"github.com/go-dmg/dmg/internal/dmgtest"
+	"github.com/go-dmg/dmg/internal/dmgtest/hfsvol"
 )
 
 // What a hostile image may cost the process that reads it.
@@ -317,22 +318,28 @@ const tallyHead = `| class | images | Open refuses | opens | a read fails | Veri
 |---|---:|---|---:|---|---|---:|---:|
 `
 
-// Each class of hostile images has its row in the table of what became of them.
+// Each class of hostile images and volumes has its row in a table of what became of
+// them.
 func TestSecurityOutcomes(t *testing.T) {
 	doc, err := os.ReadFile("../../docs/SECURITY.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, table, found := strings.Cut(string(doc), tallyHead)
-	var rows []string
-	for row := range strings.Lines(table) {
-		if !strings.HasPrefix(row, "| ") {
-			break
+	for head, classes := range map[string][]string{
+		tallyHead:  dmgtest.HostileClasses(),
+		volumeHead: hfsvol.HostileClasses(),
+	} {
+		_, table, found := strings.Cut(string(doc), head)
+		var rows []string
+		for row := range strings.Lines(table) {
+			if !strings.HasPrefix(row, "| ") {
+				break
+			}
+			rows = append(rows, strings.Split(row, " | ")[0][len("| "):])
 		}
-		rows = append(rows, strings.Split(row, " | ")[0][len("| "):])
-	}
-	if classes := dmgtest.HostileClasses(); !found || !slices.Equal(rows, classes) {
-		t.Errorf("the table has the classes %q, want %q", rows, classes)
+		if !found || !slices.Equal(rows, classes) {
+			t.Errorf("a table has the classes %q, want %q", rows, classes)
+		}
 	}
 }
 

@@ -78,7 +78,12 @@ type Place struct {
 
 // In returns where in the chunk's data all ends that is needed to decode up to
 // the checkpoint, in bytes.
-func (p Place) In() int64 { return p.bit/8 + 1 + packings[p.kind].lead }
+func (p Place) In() int64 {
+	if packings[p.kind].needed {
+		return p.bit/8 + int64(p.number)
+	}
+	return p.bit/8 + 1 + packings[p.kind].lead
+}
 
 // Sum returns the Adler-32 of what is before the checkpoint in a zlib chunk, and 0 in others.
 func (p Place) Sum() uint32 {

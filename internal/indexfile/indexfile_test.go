@@ -13,6 +13,8 @@ import (
 	"github.com/go-dmg/dmg/internal/bzip2"
 	"github.com/go-dmg/dmg/internal/deflate"
 	"github.com/go-dmg/dmg/internal/dmgtest"
+	"github.com/go-dmg/dmg/internal/lzfse"
+	"github.com/go-dmg/dmg/internal/stream"
 )
 
 // A point is a checkpoint as a decoder leaves it.
@@ -87,7 +89,37 @@ func bzip2Points(t *testing.T, chunk int, data []byte) (points []point, dataLeng
 	}
 }
 
-// testImage is an image of a zlib chunk, one without checkpoints, and a bzip2 chunk.
+// streamPoints returns checkpoints of an LZFSE stream, and one of an LZMA stream.
+func streamPoints(t *testing.T, chunk int, data []byte) (points []point, dataLength int64) {
+	t.Helper()
+	compressed, err := dmgtest.Compress(dmgtest.LZFSE, 0, data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var z lzfse.Reader
+	z.Reset(bytes.NewReader(compressed))
+	for z.Mark(Spacing); ; {
+		b, err := z.Decode(5000)
+		p, ok := z.Point(err != nil)
+		if ok {
+			points = append(points, point{Stream, chunk, p.Off, 0, bytes.Clone(p.Record)})
+			z.Mark(p.Off + 10*Spacing)
+		}
+		if len(b) == 0 {
+			break
+		}
+	}
+	last := points[len(points)-1]
+	var r stream.Record
+	if err := r.Parse(last.record); err != nil {
+		t.Fatal(err)
+	}
+	r = stream.Record{In: r.In + 5, State: []byte{1, 2, 3}, Window: []byte{0}}
+	return append(points, point{Stream, chunk, last.off + 1, 0, r.Append(nil)}), int64(len(compressed))
+}
+
+// testImage is an image of a zlib chunk, one without checkpoints, a bzip2 chunk, and one of
+// LZFSE.
 func testImage(t *testing.T) (chunks []Chunk, points []point) {
 	t.Helper()
 	text := dmgtest.Text(1, 900<<10).Bytes()
@@ -96,7 +128,13 @@ func testImage(t *testing.T) (chunks []Chunk, points []point) {
 	if len(zlib) < 2*GroupPoints-4 || len(blocks) < 3 {
 		t.Fatalf("%d and %d checkpoints", len(zlib), len(blocks))
 	}
-	return []Chunk{{Zlib, int64(len(text)), zlibLength}, {None, 100, 100}, {Bzip2, 350 << 10, bzip2Length}}, append(zlib, blocks...)
+	streams, streamLength := streamPoints(t, 3, text)
+	if len(streams) < 3 {
+		t.Fatalf("%d checkpoints", len(streams))
+	}
+	return []Chunk{
+		{Zlib, int64(len(text)), zlibLength}, {None, 100, 100}, {Bzip2, 350 << 10, bzip2Length}, {Stream, int64(len(text)), streamLength},
+	}, append(append(zlib, blocks...), streams...)
 }
 
 var testIdentity = sha256.Sum256([]byte("image"))
@@ -194,7 +232,18 @@ func TestWriterLimit(t *testing.T) {
 // TestNoRecord has the writer leave out what is no record of its kind, or of that place.
 func TestNoRecord(t *testing.T) {
 	_, points := testImage(t)
-	zlib, block := points[0], points[len(points)-1]
+	zlib, block, last := points[0], points[len(points)-1], points[len(points)-1]
+	for i := len(points) - 1; block.kind != Bzip2; i-- {
+		block = points[i]
+	}
+	record := func(bend func(r *stream.Record)) point {
+		var r stream.Record
+		if err := r.Parse(last.record); err != nil {
+			t.Fatal(err)
+		}
+		bend(&r)
+		return point{Stream, 3, last.off, 0, r.Append(nil)}
+	}
 	for _, tt := range []struct {
 		name  string
 		point point
@@ -207,6 +256,12 @@ func TestNoRecord(t *testing.T) {
 		{"a block cut", point{Bzip2, 2, 0, 0, block.record[:len(block.record)-1]}},
 		{"a block of no level", point{Bzip2, 2, 0, 0, append([]byte{8: 10}, make([]byte, 4)...)}},
 		{"a block of too many cursors", point{Bzip2, 2, 0, 0, append(bytes.Clone(block.record[:bzip2.PointLen]), make([]byte, (bzip2.MaxCursors+1)*bzip2.CursorLen)...)}},
+		{"a stream's cut", point{Stream, 3, last.off, 0, last.record[:3]}},
+		{"a stream's without a window", record(func(r *stream.Record) { r.Window = nil })},
+		{"a window too long", record(func(r *stream.Record) { r.Window = binary.AppendUvarint(nil, stream.MaxWindow+1) })},
+		{"a run cut", record(func(r *stream.Record) { r.Window = []byte{9, 0, 3, 1} })},
+		{"a shrunk window that is none", record(func(r *stream.Record) { r.Window = []byte{0, 9, 0x1F} })},
+		{"too many bytes needed", record(func(r *stream.Record) { r.Need = stream.MaxNeed + 1 })},
 	} {
 		w := Writer{Limit: MaxLen}
 		if f := written(&w, []point{tt.point}); f.Count() != 0 {
@@ -294,7 +349,7 @@ func forged(t *testing.T, points uint64, entries []byte, parts [numParts][]byte)
 // tests of the root package read images with files that are forged in other ways.
 func TestForged(t *testing.T) {
 	const end, dataLength = 4 * Spacing, 1000
-	chunks := []Chunk{{Zlib, end, dataLength}, {None, end, dataLength}, {Bzip2, end, dataLength}}
+	chunks := []Chunk{{Zlib, end, dataLength}, {None, end, dataLength}, {Bzip2, end, dataLength}, {Stream, end, dataLength}}
 	numbers := func(v ...uint64) (b []byte) {
 		for _, n := range v {
 			b = binary.AppendUvarint(b, n)
@@ -324,8 +379,19 @@ func TestForged(t *testing.T) {
 		{name: "bzip2, a bit more", entries: numbers(2, 5, dataLength*8, 0), open: "byte 1001 of the data of", chunk: 2},
 		{name: "bzip2, a cursor too many", entries: numbers(2, 0, 40, bzip2.MaxCursors+1), open: "is the most", chunk: -1},
 		{name: "bzip2, a cursor that is none", entries: numbers(2, 0, 40, 1), parts: [numParts][]byte{append(bytes.Clone(block), make([]byte, bzip2.CursorLen)...)}, unpack: "byte 0 of", chunk: 2},
+		{name: "stream", entries: numbers(3, 5, 40, 0), parts: [numParts][]byte{{0, 1, 9, 0, 0}}},
+		{name: "stream, all of the data", entries: numbers(3, 5, 40, dataLength-5), parts: [numParts][]byte{{0, 1, 9, 0, 0}}},
+		{name: "stream, a byte more", entries: numbers(3, 5, 40, dataLength-4), open: "byte 1001 of the data of", chunk: 3},
+		{name: "stream, too many bytes needed", entries: numbers(3, 5, 40, stream.MaxNeed+1), open: "is the most", chunk: -1},
+		{name: "stream, a bit off", entries: numbers(3, 5, 41, 0), parts: [numParts][]byte{{0, 1, 9, 0, 0}}, unpack: "byte 5 of", chunk: 3},
+		{name: "stream, too many bytes to leave out", entries: numbers(3, 5, 40, 0), parts: [numParts][]byte{append(numbers(stream.MaxSkip+1), 1, 9, 0, 0)}, unpack: "byte 5 of", chunk: 3},
+		{name: "stream, a state too long", entries: numbers(3, 5, 40, 0), parts: [numParts][]byte{append(append([]byte{0}, numbers(stream.MaxState+1)...), make([]byte, stream.MaxState+3)...)}, unpack: "byte 5 of", chunk: 3},
+		{name: "stream, a state cut", entries: numbers(3, 5, 40, 0), parts: [numParts][]byte{{0, 4, 9, 0, 0}}, unpack: "byte 5 of", chunk: 3},
+		{name: "stream, a window too long", entries: numbers(3, 5, 40, 0), parts: [numParts][]byte{append([]byte{0, 1, 9}, append(numbers(stream.MaxWindow+1), 0)...)}, unpack: "byte 5 of", chunk: 3},
+		{name: "stream, runs in no window", entries: numbers(3, 5, 40, 0), parts: [numParts][]byte{{0, 1, 9, 0, 1}, {0}, {0}}, unpack: "byte 5 of", chunk: 3},
+		{name: "stream, a run longer than the window", entries: numbers(3, 5, 40, 0), parts: [numParts][]byte{{0, 1, 9, 3, 1}, {1}, {3}, {1, 2, 3}}, unpack: "byte 5 of", chunk: 3},
 		{name: "no checkpoints", entries: numbers(1, 0, 40, 0), open: "a checkpoint in", chunk: 1},
-		{name: "no chunk", entries: numbers(3, 0, 40, 0), open: "a chunk that is none", chunk: -1},
+		{name: "no chunk", entries: numbers(4, 0, 40, 0), open: "a chunk that is none", chunk: -1},
 		{name: "no state", entries: numbers(0, Spacing, 40, 0), unpack: "byte 32768 of", chunk: 0},
 		{name: "a window too long", entries: numbers(0, Spacing, 40, 0), parts: [numParts][]byte{{1, 0, 1}, {0}, numbers(deflate.WindowSize + 1), make([]byte, deflate.WindowSize+1)}, unpack: "byte 32768 of", chunk: 0},
 		{name: "the largest group", entries: numbers(0, Spacing, 40, 0), parts: [numParts][]byte{state, nil, nil, make([]byte, maxGroup-len(state))}, unpack: "bytes left over in a group", chunk: -1},
@@ -368,5 +434,25 @@ func TestErrorCause(t *testing.T) {
 	err := NewUnpacker().Unpack([]byte{0, 0, 0, 0xFF}, nil)
 	if !errors.Is(err, deflate.ErrCorrupt) || !strings.HasPrefix(err.Error(), "group: ") {
 		t.Errorf("%v, want what package deflate says", err)
+	}
+}
+
+// TestShrunk has records that were shrunk in memory give the same file.
+func TestShrunk(t *testing.T) {
+	_, points := testImage(t)
+	w := Writer{Limit: MaxLen}
+	want := bytes.Clone(written(&w, points))
+	shrunk := 0
+	for i := range points {
+		if p := &points[i]; p.kind == Stream {
+			n := len(p.record)
+			p.record = stream.Shrink(append(make([]byte, 0, 2*stream.MaxRecord), p.record...))
+			if len(p.record) < n {
+				shrunk++
+			}
+		}
+	}
+	if got := written(&w, points); shrunk == 0 || !bytes.Equal(got, want) {
+		t.Errorf("%d records shrunk, another file", shrunk)
 	}
 }

@@ -6,6 +6,8 @@ import (
 
 	"github.com/go-dmg/dmg/internal/bzip2"
 	"github.com/go-dmg/dmg/internal/deflate"
+	"github.com/go-dmg/dmg/internal/stream"
+	"github.com/go-dmg/dmg/internal/window"
 )
 
 // Kind is how what is kept for a checkpoint, its record, is made. It depends on the
@@ -16,7 +18,7 @@ const (
 	None   Kind = iota // the chunk has no checkpoints
 	Zlib               // a deflate.Checkpoint, and the packed window
 	Bzip2              // a block's record, as package bzip2 has it
-	Window             // offset in the chunk's data, 8 bytes, and the window
+	Stream             // a stream.Record
 	numKinds
 )
 
@@ -26,7 +28,8 @@ const Spacing = 32 << 10
 // packing is what the format has of its own for records of a kind.
 type packing struct {
 	unit   int64  // checkpoints are at multiples of it, above 0; 0 where they can be anywhere
-	lead   int64  // bytes of the chunk's data before those that the place is counted in
+	lead   int64  // bytes of the chunk's data before those that the place is counted in,
+	needed bool   // and the last number is how many behind it are needed, instead of one
 	number uint64 // the most that the directory's last number of a checkpoint can be
 
 	// split puts the record of a checkpoint at byte off to the parts of the group at hand,
@@ -41,40 +44,59 @@ type packing struct {
 }
 
 var packings = [numKinds]packing{
-	Zlib:   {Spacing, deflate.ZlibHeaderLen, math.MaxUint32, (*Writer).splitZlib, (*Unpacker).joinZlib},
-	Bzip2:  {0, 0, bzip2.MaxCursors, (*Writer).splitBlock, (*Unpacker).joinBlock},
-	Window: {0, 0, maxWindow, (*Writer).splitWindow, (*Unpacker).joinPlainWindow},
+	Zlib:   {Spacing, deflate.ZlibHeaderLen, false, math.MaxUint32, (*Writer).splitZlib, (*Unpacker).joinZlib},
+	Bzip2:  {0, 0, false, bzip2.MaxCursors, (*Writer).splitBlock, (*Unpacker).joinBlock},
+	Stream: {0, 0, true, stream.MaxNeed, (*Writer).splitStream, (*Unpacker).joinStream},
 }
 
-// maxRecord is the longest record: of a bzip2 block, or a zlib checkpoint with
-// all of its window.
-const maxRecord = max(bzip2.MaxRecord, 8+maxWindow, deflate.MaxCheckpoint+deflate.MaxPackedWindow) + binary.MaxVarintLen64
+// maxRecord is the longest record: of a bzip2 block, or of a checkpoint with all of its
+// window.
+const maxRecord = max(bzip2.MaxRecord, stream.MaxRecord, deflate.MaxCheckpoint+deflate.MaxPackedWindow) + binary.MaxVarintLen64
 
-// maxWindow is the longest window of a record of kind Window, in bytes.
-const maxWindow = 64 << 10
-
-// splitWindow puts the window to the literals.
-func (w *Writer) splitWindow(record []byte, _, least int64, _ uint32) (bit int64, number uint32, ok bool) {
-	if len(record) < 8 || len(record) > 8+maxWindow {
+// splitStream distributes a record as splitZlib does, with what comes before the state in
+// the directory or in front of it.
+func (w *Writer) splitStream(record []byte, _, least int64, _ uint32) (bit int64, number uint32, ok bool) {
+	var r stream.Record
+	if r.Parse(record) != nil || r.In > math.MaxInt64/8 || r.In*8 < least {
 		return 0, 0, false
 	}
-	in := binary.BigEndian.Uint64(record)
-	if in >= 1<<60 || int64(in)*8 < least {
+	if w.window == nil {
+		w.window = make([]byte, 0, stream.MaxRecord)
+	}
+	packed, err := window.Expand(w.window, r.Window)
+	if err != nil {
 		return 0, 0, false
 	}
-	w.parts[partLiterals] = append(w.parts[partLiterals], record[8:]...)
-	return int64(in) * 8, uint32(len(record) - 8), true
+	size, k := binary.Uvarint(packed)
+	if k <= 0 || size > stream.MaxWindow {
+		return 0, 0, false
+	}
+	runs, ok := w.splitRuns(packed[k:])
+	if !ok {
+		return 0, 0, false
+	}
+	states := binary.AppendUvarint(w.parts[partStates], uint64(r.Skip))
+	states = binary.AppendUvarint(states, uint64(len(r.State)))
+	states = append(states, r.State...)
+	states = binary.AppendUvarint(states, size)
+	w.parts[partStates] = binary.AppendUvarint(states, runs)
+	return r.In * 8, uint32(r.Need), true
 }
 
-// joinPlainWindow puts the record together.
-func (u *Unpacker) joinPlainWindow(p Place) bool {
-	window, ok := u.parts[partLiterals].cut(int(p.number))
-	if !ok || p.bit%8 != 0 {
+// joinStream puts the record together.
+func (u *Unpacker) joinStream(p Place) bool {
+	states := &u.parts[partStates]
+	skip, ok1 := states.uvarint(stream.MaxSkip)
+	n, ok2 := states.uvarint(stream.MaxState)
+	state, ok3 := states.cut(int(n))
+	size, ok4 := states.uvarint(stream.MaxWindow)
+	runs, ok5 := states.uvarint(size)
+	if !(ok1 && ok2 && ok3 && ok4 && ok5) || p.bit%8 != 0 {
 		return false
 	}
-	u.out = binary.BigEndian.AppendUint64(u.out, uint64(p.bit/8))
-	u.out = append(u.out, window...)
-	return true
+	r := stream.Record{In: p.bit / 8, Need: int64(p.number), Skip: int64(skip), State: state}
+	u.out = r.Append(u.out)
+	return u.joinWindow(int(size), int(runs))
 }
 
 // splitZlib distributes a zlib chunk's record: its window among three parts, and
@@ -89,25 +111,34 @@ func (w *Writer) splitZlib(record []byte, off, least int64, sum uint32) (bit int
 	if n != deflate.WindowSize {
 		return 0, 0, false
 	}
+	runs, ok := w.splitRuns(window[k:])
+	if !ok {
+		return 0, 0, false
+	}
+	w.short = deflate.AppendWithoutOffsets(w.short[:0], head)
+	states := binary.AppendUvarint(w.parts[partStates], uint64(len(w.short)))
+	states = append(states, w.short...)
+	w.parts[partStates] = binary.AppendUvarint(states, runs)
+	return w.state.In, sum, true
+}
+
+// splitRuns distributes the runs of a packed window among three parts, and returns their
+// number.
+func (w *Writer) splitRuns(window []byte) (runs uint64, ok bool) {
 	gaps, lengths, literals := w.parts[partGaps], w.parts[partLengths], w.parts[partLiterals]
-	runs := uint64(0)
-	for window = window[k:]; len(window) > 0; runs++ {
+	for ; len(window) > 0; runs++ {
 		gap, g := binary.Uvarint(window)
 		n, k := binary.Uvarint(window[max(g, 0):])
 		if g <= 0 || k <= 0 || n > uint64(len(window)-g-k) {
-			return 0, 0, false
+			return 0, false
 		}
 		gaps = binary.AppendUvarint(gaps, gap)
 		lengths = binary.AppendUvarint(lengths, n)
 		literals = append(literals, window[g+k:][:n]...)
 		window = window[g+k+int(n):]
 	}
-	w.short = deflate.AppendWithoutOffsets(w.short[:0], head)
-	states := binary.AppendUvarint(w.parts[partStates], uint64(len(w.short)))
-	states = append(states, w.short...)
-	states = binary.AppendUvarint(states, runs)
-	w.parts = [numParts][]byte{states, gaps, lengths, literals}
-	return w.state.In, sum, true
+	w.parts[partGaps], w.parts[partLengths], w.parts[partLiterals] = gaps, lengths, literals
+	return runs, true
 }
 
 // joinZlib puts the record of a zlib chunk's checkpoint together.
@@ -124,14 +155,14 @@ func (u *Unpacker) joinZlib(p Place) bool {
 		return false
 	}
 	runs, ok := states.uvarint(deflate.WindowSize)
-	return ok && u.joinWindow(int(runs))
+	return ok && u.joinWindow(deflate.WindowSize, int(runs))
 }
 
-// joinWindow puts a packed window together.
-func (u *Unpacker) joinWindow(runs int) bool {
+// joinWindow puts the packed window of so many bytes together.
+func (u *Unpacker) joinWindow(size, runs int) bool {
 	gaps, lengths, literals := &u.parts[partGaps], &u.parts[partLengths], &u.parts[partLiterals]
-	out := binary.AppendUvarint(u.out, deflate.WindowSize)
-	left := uint64(deflate.WindowSize)
+	out := binary.AppendUvarint(u.out, uint64(size))
+	left := uint64(size)
 	for range runs {
 		gap, ok := gaps.uvarint(left)
 		if !ok {

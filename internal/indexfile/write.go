@@ -25,6 +25,7 @@ type Writer struct {
 	parts     [numParts][]byte
 	state     deflate.Checkpoint
 	short     []byte
+	window    []byte // a packed window, as it was before it was shrunk
 }
 
 // The compressor is not the standard library's, whose output may change from one

@@ -47,6 +47,7 @@ type block struct {
 	packLeft int64 // LZVN: bytes of the payload still to come
 	bare     bool  // LZVN: no block, but codes of unknown length
 	prev     int   // distance of the last match, 0: none yet in this block
+	header   int64 // of a block with entropy coding: the offset of its header
 
 	lmd lmdState
 }
@@ -54,6 +55,10 @@ type block struct {
 // step decodes some of the current block, up to about mem.out[:limit], or reads
 // the next block's header.
 func (z *Reader) step(limit int) error {
+	if limit = z.dst.Until(limit); limit == z.dst.Wr {
+		z.checkpoint()
+		return nil
+	}
 	switch z.blk.kind {
 	case storedBlock:
 		return z.stored(limit)
@@ -219,6 +224,7 @@ func (z *Reader) startFSE(h *fseHeader, headerLen int) error {
 	if msg := z.mem.tables.build(h); msg != "" {
 		return z.corrupt(msg)
 	}
+	header := z.in.offset()
 	z.in.rd += headerLen
 	if err := z.in.fill(int(h.litBytes)); err != nil {
 		return err
@@ -230,7 +236,7 @@ func (z *Reader) startFSE(h *fseHeader, headerLen int) error {
 	if err := z.in.fill(int(h.lmdBytes)); err != nil {
 		return err
 	}
-	return z.startLMD(h)
+	return z.startLMD(h, header)
 }
 
 // check tells what is wrong with a header, "" if nothing is.

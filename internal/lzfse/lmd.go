@@ -31,13 +31,14 @@ type lmdState struct {
 	l, m, d  uint32
 }
 
-// startLMD gets ready to decode the triples whose payload is next in the input.
-func (z *Reader) startLMD(h *fseHeader) error {
+// startLMD gets ready to decode the triples whose payload is next in the input, of a block
+// whose header is at that offset.
+func (z *Reader) startLMD(h *fseHeader, header int64) error {
 	p := z.in.bytes()[:h.lmdBytes]
 	if !unusedZero(p, int(h.lmdBits)) || binary.LittleEndian.Uint64(p) != 0 {
 		return z.corrupt("no padding around the triples")
 	}
-	z.blk = block{kind: fseBlock, rawLeft: int64(h.raw), lmd: lmdState{
+	z.blk = block{kind: fseBlock, rawLeft: int64(h.raw), header: header, lmd: lmdState{
 		size:     len(p),
 		pos:      len(p)*8 + int(h.lmdBits),
 		left:     int(h.matches),
@@ -59,7 +60,7 @@ func (z *Reader) lmd(limit int) error {
 	out, literals := &z.mem.out, &z.mem.literals
 	pos, left, lit, wr := s.pos, s.left, s.lit, z.dst.Wr
 	sl, sm, sd := s.l, s.m, s.d
-	raw, dist := int(z.blk.rawLeft), z.blk.prev
+	raw, dist, low := int(z.blk.rawLeft), z.blk.prev, z.dst.Low()
 	fault := ""
 
 	for left > 0 && wr < limit {
@@ -105,9 +106,12 @@ func (z *Reader) lmd(limit int) error {
 			fault = "block decodes to more than its size"
 			break
 		}
-		if uint(dist-1) >= uint(wr+l) {
-			fault = "match reaches back before the start"
-			break
+		if uint(dist-1) >= uint(wr+l-low) {
+			if uint(dist-1) >= uint(wr+l) {
+				fault = "match reaches back before the start"
+				break
+			}
+			z.dst.Refer(wr+l-dist, m)
 		}
 		left--
 		raw -= l + m

@@ -34,6 +34,9 @@ const (
 	// Memory is what one [Reader] holds from its first Reset on, in bytes.
 	Memory int64 = outputSize + inputSize + literalSize + tableSize
 
+	// PointMemory is what it holds besides once Mark has been called.
+	PointMemory int64 = stream.PointRoom + windowSize + windowSize/8
+
 	// windowSize is how far back a match may reach, rounded up: the largest
 	// distance a bvx2 block can spell is 262,139.
 	windowSize = 256 << 10
@@ -88,13 +91,46 @@ type memory struct {
 // The Reader fetches up to 64 KiB beyond what it decodes; it does not give
 // bytes after the stream's end back to r.
 func (z *Reader) Reset(r io.Reader) {
+	z.allocate()
+	z.in = input{r: r, buf: &z.mem.in, rd: inputPad, wr: inputPad}
+	z.dst.Restart()
+	z.blk = block{}
+}
+
+// allocate allocates the buffers.
+func (z *Reader) allocate() {
 	if z.mem == nil {
 		z.mem = new(memory)
 		z.dst = stream.Output{Buf: z.mem.out[:], Window: windowSize, Slack: outputSlack}
 	}
-	z.in = input{r: r, buf: &z.mem.in, rd: inputPad, wr: inputPad}
-	z.dst.Restart()
-	z.blk = block{}
+}
+
+// Mark asks for a checkpoint at byte off of the output. Point returns it, once a window's
+// length is decoded behind it or end says that no more will be.
+func (z *Reader) Mark(off int64)                      { z.dst.Mark(off) }
+func (z *Reader) Point(end bool) (stream.Point, bool) { return z.dst.Point(end) }
+
+// Space returns a buffer for the record that Resume is to have.
+func (z *Reader) Space() []byte {
+	z.allocate()
+	return z.dst.Space()
+}
+
+// Resume makes z go on at byte off of the output, with the record of a checkpoint there; r
+// reads on at byte p.In of the stream. The error is stream.ErrRecord if the record is none.
+// Inside a block with entropy coding Resume reads the block's header, so errors may be
+// those of Decode as well: a [*CorruptError] if the block is not what it was.
+func (z *Reader) Resume(r io.Reader, off int64, p *stream.Record) error {
+	z.Reset(r)
+	z.in.base = p.In
+	blk, err := parseBlock(p.State)
+	if err != nil {
+		return err
+	}
+	if err := z.dst.Resume(off, p); err != nil {
+		return err
+	}
+	return z.resumeBlock(blk)
 }
 
 // ResetLZVN makes z read bare LZVN codes from r, as they are in files that HFS+ and

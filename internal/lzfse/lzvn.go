@@ -119,7 +119,7 @@ func (z *Reader) lzvn(limit int) error {
 // This is the hot loop of bvxn blocks; it copies like the one over the triples.
 func (z *Reader) codes(b []byte, limit int) (used int, end bool, fault string) {
 	rest, out := b, &z.mem.out
-	wr, dist, raw := z.dst.Wr, z.blk.prev, z.blk.rawLeft
+	wr, dist, raw, low := z.dst.Wr, z.blk.prev, z.blk.rawLeft, z.dst.Low()
 loop:
 	for len(rest) > 0 && wr < limit {
 		c := lzvnCodes[rest[0]]
@@ -153,9 +153,12 @@ loop:
 			fault = "block decodes to more than its size"
 			break
 		}
-		if m > 0 && uint(d-1) >= uint(wr+l) {
-			fault = "match reaches back before the start"
-			break
+		if m > 0 && uint(d-1) >= uint(wr+l-low) {
+			if uint(d-1) >= uint(wr+l) {
+				fault = "match reaches back before the start"
+				break
+			}
+			z.dst.Refer(wr+l-d, m)
 		}
 		if l <= 16 && len(rest) >= size+16 {
 			*(*[16]byte)(out[wr:]) = [16]byte(rest[size:])

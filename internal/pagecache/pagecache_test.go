@@ -37,8 +37,8 @@ func pageByte(chunk int, n int64, i int) byte {
 
 // holds reports whether the cache has byte i of a page, without using it.
 func holds(c *Cache, chunk int, n int64, i int) bool {
-	p := c.pages[place{chunk, n}]
-	return p != nil && p.lo <= i && i < p.hi
+	p := c.view.lookUp(place{chunk, n})
+	return p != nil && p.lo <= i && int64(i) < p.hi.Load()
 }
 
 // checkCache tests what must hold of a cache between any two calls. Pages that
@@ -132,8 +132,8 @@ func TestCachePins(t *testing.T) {
 	}
 	// Forgotten pages are read to the end too.
 	c.DropPages(0, 1<<40)
-	if len(c.pages) != 0 {
-		t.Errorf("%d pages of a chunk are left", len(c.pages))
+	if n := c.fresh.len + c.recent.len; n != 0 {
+		t.Errorf("%d pages of a chunk are left", n)
 	}
 	for n, p := range pinned {
 		if n == 3 {
@@ -178,11 +178,11 @@ func TestCacheOpen(t *testing.T) {
 			put(t, c, 3, 2, tt.lo, tt.hi)
 			put(t, c, 3, 2, tt.thenLo, tt.thenHi)
 			checkCache(t, c, 0)
-			p := c.pages[place{3, 2}]
-			if p == nil || p.lo != tt.wantLo || p.hi != tt.wantHi {
+			p := c.view.lookUp(place{3, 2})
+			if p == nil || p.lo != tt.wantLo || p.hi.Load() != int64(tt.wantHi) {
 				t.Fatalf("cached is %+v, want bytes %d-%d", p, tt.wantLo, tt.wantHi)
 			}
-			for i := p.lo; i < p.hi; i++ {
+			for i := p.lo; i < int(p.hi.Load()); i++ {
 				if p.buf[i] != pageByte(3, 2, i) {
 					t.Fatalf("byte %d is wrong", i)
 				}
@@ -200,7 +200,7 @@ func TestCacheGrowing(t *testing.T) {
 	c, _ := newTestCache(8)
 	put(t, c, 0, 0, 0, 100)
 	p := c.Open(0, 100)
-	if p != c.pages[place{0, 0}] {
+	if p != c.view.lookUp(place{0, 0}) {
 		t.Fatal("a page that ends where decoding goes on is not gone on with")
 	}
 	if c.Pin(0, 100) != nil {
@@ -218,8 +218,8 @@ func TestCacheGrowing(t *testing.T) {
 	checkCache(t, c, -1)
 	c.Seal(p, 500)
 	checkCache(t, c, 0)
-	if got := c.pages[place{0, 0}]; got != p || got.hi != 500 {
-		t.Errorf("cached are bytes %d-%d, want 0-500", got.lo, got.hi)
+	if got := c.view.lookUp(place{0, 0}); got != p || got.hi.Load() != 500 {
+		t.Errorf("cached are bytes %d-%d, want 0-500", got.lo, got.hi.Load())
 	}
 }
 
@@ -231,8 +231,8 @@ func TestDiscard(t *testing.T) {
 	p := c.Open(0, 100)
 	p.Put(make([]byte, 50), 100)
 	c.Discard(p)
-	if got := c.pages[place{0, 0}]; got != p || got.lo != 0 || got.hi != 100 {
-		t.Errorf("cached are bytes %d-%d, want 0-100", got.lo, got.hi)
+	if got := c.view.lookUp(place{0, 0}); got != p || got.lo != 0 || got.hi.Load() != 100 {
+		t.Errorf("cached are bytes %d-%d, want 0-100", got.lo, got.hi.Load())
 	}
 	p = c.Open(0, PageSize+7)
 	p.Put(make([]byte, 50), PageSize+7)
@@ -335,13 +335,15 @@ func TestCacheRandom(t *testing.T) {
 		}
 	}
 	checkCache(t, c, 0)
-	for key, p := range c.pages {
-		if p.pins != 0 || p.growing {
-			t.Fatalf("page %v: %d pins, growing %v, with no reader left", key, p.pins, p.growing)
-		}
-		for i := p.lo; i < p.hi; i++ {
-			if p.buf[i] != pageByte(key.chunk, key.n, i) {
-				t.Fatalf("byte %d of page %v is wrong", i, key)
+	if err := c.CheckIdle(); err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range []*pageList{&c.fresh, &c.recent} {
+		for p := l.oldest(); p != nil; p = l.after(p) {
+			for i := p.lo; i < int(p.hi.Load()); i++ {
+				if p.buf[i] != pageByte(p.at.chunk, p.at.n, i) {
+					t.Fatalf("byte %d of page %v is wrong", i, p.at)
+				}
 			}
 		}
 	}

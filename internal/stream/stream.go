@@ -17,18 +17,16 @@ type Output struct {
 	Wr   int   // Buf[:Wr] is decoded
 	rd   int   // Buf[rd:Wr] is not yet returned
 	Err  error // what follows that, or nil: not known yet
+
+	mark  int64 // where a checkpoint is wanted; 0: nowhere
+	low   int   // Buf[:low] is the window of one that is pending; 0: there is none
+	point pending
 }
 
 // Restart forgets all output, the slice that Decode returned last included.
-func (o *Output) Restart() { o.Base, o.Wr, o.rd, o.Err = 0, 0, 0, nil }
-
-// Resume forgets all output but the last bytes of what is decoded before byte out of
-// the stream: a copy of window.
-func (o *Output) Resume(window []byte, out int64) {
-	o.Restart()
-	o.Wr = copy(o.Buf, window)
-	o.rd = o.Wr
-	o.Base = out - int64(o.Wr)
+func (o *Output) Restart() {
+	o.Base, o.Wr, o.rd, o.Err = 0, 0, 0, nil
+	o.mark, o.low, o.point.begun = 0, 0, false
 }
 
 // Decode returns the next bytes of the decoded stream: max of them, or all that are
@@ -49,7 +47,7 @@ func (o *Output) Decode(max int, step func(limit int) error) ([]byte, error) {
 		o.produce(max, step)
 	}
 	n := min(max, o.Wr-o.rd)
-	if n == 0 {
+	if n <= 0 { // less where an error comes before a checkpoint that was resumed
 		return nil, o.Err
 	}
 	p := o.Buf[o.rd : o.rd+n : o.rd+n]
@@ -83,4 +81,5 @@ func (o *Output) slide() {
 	o.rd -= from
 	o.Wr -= from
 	o.Base += int64(from)
+	o.low = max(0, o.low-from)
 }

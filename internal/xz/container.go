@@ -34,18 +34,49 @@ var checkLen = [16]int{0, 4, 4, 4, 8, 8, 8, 16, 16, 16, 32, 32, 32, 64, 64, 64}
 
 var ecma = crc64.MakeTable(crc64.ECMA)
 
-// newSum returns what computes a check, nil for one that isn't known: that is not
-// looked at (section 3.4).
-func newSum(check byte) hash.Hash {
-	switch check {
-	case checkCRC32:
-		return crc32.NewIEEE()
-	case checkCRC64:
-		return crc64.New(ecma)
-	case checkSHA256:
-		return sha256.New()
+// blockSum computes the check of a block. One that isn't known is not looked at
+// (section 3.4).
+type blockSum struct {
+	check byte // its type
+	crc   uint64
+	sha   hash.Hash // if that is the type
+	space [sha256.Size]byte
+}
+
+// begin starts the check of a block.
+func (s *blockSum) begin() {
+	s.crc = 0
+	if s.check == checkSHA256 {
+		if s.sha == nil {
+			s.sha = sha256.New()
+		}
+		s.sha.Reset()
 	}
-	return nil
+}
+
+// add adds data of the block.
+func (s *blockSum) add(p []byte) {
+	switch s.check {
+	case checkCRC32:
+		s.crc = uint64(crc32.Update(uint32(s.crc), crc32.IEEETable, p))
+	case checkCRC64:
+		s.crc = crc64.Update(s.crc, ecma, p)
+	case checkSHA256:
+		s.sha.Write(p)
+	}
+}
+
+// matches compares a stored check with the data's. CRCs are little-endian in the file.
+func (s *blockSum) matches(stored []byte) bool {
+	switch s.check {
+	case checkCRC32:
+		return binary.LittleEndian.Uint32(stored) == uint32(s.crc)
+	case checkCRC64:
+		return binary.LittleEndian.Uint64(stored) == s.crc
+	case checkSHA256:
+		return bytes.Equal(s.sha.Sum(s.space[:0]), stored)
+	}
+	return true
 }
 
 // tally is what an index says of the blocks: how many there are, and a hash of
@@ -85,9 +116,7 @@ func (z *Reader) streamHeader() error {
 	case p[6] != 0 || p[7] > 15:
 		return z.corrupt("stream flags")
 	}
-	if z.sum == nil || z.check != p[7] {
-		z.check, z.sum = p[7], newSum(p[7])
-	}
+	z.sum.check = p[7]
 	z.next = partBlock
 	return nil
 }
@@ -103,6 +132,7 @@ func (z *Reader) blockHeader() error {
 	if p[0] == 0 {
 		return z.index()
 	}
+	z.pass(z.block.from, false)
 	n := int(p[0])*4 + 3 // behind this byte
 	if p, err = z.in.take(n - 4); err != nil {
 		return err
@@ -152,9 +182,7 @@ func (z *Reader) parseBlockHeader(p []byte) error {
 	case len(bytes.Trim(h.p, "\x00")) > 0:
 		return z.corrupt("padding of a block header")
 	}
-	if z.sum != nil {
-		z.sum.Reset()
-	}
+	z.sum.begin()
 	z.block.dictionary = dictionary(props[0])
 	z.chunk = chunk{needs: resetAll}
 	z.next = partChunk
@@ -175,30 +203,16 @@ func (z *Reader) endBlock() error {
 	if len(bytes.Trim(padding, "\x00")) > 0 {
 		return z.corrupt("padding of a block")
 	}
-	check, err := z.in.take(checkLen[z.check])
+	check, err := z.in.take(checkLen[z.sum.check])
 	if err != nil {
 		return err
 	}
-	if z.sum != nil && !z.checked(check) {
+	if !z.sum.matches(check) {
 		return fmt.Errorf("%w of a block, at offset %d", ErrCheck, z.in.offset())
 	}
 	z.blocks.add(uint64(b.data-b.from)+stored+uint64(len(check)), b.produced)
 	z.next = partBlock
 	return nil
-}
-
-// checked compares a check with the data's. CRCs are little-endian in the file.
-func (z *Reader) checked(check []byte) bool {
-	sum := z.sum.Sum(z.summed[:0])
-	if z.check == checkSHA256 {
-		return bytes.Equal(sum, check)
-	}
-	for i := range sum {
-		if sum[i] != check[len(check)-1-i] {
-			return false
-		}
-	}
-	return true
 }
 
 // index reads section 4, whose first byte has been read, and the footer.
@@ -264,7 +278,7 @@ func (z *Reader) footer(index int64) error {
 		return z.corrupt("footer")
 	case binary.LittleEndian.Uint32(p) != crc32.ChecksumIEEE(p[4:10]):
 		return z.corrupt("checksum of the footer")
-	case p[8] != 0 || p[9] != z.check:
+	case p[8] != 0 || p[9] != z.sum.check:
 		return z.corrupt("stream flags in the footer")
 	case (int64(binary.LittleEndian.Uint32(p[4:]))+1)*4 != index:
 		return z.corrupt("size of the index in the footer")

@@ -33,7 +33,11 @@ func (z *Reader) chunkHeader() error {
 	if err != nil {
 		return err
 	}
-	switch control := p[0]; {
+	control := p[0]
+	if control == 1 || control>>5 == 0x80>>5|resetAll {
+		z.pass(z.in.offset()-1, true)
+	}
+	switch {
 	case control == 0:
 		z.next = partBlockEnd
 		return nil
@@ -78,9 +82,7 @@ func (z *Reader) stored() error {
 
 // produced counts n more bytes in buf.
 func (z *Reader) produced(n int) {
-	if z.sum != nil {
-		z.sum.Write(z.dst.Buf[z.dst.Wr : z.dst.Wr+n])
-	}
+	z.sum.add(z.dst.Buf[z.dst.Wr : z.dst.Wr+n])
 	z.dst.Wr += n
 	z.block.produced += uint64(n)
 	if z.chunk.left -= n; z.chunk.left == 0 {

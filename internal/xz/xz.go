@@ -18,11 +18,9 @@
 package xz
 
 import (
-	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 
 	"github.com/go-dmg/dmg/internal/stream"
@@ -88,13 +86,12 @@ type Reader struct {
 	next  part // of the stream
 	limit int  // of dst.Wr, in the part at hand
 
-	check  byte // type
-	sum    hash.Hash
-	summed [sha256.Size]byte // space for it
-	blocks tally             // as they are
+	sum    blockSum
+	blocks tally // as they are
 	block  block
 	chunk  chunk
 	model  model
+	marks
 }
 
 // NewReader returns a Reader that takes so many bytes of memory, at once, and has
@@ -118,7 +115,8 @@ func NewReader(memory int64) *Reader {
 func (z *Reader) Reset(r io.Reader) {
 	z.in.reset(r)
 	z.dst.Restart()
-	z.next, z.blocks = partStream, tally{}
+	z.next, z.blocks, z.block = partStream, tally{}, block{}
+	z.Mark(0)
 }
 
 // Decode returns the next bytes of the decoded stream: max of them, or all that

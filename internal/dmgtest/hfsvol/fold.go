@@ -21,7 +21,8 @@ func fold(u uint16) uint16 {
 		return u + 32
 	case u >= 0x10A0 && u <= 0x10C5: // Georgian
 		return u + 48
-	case u < 0x80, u >= 0xD800 && u < 0xE000:
+	case u < 0x80, u >= 0xD800 && u < 0xE000,
+		u == 0xC5, u == 0x212B: // they have a decomposition
 		return u
 	case unicode.ToLower(rune(u)) != rune(u):
 		panic(fmt.Sprintf("hfsvol: case folding of U+%04X is not known here", u))

@@ -35,6 +35,8 @@ type Options struct {
 	Journal      Journal
 	Dirty        bool // not marked as unmounted
 	Spare        int  // free blocks at the end
+
+	edit func(w *writer) // changes records before they are put into trees
 }
 
 // Journal says whether a volume has a journal.

@@ -26,6 +26,9 @@ func Write(root *Entry, o Options) *Volume {
 	w.addPrivate(&r)
 	w.addJournal(v, &r)
 	w.add(rootParent, &r)
+	if o.edit != nil {
+		o.edit(w)
+	}
 
 	catalog := w.storeTree(&v.Catalog, w.catalogTree(), o.CatalogExtent, catalogID)
 	var attributes fork
