@@ -4,26 +4,136 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"iter"
 	"slices"
 	"sort"
-	"sync"
-	"sync/atomic"
 
 	"github.com/go-dmg/dmg/internal/crypt"
+	"github.com/go-dmg/dmg/internal/location"
 	"github.com/go-dmg/dmg/internal/readat"
 	"github.com/go-dmg/dmg/internal/segment"
 	"github.com/go-dmg/dmg/internal/sniff"
 	"github.com/go-dmg/dmg/internal/sparse"
 )
 
+// Open opens the disk image called name in the operating system's file system: a file, a
+// block device, the directory that is a sparse bundle, or any file of an image that was
+// split, whose other files must be in the same directory. Close the [Image] when it is no
+// longer needed. [OpenFS] does the same in any [fs.FS], [NewImage] with any [io.ReaderAt].
+//
+// The error is of one of the classes that the package comment lists, or the file system's.
+func Open(name string, opts *Options) (*Image, error) {
+	return open(location.System(name), opts)
+}
+
+// OpenFS opens the disk image called name in fsys, as [Open] does in the operating system's
+// file system: a file, a directory that is a sparse bundle, or any file of an image that
+// was split. The name must satisfy [fs.ValidPath]; "." is fsys itself, if that is a bundle.
+//
+// The files of fsys must be an [io.ReaderAt], as those of [os.DirFS], [os.Root.FS] and
+// [embed.FS] are. Those of [archive/zip.Reader] are not: OpenFS returns [ErrUnsupported], and
+// [NewImage] reads an image that the archive stores without compression.
+//
+// Reads call fsys and its files concurrently, until the Image is closed. OpenFS follows
+// links if fsys does. A hostile sparse bundle may have links: open its directory with
+// [os.OpenRoot], or use Open, which lets none lead out of the bundle.
+func OpenFS(fsys fs.FS, name string, opts *Options) (*Image, error) {
+	if !fs.ValidPath(name) {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrInvalid}
+	}
+	return open(location.In(fsys, name), opts)
+}
+
+func open(l location.Location, opts *Options) (*Image, error) {
+	u := opts.unlocker()
+	c, err := openContainer(l, u)
+	if err != nil {
+		return nil, err
+	}
+	return newImage(c, u, opts)
+}
+
+// openContainer opens the file or the sparse bundle.
+func openContainer(l location.Location, u *crypt.Unlocker) (container, error) {
+	f, err := l.FS.Open(l.Name)
+	if err != nil {
+		return container{}, l.Named(err)
+	}
+	c, err := takeFile(l, f, u)
+	if err != nil || c.r == nil {
+		f.Close() // of a bundle, it is the directory
+	}
+	return c, err
+}
+
+// takeFile makes a container of the open file f.
+func takeFile(l location.Location, f fs.File, u *crypt.Unlocker) (container, error) {
+	if bundle := l.Around(); bundle != "" {
+		return container{}, &FormatError{Section: "file", Msg: fmt.Sprintf("a part of a sparse bundle: open the bundle's directory instead, %s", bundle)}
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return container{}, l.Named(err)
+	}
+	if info.IsDir() {
+		return openBundle(l, u)
+	}
+	r, ok := f.(io.ReaderAt)
+	if !ok {
+		return container{}, fmt.Errorf("%w: %s: the file system's files (%T) are no io.ReaderAt: copy the file to where it can be read at any offset, or into memory, and use NewImage", ErrUnsupported, l.Name, f)
+	}
+	c := container{r: r, size: info.Size(), location: l, closers: []io.Closer{f}}
+	if s, ok := f.(io.Seeker); ok && !info.Mode().IsRegular() { // a block device has a size, but not there
+		c.size, err = s.Seek(0, io.SeekEnd)
+	}
+	if err == nil && c.size < 0 {
+		err = fmt.Errorf("size %d is negative", c.size)
+	}
+	if err != nil {
+		return container{}, l.Named(err)
+	}
+	return c, nil
+}
+
+// openBundle opens the sparse bundle that the directory is.
+func openBundle(l location.Location, u *crypt.Unlocker) (container, error) {
+	dir, root, err := l.OpenBundle()
+	if err != nil {
+		return container{}, l.Named(err)
+	}
+	b, err := sparse.OpenBundle(dir, func(token io.ReaderAt, size int64) (sparse.Decrypter, error) {
+		c, err := u.Unlock(token, size)
+		if err != nil {
+			return nil, err
+		}
+		return func(r io.ReaderAt, size int64) sparse.Sized { return c.Reader(r, size) }, nil
+	})
+	if err != nil {
+		root.Close()
+		// To the caller this would say that there is nothing of that name.
+		if path := (*fs.PathError)(nil); errors.Is(err, fs.ErrNotExist) && errors.As(err, &path) {
+			err = &FormatError{Section: "directory", Msg: "no sparse bundle, because it lacks " + path.Path}
+		}
+		return container{}, wrapError(err)
+	}
+	c := container{size: b.Size(), location: l, closers: []io.Closer{root, b}}
+	c.note(b.Defects())
+	if b.Encrypted() {
+		c.layers = append(c.layers, "encrypted")
+	}
+	c.layers = append(c.layers, "sparse bundle")
+	c.disk, c.extents, c.format = b, b.Extents(), "UDSB"
+	return c, nil
+}
+
 // A container is a file that holds an image, with what is wrapped around it
 // taken off one by one: each wrapping is an io.ReaderAt over the one outside.
 type container struct {
 	r        io.ReaderAt
 	size     int64
-	location location // of the file; the zero value if the caller gave an io.ReaderAt
-	layers   []string // what has been taken off, outermost first
+	location location.Location // of the file; the zero value if the caller gave an io.ReaderAt
+	layers   []string          // what has been taken off, outermost first
 	closers  []io.Closer
 	defects  []error // what is wrong with it though the rest can be read
 	lost     int64   // bytes that were cut off the end of an encrypted file
@@ -120,8 +230,8 @@ func (j joinedData) ReadAt(p []byte, off int64) (int, error) {
 func (c *container) openSegments(k *koly, u *crypt.Unlocker) (*segment.Reader, error) {
 	if k.segment == k.segments {
 		name := "the file"
-		if c.location.name != "" {
-			name = c.location.name
+		if c.location.Name != "" {
+			name = c.location.Name
 		}
 		parts, err := segment.Concatenated(name, c.r, c.size)
 		if err != nil {
@@ -135,7 +245,7 @@ func (c *container) openSegments(k *koly, u *crypt.Unlocker) (*segment.Reader, e
 			return s, wrapError(err)
 		}
 	}
-	if c.location.fsys == nil {
+	if c.location.FS == nil {
 		return nil, fmt.Errorf("%w: the image is split into %d files: open one of them by its name with Open or OpenFS", ErrUnsupported, k.segments)
 	}
 	unwrap := func(name string, r io.ReaderAt, size int64) (io.ReaderAt, int64, error) {
@@ -143,7 +253,7 @@ func (c *container) openSegments(k *koly, u *crypt.Unlocker) (*segment.Reader, e
 		err := part.decrypt(u)
 		return part.r, part.size, err
 	}
-	s, err := segment.Open(c.location.fsys, c.location.name, unwrap)
+	s, err := segment.Open(c.location.FS, c.location.Name, unwrap)
 	if errors.Is(err, segment.ErrMissing) {
 		err = fmt.Errorf("%w: all files of the image must be in one directory", err)
 	}
@@ -250,7 +360,7 @@ func (c *container) rawDisk() error {
 // takeRaw takes the file for a disk. A UDIF image whose first chunks are raw looks
 // like one if its trailer is missing, and may be read as one as far as they go.
 func (c *container) takeRaw(format string) error {
-	tail := make([]byte, min(c.size, edgeLen)) // which has been fetched with the trailer's place
+	tail := make([]byte, min(c.size, readat.EndLen)) // which has been fetched with the trailer's place
 	if _, err := readat.Full(c.r, tail, c.size-int64(len(tail))); err != nil {
 		return err
 	}
@@ -382,52 +492,3 @@ type classError struct{ class, err error }
 
 func (e *classError) Error() string   { return "dmg: " + e.err.Error() }
 func (e *classError) Unwrap() []error { return []error{e.class, e.err} }
-
-// openCache is a source whose ends are read once while an image is opened: that
-// takes many small reads there, and each is a round trip where the source is
-// remote. Once the image is open it passes all reads on.
-type openCache struct {
-	r          io.ReaderAt
-	size       int64
-	head, tail []byte
-	opened     atomic.Bool
-	mu         sync.Mutex // of head and tail: large reads of encrypted files are shared out
-}
-
-// edgeLen is enough for all headers and, as a rule, for koly and the property
-// list before it.
-const edgeLen = 32 << 10
-
-// open ends the opening of the image.
-func (e *openCache) open() {
-	e.head, e.tail = nil, nil
-	e.opened.Store(true)
-}
-
-// ReadAt implements io.ReaderAt.
-func (e *openCache) ReadAt(p []byte, off int64) (int, error) {
-	end := off + int64(len(p))
-	switch tail := max(0, e.size-edgeLen); {
-	case e.opened.Load():
-	case off >= 0 && off >= tail && end <= e.size:
-		return e.copy(&e.tail, tail, p, off)
-	case off >= 0 && end <= min(edgeLen, e.size):
-		return e.copy(&e.head, 0, p, off)
-	}
-	return e.r.ReadAt(p, off)
-}
-
-// copy copies from the edge that begins at byte at, which it reads first if need
-// be.
-func (e *openCache) copy(edge *[]byte, at int64, p []byte, off int64) (int, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if *edge == nil {
-		b := make([]byte, min(edgeLen, e.size))
-		if _, err := readat.Full(e.r, b, at); err != nil {
-			return 0, err
-		}
-		*edge = b
-	}
-	return copy(p, (*edge)[off-at:]), nil
-}

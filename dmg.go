@@ -116,6 +116,7 @@ import (
 
 	"github.com/go-dmg/dmg/internal/crypt"
 	"github.com/go-dmg/dmg/internal/partition"
+	"github.com/go-dmg/dmg/internal/readat"
 )
 
 // The classes of errors, to test for with [errors.Is]. The errors returned say
@@ -334,9 +335,9 @@ func (im *Image) open(u *crypt.Unlocker, opts *Options) error {
 	}
 	c := &im.plain
 	if c.r != nil {
-		ends := &openCache{r: c.r, size: c.size}
+		ends := &readat.Ends{R: c.r, Size: c.size}
 		c.r = ends
-		defer ends.open()
+		defer ends.Forget()
 	}
 	if err := c.unwrap(u); err != nil {
 		return err
