@@ -1,5 +1,5 @@
-// Package hfsplus reads HFS+ and HFSX volumes: the files on a Mac's disk, or in a
-// disk image.
+// Package hfsplus reads HFS+, HFSX and HFS volumes: the files on a Mac's disk, or in
+// a disk image.
 //
 //	fsys, err := hfsplus.New(r, size) // r is the volume, an io.ReaderAt
 //	if err != nil { … }
@@ -56,6 +56,13 @@
 // passed on. Nothing of a failed read is kept.
 //
 // A journal that was not emptied is not replayed: see [FS.Dirty].
+//
+// # HFS
+//
+// HFS, which Mac OS had before HFS+, has no permissions, links, attributes or
+// journal. Files have the mode 0644, folders 0755. Its dates are in local time of an
+// unknown zone, and given out as if that were UTC. A locked file has the flag
+// UF_IMMUTABLE.
 //
 // # Memory and concurrency
 //

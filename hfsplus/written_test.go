@@ -10,6 +10,7 @@ import (
 	"golang.org/x/text/unicode/norm"
 
 	"github.com/go-dmg/dmg/hfsplus"
+	"github.com/go-dmg/dmg/internal/dmgtest"
 	"github.com/go-dmg/dmg/internal/dmgtest/hfsvol"
 )
 
@@ -21,6 +22,9 @@ func pathOf(path string) string {
 // TestWritten reads volumes such as Apple's tools could write, and no sample shows.
 func TestWritten(t *testing.T) {
 	for _, s := range hfsvol.Samples() {
+		if s.Large && dmgtest.Slowed() {
+			continue
+		}
 		t.Run(s.Name, func(t *testing.T) {
 			t.Parallel()
 			v := hfsvol.Write(s.Root, s.Options)
