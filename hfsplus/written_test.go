@@ -28,6 +28,9 @@ func givenPath(path string) string {
 // TestWritten reads all that hfsvol writes, also what no sample of Apple's has.
 func TestWritten(t *testing.T) {
 	for _, s := range hfsvol.Samples() {
+		if s.Large && dmgtest.Slowed() {
+			continue
+		}
 		t.Run(s.Name, func(t *testing.T) {
 			t.Parallel()
 			if s.Large {
