@@ -27,6 +27,7 @@ func givenPath(path string) string {
 
 // TestWritten reads all that hfsvol writes, also what no sample of Apple's has.
 func TestWritten(t *testing.T) {
+	dmgtest.NotRaced(t)
 	for _, s := range hfsvol.Samples() {
 		t.Run(s.Name, func(t *testing.T) {
 			t.Parallel()
