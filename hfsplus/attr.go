@@ -69,7 +69,7 @@ func (fsys *FS) attribute(id uint32, name string) (vfs.Content, error) {
 	if t == nil || err != nil {
 		return nil, err
 	}
-	units := encode(name, false)
+	units := encode(name, asGiven)
 	if len(units) > 2*maxName {
 		return nil, nil
 	}
@@ -152,8 +152,8 @@ func (fsys *FS) attributeNames(id uint32) ([]string, error) {
 	}
 }
 
-// decodeAttr turns an attribute's name into UTF-8. Attributes' names are stored as
-// they were given, and are ASCII in practice. encode is the reverse.
+// decodeAttr turns a name that is not part of a path into UTF-8. Attributes' names
+// are stored as they were given. encode is the reverse.
 func decodeAttr(units []byte) string { return decode(units, func(uint16) bool { return false }) }
 
 // xattrs is what a file's attributes are read from.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"sync/atomic"
 )
 
 // A tree is a B-tree: the catalog, the extents overflow tree, or the attributes
@@ -24,7 +25,9 @@ type tree struct {
 	varKeys  bool // index keys are as long as they say, else maxKey
 	maxKey   int
 
-	compareType uint8 // how the catalog's keys are compared
+	last        atomic.Uint32 // the node that was read last
+	stored      *tree         // of HFS, to read nodes before they are converted
+	compareType uint8         // how the catalog's keys are compared
 }
 
 // binaryCompare is the compareType of volumes that tell cases apart.
@@ -32,8 +35,9 @@ const binaryCompare = 0xBC
 
 // keyKind is what trees differ in.
 type keyKind struct {
-	id    uint32 // of the tree's file
-	short bool   // key lengths are one byte: HFS
+	id      uint32 // of the tree's file
+	short   bool   // key lengths are one byte: HFS, as it is stored
+	classic *classicKind
 	// valid reports whether a key has all of its fields.
 	valid func(key []byte) bool
 	// compare compares two valid keys.
@@ -67,7 +71,7 @@ func openTree(name string, f *fork, c *cache, keys keyKind) (*tree, error) {
 	t.depth, t.root = int(be.Uint16(h)), be.Uint32(h[2:])
 	t.nodeSize, t.maxKey = int(be.Uint16(h[18:])), int(be.Uint16(h[20:]))
 	t.compareType = h[37]
-	t.varKeys = !keys.short && be.Uint32(h[38:])&4 != 0
+	t.varKeys = keys.classic == nil && be.Uint32(h[38:])&4 != 0
 	switch {
 	case t.nodeSize < minNodeSize || t.nodeSize > maxNodeSize || t.nodeSize&(t.nodeSize-1) != 0:
 		return nil, t.errorf(0, "nodes of %d bytes", t.nodeSize)
@@ -75,8 +79,15 @@ func openTree(name string, f *fork, c *cache, keys keyKind) (*tree, error) {
 		return nil, t.errorf(0, "a depth of %d", t.depth)
 	case (t.depth == 0) != (t.root == 0):
 		return nil, t.errorf(0, "the root is node %d, at a depth of %d", t.root, t.depth)
-	case !keys.short && be.Uint32(h[38:])&2 == 0:
+	case keys.classic == nil && be.Uint32(h[38:])&2 == 0:
 		return nil, t.errorf(0, "keys with lengths of one byte")
+	case keys.classic != nil && t.nodeSize != classicNodeSize:
+		return nil, t.errorf(0, "nodes of %d bytes in HFS", t.nodeSize)
+	}
+	if keys.classic != nil {
+		kind := keyKind{short: true, valid: keys.classic.valid}
+		t.stored = &tree{name: t.name, fork: f, keys: kind, nodeSize: t.nodeSize, maxKey: t.maxKey}
+		t.varKeys = true
 	}
 	return t, nil
 }
@@ -101,6 +112,10 @@ type bnode struct {
 	t      *tree
 }
 
+// readAhead is how many bytes of a tree are read at once, where nodes are read one
+// after the other: for lists of a whole folder, or all of them.
+const readAhead = 64 << 10
+
 // node reads a node, by one read.
 func (t *tree) node(number uint32) (*bnode, error) {
 	k := nodeKey{t.keys.id, number}
@@ -111,15 +126,57 @@ func (t *tree) node(number uint32) (*bnode, error) {
 	if number == 0 || off > t.fork.Size()-int64(t.nodeSize) {
 		return nil, t.errorf(0, "node %d of %d", number, t.fork.Size()/int64(t.nodeSize))
 	}
-	n := &bnode{data: make([]byte, t.nodeSize), number: number, t: t}
-	if _, err := t.fork.ReadAt(n.data, off); err != nil {
+	data, err := t.read(number, off)
+	if err != nil {
 		return nil, err
 	}
-	if err := n.check(); err != nil {
+	first := data
+	if len(data) > t.nodeSize { // a node alone keeps only its own bytes in memory
+		first = bytes.Clone(data[:t.nodeSize])
+	}
+	n, err := t.parse(number, first)
+	if err != nil {
 		return nil, err
+	}
+	for i := uint32(1); len(data) >= 2*t.nodeSize; i++ {
+		// What follows may be unused, or damaged: then it is read again if need be.
+		data = data[t.nodeSize:]
+		if next, err := t.parse(number+i, bytes.Clone(data[:t.nodeSize])); err == nil {
+			t.cache.put(nodeKey{t.keys.id, number + i}, next)
+		}
 	}
 	t.cache.put(k, n)
 	return n, nil
+}
+
+// read reads a node, and if the node before it was read last, some that follow.
+func (t *tree) read(number uint32, off int64) ([]byte, error) {
+	if t.last.Swap(number)+1 == number {
+		size := t.fork.contiguous(off, readAhead) / int64(t.nodeSize) * int64(t.nodeSize)
+		if size > int64(t.nodeSize) {
+			data := make([]byte, size)
+			if _, err := t.fork.ReadAt(data, off); err == nil {
+				t.last.Store(number + uint32(size/int64(t.nodeSize)) - 1)
+				return data, nil
+			}
+		}
+	}
+	data := make([]byte, t.nodeSize)
+	_, err := t.fork.ReadAt(data, off)
+	return data, err
+}
+
+// parse checks a node, and converts it if it is of HFS.
+func (t *tree) parse(number uint32, data []byte) (*bnode, error) {
+	n := &bnode{data: data, number: number, t: t}
+	if t.stored == nil {
+		return n, n.check()
+	}
+	n.t = t.stored
+	if err := n.check(); err != nil {
+		return nil, err
+	}
+	return t.keys.classic.convert(n, t)
 }
 
 // check finds out whether all records lie inside the node.
@@ -132,19 +189,22 @@ func (n *bnode) check() error {
 	default:
 		return t.errorf(n.number, "node %d is of kind %d and height %d", n.number, kind, n.height)
 	}
-	if 2*(n.n+1) > t.nodeSize-nodeHeader {
+	if 2*(n.n+1) > len(n.data)-nodeHeader {
 		return t.errorf(n.number, "node %d has %d records", n.number, n.n)
 	}
 	last := nodeHeader
 	for i := range n.n + 1 {
 		off := n.offset(i)
-		if off < last || off > t.nodeSize-2*(n.n+1) {
+		if off < last || off > len(n.data)-2*(n.n+1) {
 			return t.errorf(n.number, "record %d of node %d begins at %d", i, n.number, off)
 		}
 		if i > 0 && !n.recordFits(i-1) {
 			return t.errorf(n.number, "record %d of node %d is too short", i-1, n.number)
 		}
 		last = off + 1
+	}
+	if t.keys.compare == nil { // the node is converted before it is used
+		return nil
 	}
 	n.sorted = true
 	for i := 1; i < n.n; i++ {

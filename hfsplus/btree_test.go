@@ -8,6 +8,8 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"golang.org/x/text/unicode/norm"
+
 	"github.com/go-dmg/dmg/internal/dmgtest/hfsvol"
 	"github.com/go-dmg/dmg/internal/vfs"
 )
@@ -195,34 +197,34 @@ func FuzzNode(f *testing.F) {
 // FuzzName turns UTF-16 into names and back.
 func FuzzName(f *testing.F) {
 	for _, s := range []string{"plain", "cafe\u0301", "\u00e9", "a/b:c", "%u0041", "%u", ".", "..", "\x00", "\u212b\u0301", "\U0001F600"} {
-		f.Add(encode(s, false))
+		f.Add(encode(s, asGiven))
 	}
 	f.Add([]byte{0xD8, 0, 0, 'a', 0xDC, 0, 0xD8, 1, 0xDC, 1})
 	f.Fuzz(func(t *testing.T, units []byte) {
 		units = units[:min(len(units), 2*maxName)&^1]
-		name, exact := decodeName(units)
+		name, exact := decodeName(units, norm.NFD)
 		if !fs.ValidPath(name) || name == "." || bytes.ContainsAny([]byte(name), "/\\\x00") {
 			t.Errorf("%x is given out as %q", units, name)
 		}
-		if exact && !bytes.Equal(encodeName(name, true), units) {
-			t.Errorf("%x → %q → %x", units, name, encodeName(name, true))
+		if exact && !bytes.Equal(encodeName(name, norm.NFD), units) {
+			t.Errorf("%x → %q → %x", units, name, encodeName(name, norm.NFD))
 		}
 		escaped := escapeName(units)
 		if len(units) > 0 && escaped != "." && escaped != ".." && escaped != vfs.Empty {
-			if !bytes.Equal(encodeName(escaped, true), units) || !bytes.Equal(encodeName(escaped, false), units) {
-				t.Errorf("%x → %q → %x", units, escaped, encodeName(escaped, true))
+			if !bytes.Equal(encodeName(escaped, norm.NFD), units) || !bytes.Equal(encodeName(escaped, asGiven), units) {
+				t.Errorf("%x → %q → %x", units, escaped, encodeName(escaped, norm.NFD))
 			}
 		} else if !exact {
 			t.Errorf("%x → %q needs an escape", units, name)
 		}
-		if attr := decodeAttr(units); !utf8.ValidString(attr) || !bytes.Equal(encode(attr, false), units) {
-			t.Errorf("%x → %q → %x", units, attr, encode(attr, false))
+		if attr := decodeAttr(units); !utf8.ValidString(attr) || !bytes.Equal(encode(attr, asGiven), units) {
+			t.Errorf("%x → %q → %x", units, attr, encode(attr, asGiven))
 		}
 		key := catalogKey(1, units)
 		if compareFolded(key, key) != 0 || compareBinary(key, key) != 0 || !validCatalogKey(key) {
 			t.Errorf("%x differs from itself", key)
 		}
-		other := catalogKey(1, encode("plain", false))
+		other := catalogKey(1, encode("plain", asGiven))
 		if compareFolded(key, other) != -compareFolded(other, key) {
 			t.Errorf("%x is not ordered", key)
 		}

@@ -63,8 +63,16 @@ func TestSourceFaults(t *testing.T) {
 	o.Journal = hfsvol.FullJournal
 	v := hfsvol.Write(root, o)
 	size := int64(len(v.Image))
-	var want string
+	fsys, err := hfsplus.New(bytes.NewReader(v.Image), size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := readEverything(fsys)
+	if err != nil || !strings.Contains(want, "alpha/beta/gamma/deep") {
+		t.Fatalf("read %q, %v", want, err)
+	}
 	failing := errors.New("the network is down")
+	ahead := 0
 	for call := int64(1); ; call++ {
 		r := &dmgtest.FailAt{R: bytes.NewReader(v.Image), Call: call, Err: failing}
 		fsys, err := hfsplus.New(r, size)
@@ -76,28 +84,28 @@ func TestSourceFaults(t *testing.T) {
 		}
 		got, err := readEverything(fsys)
 		if r.Calls() < call { // none failed
-			if want = got; err != nil {
-				t.Fatal(err)
-			}
 			break
 		}
-		if !errors.Is(err, failing) || errors.Is(err, hfsplus.ErrFormat) || errors.Is(err, fs.ErrNotExist) {
+		if err == nil {
+			ahead++ // reading ahead failed, and that was not needed
+			got, err = readEverything(fsys)
+		} else if !errors.Is(err, failing) || errors.Is(err, hfsplus.ErrFormat) || errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("call %d: %v", call, err)
+		} else {
+			got, err = readEverything(fsys)
 		}
-		if got, err = readEverything(fsys); err != nil {
-			t.Errorf("call %d: after that: %v", call, err)
-		} else if clean, _ := readEverything(fsys); got != clean {
-			t.Errorf("call %d: after that, something else is read", call)
+		if err != nil || got != want {
+			t.Errorf("call %d: after that: %d bytes, want %d; %v", call, len(got), len(want), err)
 		}
 	}
-	if !strings.Contains(want, "alpha/beta/gamma/deep") {
-		t.Errorf("read %q", want)
+	if ahead > 10 {
+		t.Errorf("%d errors were passed over", ahead)
 	}
-	_, err := hfsplus.New(dmgtest.Short{R: bytes.NewReader(v.Image), Max: 100}, size)
+	_, err = hfsplus.New(dmgtest.Short{R: bytes.NewReader(v.Image), Max: 100}, size)
 	if !errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, hfsplus.ErrFormat) {
 		t.Errorf("short reads: %v", err)
 	}
-	fsys, err := hfsplus.New(dmgtest.EagerEOF{R: bytes.NewReader(v.Image), Size: size}, size)
+	fsys, err = hfsplus.New(dmgtest.EagerEOF{R: bytes.NewReader(v.Image), Size: size}, size)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +122,8 @@ func TestDirectoryFault(t *testing.T) {
 	}
 	v := hfsvol.Write(root, hfsvol.Options{MaxRecords: 3})
 	failing := errors.New("failing")
-	for call := int64(5); call < 60; call += 7 {
+	met := 0
+	for call := int64(4); call < 30; call++ {
 		r := &dmgtest.FailAt{R: bytes.NewReader(v.Image), Call: call, Err: failing}
 		fsys, err := hfsplus.New(r, int64(len(v.Image)))
 		if err != nil {
@@ -140,9 +149,13 @@ func TestDirectoryFault(t *testing.T) {
 				}
 			}
 		}
-		if failed != 1 || len(names) != 200 || names[0] != "000" || names[199] != "199" {
+		met += failed
+		if failed > 1 || len(names) != 200 || names[0] != "000" || names[199] != "199" {
 			t.Errorf("call %d: %d names, %d errors", call, len(names), failed)
 		}
+	}
+	if met < 3 {
+		t.Errorf("%d errors", met)
 	}
 }
 

@@ -105,6 +105,15 @@ func (f *fork) locate(off int64) (at, length int64, err error) {
 	return 0, 0, f.tooShort()
 }
 
+// contiguous returns how many bytes, up to most, one read of the source gets.
+func (f *fork) contiguous(off, most int64) int64 {
+	at, length, err := f.locate(off)
+	if err != nil {
+		return 0
+	}
+	return min(length, f.v.end-at, f.Size()-off, most)
+}
+
 func (f *fork) tooShort() error {
 	return formatError("fork", -1, "%d bytes, but not that many blocks", f.data.size)
 }
@@ -156,12 +165,12 @@ func (fsys *FS) overflowOf(kind uint8, id uint32) func(uint32) (run, error) {
 		if err != nil {
 			return run{}, err
 		}
-		key := fsys.extentsKey(kind, id, block)
+		key := extentsKey(kind, id, block)
 		got, data, err := t.floor(key)
 		if err != nil {
 			return run{}, err
 		}
-		return fsys.extentsRun(key, got, data)
+		return extentsRun(key, got, data)
 	}
 }
 
@@ -183,7 +192,7 @@ const (
 	resourceFork = 0xFF
 )
 
-func (fsys *FS) extentsKey(kind uint8, id, block uint32) []byte {
+func extentsKey(kind uint8, id, block uint32) []byte {
 	key := make([]byte, 10)
 	key[0] = kind
 	be.PutUint32(key[2:], id)
@@ -192,7 +201,7 @@ func (fsys *FS) extentsKey(kind uint8, id, block uint32) []byte {
 }
 
 // extentsRun decodes a record, if it is of the fork of the wanted key.
-func (fsys *FS) extentsRun(want, key, data []byte) (run, error) {
+func extentsRun(want, key, data []byte) (run, error) {
 	if key == nil || key[0] != want[0] || be.Uint32(key[2:]) != be.Uint32(want[2:]) || len(data) < 64 {
 		return run{}, formatError("extents overflow tree", -1, "no record for block %d of file %d", be.Uint32(want[6:]), be.Uint32(want[2:]))
 	}

@@ -74,6 +74,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/text/unicode/norm"
+
 	"github.com/go-dmg/dmg/internal/decmpfs"
 	"github.com/go-dmg/dmg/internal/vfs"
 )
@@ -143,6 +145,7 @@ type Type string
 const (
 	HFSPlus Type = "HFS+"
 	HFSX    Type = "HFSX"
+	HFS     Type = "HFS" // of Mac OS before 8.1, 1998
 )
 
 // An FS is a volume. It implements [fs.FS], [fs.ReadDirFS], [fs.StatFS],
@@ -157,6 +160,7 @@ type FS struct {
 	attributes lazyTree
 	decoders   decmpfs.Pool
 
+	form        norm.Form // of names
 	name        string
 	rootCreated uint32
 	hiddenNames []string // as stored
@@ -175,7 +179,10 @@ func New(r io.ReaderAt, size int64) (*FS, error) {
 	if err != nil {
 		return nil, err
 	}
-	fsys := &FS{volume: v, cache: newCache()}
+	fsys := &FS{volume: v, cache: newCache(), form: norm.NFD}
+	if v.kind == HFS {
+		fsys.form = norm.NFC
+	}
 	if err := fsys.openCatalog(); err != nil {
 		return nil, err
 	}
@@ -195,6 +202,9 @@ func New(r io.ReaderAt, size int64) (*FS, error) {
 func (fsys *FS) openCatalog() error {
 	f := fsys.volume.newFork(fsys.volume.catalog, fsys.overflowOf(dataFork, catalogID))
 	kind := keyKind{id: catalogID, valid: validCatalogKey, compare: compareFolded}
+	if fsys.volume.kind == HFS {
+		kind.classic, kind.compare = &classicCatalog, compareRoman
+	}
 	t, err := openTree("catalog", f, fsys.cache, kind)
 	if err != nil {
 		return err
@@ -215,7 +225,7 @@ func (fsys *FS) openRoot() (*node, error) {
 	if p != nil {
 		_, thread := p.top().node.record(p.top().i)
 		if parent, units, ok := parseThread(thread); ok {
-			fsys.name, _ = decodeName(units)
+			fsys.name = normalize(norm.NFC, decodeAttr(units)) // in which a slash is one
 			p, data, err := fsys.entry(parent, units)
 			if err != nil {
 				return nil, err
@@ -254,6 +264,9 @@ func (l *lazyTree) open(open func() (*tree, error)) (*tree, error) {
 func (fsys *FS) extentsTree() (*tree, error) {
 	return fsys.extents.open(func() (*tree, error) {
 		kind := keyKind{id: extentsID, valid: validExtentsKey, compare: compareExtents}
+		if fsys.volume.kind == HFS {
+			kind.classic = &classicExtentsTree
+		}
 		return openTree("extents overflow tree", fsys.volume.newFork(fsys.volume.extents, nil), fsys.cache, kind)
 	})
 }
@@ -344,7 +357,7 @@ func (fsys *FS) CacheBytes() int64 { return int64(fsys.cache.bytes()) }
 
 // A Volume is what a volume's header says.
 type Volume struct {
-	Name          string // as macOS shows it; a slash is a colon
+	Name          string // as the Finder shows it: it may have slashes
 	Type          Type
 	UUID          string // as macOS shows it; "" if it has none
 	Wrapped       bool   // the volume lies in an HFS volume

@@ -10,28 +10,31 @@ import (
 	"github.com/go-dmg/dmg/internal/vfs"
 )
 
-// Names are stored as UTF-16, decomposed, and given out as UTF-8, composed. A slash
+// Names are stored as UTF-16, decomposed, and given out as UTF-8, composed. (In HFS
+// they are composed, as all accented characters of Mac OS Roman are.) A slash
 // of a stored name is a colon in a path, as macOS has it.
 
 // maxName is the length of the longest name, in UTF-16 units.
 const maxName = 255
 
-// encodeName turns a name in a path into what the volume stores, big-endian. If
-// decompose is false the name is taken to be decomposed as it is.
-func encodeName(name string, decompose bool) []byte {
+// asGiven is a normalization form: none.
+const asGiven norm.Form = -1
+
+// encodeName turns a name in a path into what a volume stores in a form, big-endian.
+func encodeName(name string, form norm.Form) []byte {
 	if name == vfs.Empty {
 		return []byte{}
 	}
-	return encode(strings.ReplaceAll(name, ":", "/"), decompose)
+	return encode(strings.ReplaceAll(name, ":", "/"), form)
 }
 
 // encode turns UTF-8 with escapes into UTF-16.
-func encode(s string, decompose bool) []byte {
+func encode(s string, form norm.Form) []byte {
 	units := make([]byte, 0, 2*len(s))
 	for {
 		before, unit, after, escape := vfs.CutEscape(s)
-		if decompose {
-			before = normalize(norm.NFD, before)
+		if form != asGiven {
+			before = normalize(form, before)
 		}
 		for _, r := range before {
 			units = appendRune(units, r)
@@ -89,8 +92,8 @@ func isASCII(s string) bool {
 
 // decodeName turns a stored name into one for a path. If exact is true, encodeName
 // returns the stored name for it. Else it is not certain whose name it is: the
-// volume doesn't store it as macOS does.
-func decodeName(units []byte) (name string, exact bool) {
+// volume doesn't store it in the form that macOS gives it.
+func decodeName(units []byte, form norm.Form) (name string, exact bool) {
 	if name, ok := decodeASCII(units); ok {
 		return name, true
 	}
@@ -101,7 +104,7 @@ func decodeName(units []byte) (name string, exact bool) {
 	case vfs.Empty, ".", "..":
 		return decode(units, func(uint16) bool { return true }), true
 	}
-	return name, string(encodeName(name, true)) == string(units)
+	return name, string(encodeName(name, form)) == string(units)
 }
 
 // colons is what slashes become. Stored colons are escaped.

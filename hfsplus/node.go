@@ -5,6 +5,8 @@ import (
 	"io"
 	"io/fs"
 
+	"golang.org/x/text/unicode/norm"
+
 	"github.com/go-dmg/dmg/internal/vfs"
 )
 
@@ -64,10 +66,10 @@ func (n *node) Lookup(name string) (vfs.Node, error) {
 	if len(name) > maxName*len("%u0000") {
 		return nil, fs.ErrNotExist
 	}
-	units := encodeName(name, true)
+	units := encodeName(name, n.fs.form)
 	found, err := n.child(units)
 	if found == nil && err == nil {
-		if other := encodeName(name, false); !bytes.Equal(units, other) {
+		if other := encodeName(name, asGiven); !bytes.Equal(units, other) {
 			found, err = n.child(other)
 		}
 	}
@@ -250,14 +252,14 @@ func doubled(leaf *bnode, i int) bool {
 
 // nameOf returns the name by which Lookup finds an entry.
 func (n *node) nameOf(units []byte) (string, error) {
-	name, exact := decodeName(units)
+	name, exact := decodeName(units, n.fs.form)
 	if exact {
 		return name, nil
 	}
 	// Two entries may differ only in how they are composed. The one that Lookup
 	// finds by the composed name has it.
-	for _, decompose := range []bool{true, false} {
-		p, _, err := n.fs.entry(n.id, encodeName(name, decompose))
+	for _, form := range []norm.Form{n.fs.form, asGiven} {
+		p, _, err := n.fs.entry(n.id, encodeName(name, form))
 		if err != nil {
 			return "", err
 		}

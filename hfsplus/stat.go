@@ -43,8 +43,8 @@ type Stat struct {
 
 // BSD flags of macOS.
 const (
-	flagCompressed = 0x20   // UF_COMPRESSED
-	flagHidden     = 0x8000 // UF_HIDDEN
+	flagImmutable = 0x02   // UF_IMMUTABLE
+	flagHidden    = 0x8000 // UF_HIDDEN
 )
 
 // finderInvisible is a bit of the Finder's flags, in byte 8 of its information.

@@ -29,7 +29,7 @@ type volume struct {
 	size int64 // of r
 
 	kind   Type
-	start  int64 // of the volume header's volume in r
+	start  int64 // of the volume in r, which may be inside an HFS volume
 	first  int64 // of block 0 in r
 	end    int64 // of the volume in r, at most size
 	block  int64 // size of a block
@@ -91,7 +91,7 @@ func openVolume(r io.ReaderAt, size int64) (*volume, error) {
 	}
 	if be.Uint16(b) == sigHFS {
 		if be.Uint16(b[0x7C:]) != sigPlus {
-			return nil, fmt.Errorf("hfsplus: an HFS volume, of Mac OS before 8.1: %w", ErrUnsupported)
+			return v.openClassic(b)
 		}
 		if err := v.unwrap(b); err != nil {
 			return nil, err
