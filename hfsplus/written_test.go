@@ -81,7 +81,7 @@ func TestWritten(t *testing.T) {
 
 func checkVolume(t *testing.T, fsys *hfsplus.FS, s hfsvol.Sample, v *hfsvol.Volume) {
 	got := fsys.Volume()
-	if want := strings.ReplaceAll(s.Root.Name, "/", ":"); got.Name != want || got.BlockSize != int64(v.BlockSize) || got.Blocks != int64(v.Blocks) {
+	if want := s.Root.Name; got.Name != want || got.BlockSize != int64(v.BlockSize) || got.Blocks != int64(v.Blocks) {
 		t.Errorf("volume is %+v, want %s, %d blocks of %d", got, want, v.Blocks, v.BlockSize)
 	}
 	o := s.Options
