@@ -29,6 +29,9 @@ func givenPath(path string) string {
 func TestWritten(t *testing.T) {
 	dmgtest.NotRaced(t)
 	for _, s := range hfsvol.Samples() {
+		if s.Large && dmgtest.Slowed() {
+			continue
+		}
 		t.Run(s.Name, func(t *testing.T) {
 			t.Parallel()
 			if s.Large {
