@@ -120,6 +120,7 @@ func check(t *testing.T, attr, fork, want []byte) {
 // TestEncoded reads what the encoder of these tests writes, at the sizes where
 // chunks begin and end.
 func TestEncoded(t *testing.T) {
+	dmgtest.NotRaced(t)
 	for _, e := range decmpfsenc.Encodings {
 		for _, n := range []int{0, 1, 3, 1000, 65535, 65536, 65537, 3*65536 + 5} {
 			content := decmpfsenc.Text(n)
@@ -141,6 +142,7 @@ func TestEncoded(t *testing.T) {
 
 // TestLongInline reads more than a chunk from an attribute.
 func TestLongInline(t *testing.T) {
+	dmgtest.NotRaced(t)
 	for _, e := range decmpfsenc.Encodings {
 		content := bytes.Repeat([]byte("all work and no play "), 30_000)
 		t.Run(e.Name, func(t *testing.T) {
@@ -156,6 +158,7 @@ func TestLongInline(t *testing.T) {
 
 // TestMixed has chunks of one file stored in different ways.
 func TestMixed(t *testing.T) {
+	dmgtest.NotRaced(t)
 	content := decmpfsenc.Text(6*65536 - 100)
 	for _, kind := range []uint32{4, 8, 10, 12} {
 		t.Run(fmt.Sprint(kind), func(t *testing.T) {
@@ -178,6 +181,7 @@ func TestMixed(t *testing.T) {
 // TestRandomAccess holds reads to what they need: a chunk is fetched only if it is
 // wanted, and not again as long as it is among the last two.
 func TestRandomAccess(t *testing.T) {
+	dmgtest.NotRaced(t)
 	const chunks = 40
 	content := decmpfsenc.Text(chunks * 65536)
 	for _, e := range decmpfsenc.Encodings {
@@ -220,6 +224,7 @@ func TestRandomAccess(t *testing.T) {
 
 // TestLongTable reads chunks far apart by tables longer than the part that is kept.
 func TestLongTable(t *testing.T) {
+	dmgtest.NotRaced(t)
 	const chunks = 3000
 	for _, e := range decmpfsenc.Encodings {
 		if e.Name != "zlib" && e.Name != "lzvn" {
@@ -421,6 +426,7 @@ func TestHeaderOfAll(t *testing.T) {
 // arithmetic breaks. What comes out must be what went in or an error with a class;
 // of zlib, whose checksums tell, always.
 func TestLies(t *testing.T) {
+	dmgtest.NotRaced(t)
 	content := decmpfsenc.Text(5*65536 + 77)
 	for _, e := range decmpfsenc.Encodings {
 		t.Run(e.Name, func(t *testing.T) {
@@ -595,6 +601,7 @@ func TestPanic(t *testing.T) {
 
 // TestBomb: a chunk of much more than it says is given up when that shows.
 func TestBomb(t *testing.T) {
+	dmgtest.NotRaced(t)
 	zeros := make([]byte, 16<<20)
 	for _, e := range decmpfsenc.Encodings {
 		packed := e.Chunk(zeros[:1<<20])
