@@ -185,7 +185,6 @@ type simpleCodec struct{}
 func (simpleCodec) seek(*decoder, int64)                            {}
 func (simpleCodec) suspend()                                        {}
 func (simpleCodec) abandon()                                        {}
-func (simpleCodec) verifyCheckpoint() error                         { return nil }
 func (simpleCodec) sumSoFar() (uint32, bool)                        { return 0, false }
 func (simpleCodec) salvage(*decoder, *Chunk, int64, salvaged) error { return nil }
 func (simpleCodec) proven(*decoder) int64                           { return 0 }

@@ -474,7 +474,8 @@ func (e *engine) decode(t *flight, p []byte, off int64) (n int, err error) {
 		}
 	}
 	e.nextPage(t, 0)
-	if err == nil && d.pos%minSpacing == 0 && d.pos < d.length {
+	// Checkpoints of LZMA may be anywhere.
+	if err == nil && (d.pos%minSpacing == 0 || d.method == LZMA) && d.pos < d.length {
 		err = d.verifyCheckpoint()
 	}
 	if err == nil && d.pos == d.length {

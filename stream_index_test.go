@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/ulikunitz/xz"
 
@@ -381,6 +382,70 @@ func TestStreamIndexMutated(t *testing.T) {
 				}
 				checkAtRest(t, &im.engine)
 			}
+		})
+	}
+}
+
+// TestStreamGigabyte reads at random in a chunk of 1 GiB, under a limit of 32 MiB: R1 holds
+// to the byte, warm and with a saved index. It logs how long reads take.
+func TestStreamGigabyte(t *testing.T) {
+	dmgtest.Native(t)
+	dmgtest.Long(t)
+	const size, part, limit = 1 << 30, 16 << 20, 32 << 20
+	disk := dmgtest.Mixed(3, part).Bytes()
+	for _, m := range []dmgtest.Method{dmgtest.ADC, dmgtest.LZFSE} {
+		t.Run(Method(m).String(), func(t *testing.T) {
+			one, err := dmgtest.Compress(m, 0, disk)
+			if err != nil {
+				t.Fatal(err)
+			}
+			data := bytes.Repeat(bytes.TrimSuffix(one, []byte("bvx$")), size/part)
+			if m == dmgtest.LZFSE {
+				data = append(data, "bvx$"...)
+			}
+			sectors := int64(size / sectorSize)
+			l := &dmgtest.Layout{Data: data, Koly: dmgtest.NewKoly()}
+			l.Tables = []dmgtest.Table{dmgtest.NewTable("disk", 0, sectors, dmgtest.Chunk{
+				Method: m, Sectors: uint64(sectors), Length: uint64(len(data)),
+			})}
+			if err := l.Seal(); err != nil {
+				t.Fatal(err)
+			}
+			file := l.Bytes()
+			open := func(ix *Index) *Image { return newTest(t, file, &Options{MemoryLimit: limit, Index: ix}) }
+			check := func(im *Image, what string) {
+				t.Helper()
+				rng := rand.New(rand.NewPCG(5, 5))
+				p, began := make([]byte, 4096), time.Now()
+				const reads = 300
+				for range reads {
+					before, off := im.Stats().BytesDecoded, rng.Int64N(size-4096)
+					if _, err := im.ReadAt(p, off); err != nil {
+						t.Fatal(err)
+					}
+					if n := im.Stats().BytesDecoded - before; n > windowSpacing+4096 {
+						t.Errorf("%s: a read at %d decoded %d bytes", what, off, n)
+					}
+					for i := range p {
+						if p[i] != disk[(off+int64(i))%part] {
+							t.Fatalf("%s: byte %d is wrong", what, off+int64(i))
+						}
+					}
+				}
+				s := im.Stats()
+				t.Logf("%s: %v a read, %d checkpoints in %d bytes", what, time.Since(began)/reads, len(im.mu.points.chunks[0]), s.CheckpointBytes)
+				checkAtRest(t, &im.engine)
+			}
+			im := open(nil)
+			if err := im.BuildIndex(context.Background(), nil); err != nil {
+				t.Fatal(err)
+			}
+			check(im, "warm")
+			var saved bytes.Buffer
+			if _, err := indexOf(t, im).WriteTo(&saved); err != nil {
+				t.Fatal(err)
+			}
+			check(open(readIndex(t, saved.Bytes())), "with a saved index")
 		})
 	}
 }

@@ -73,12 +73,12 @@ func (fsys *FS) attribute(id uint32, name string) (vfs.Content, error) {
 	if len(units) > 2*maxName {
 		return nil, nil
 	}
-	p, err := t.find(attrKey(id, units, 0), func([]byte) bool { return true })
-	if p == nil || err != nil {
+	found, err := t.find(attrKey(id, units, 0), func([]byte) bool { return true })
+	if found.node == nil || err != nil {
 		return nil, err
 	}
-	leaf := p.top().node
-	_, data := leaf.record(p.top().i)
+	leaf := found.node
+	_, data := found.record()
 	if len(data) < 4 {
 		return nil, t.errorf(leaf.number, "an attribute of %d bytes", len(data))
 	}
@@ -159,7 +159,7 @@ func decodeAttr(units []byte) string { return decode(units, func(uint16) bool { 
 // xattrs is what a file's attributes are read from.
 type xattrs struct {
 	node   *node
-	record *record
+	record record
 }
 
 func (fsys *FS) xattrs(op, name string) (*xattrs, error) {
@@ -180,7 +180,7 @@ func (x *xattrs) list() ([]string, error) {
 	if x.node.broken {
 		return nil, nil
 	}
-	h, err := x.node.compression(x.record)
+	h, err := x.node.compression(&x.record)
 	if err != nil && !isFormat(err) {
 		return nil, err
 	}
@@ -188,7 +188,7 @@ func (x *xattrs) list() ([]string, error) {
 	names = slices.DeleteFunc(names, func(name string) bool {
 		return strings.HasPrefix(name, systemPrefix) || name == decmpfs.AttrName && h != nil
 	})
-	if x.node.finderInfo(x.record) != [32]byte{} {
+	if x.node.finderInfo(&x.record) != [32]byte{} {
 		names = append(names, attrFinderInfo)
 	}
 	if !x.record.folder && x.record.resource.size > 0 && (h == nil || !h.InFork()) {
@@ -205,11 +205,11 @@ func (x *xattrs) open(name string) (vfs.Content, error) {
 	}
 	switch {
 	case name == attrFinderInfo:
-		if info := x.node.finderInfo(x.record); info != [32]byte{} {
+		if info := x.node.finderInfo(&x.record); info != [32]byte{} {
 			return bytes.NewReader(info[:]), nil
 		}
 	case name == attrResourceFork && !x.record.folder:
-		if f := x.node.resourceFork(x.record); f.Size() > 0 {
+		if f := x.node.resourceFork(&x.record); f.Size() > 0 {
 			return f, nil
 		}
 	}

@@ -25,9 +25,10 @@ type tree struct {
 	varKeys  bool // index keys are as long as they say, else maxKey
 	maxKey   int
 
-	last        atomic.Uint32 // the node that was read last
-	stored      *tree         // of HFS, to read nodes before they are converted
-	compareType uint8         // how the catalog's keys are compared
+	recent      atomic.Pointer[bnode] // the sorted leaf that was searched last
+	last        atomic.Uint32         // the node that was read last
+	stored      *tree                 // of HFS, to read nodes before they are converted
+	compareType uint8                 // how the catalog's keys are compared
 }
 
 // binaryCompare is the compareType of volumes that tell cases apart.
@@ -304,44 +305,72 @@ type level struct {
 	i    int
 }
 
+func (l level) record() (key, data []byte) { return l.node.record(l.i) }
+
 // errEmpty says that a tree has no records.
 var errEmpty = errors.New("hfsplus: empty tree")
 
 // descend goes to the first record whose key is not below the wanted one, or
 // behind the last record of the leaf where that would be.
 func (t *tree) descend(key []byte) (*path, error) {
-	if t.depth == 0 {
-		return nil, errEmpty
-	}
-	p := &path{t: t}
-	root, err := t.node(t.root)
-	if err != nil {
+	p := new(path)
+	if err := p.descend(t, key); err != nil {
 		return nil, err
 	}
+	return p, nil
+}
+
+func (p *path) descend(t *tree, key []byte) error {
+	if t.depth == 0 {
+		return errEmpty
+	}
+	p.t = t
+	root, err := t.node(t.root)
+	if err != nil {
+		return err
+	}
 	if root.height != t.depth {
-		return nil, t.errorf(t.root, "the root has height %d, not %d", root.height, t.depth)
+		return t.errorf(t.root, "the root has height %d, not %d", root.height, t.depth)
 	}
 	if root.n == 0 {
 		if root.height > 1 {
-			return nil, t.errorf(t.root, "the root is an index without records")
+			return t.errorf(t.root, "the root is an index without records")
 		}
-		return nil, errEmpty
+		return errEmpty
 	}
 	p.push(root, 0)
 	for {
 		top := p.top()
 		top.i = top.node.search(key)
 		if top.node.height == 1 {
-			return p, nil
+			return nil
 		}
 		// The child is that of the last key that is not above the wanted one.
 		if top.i == top.node.n || t.keys.compare(top.node.key(top.i), key) > 0 {
 			top.i = max(top.i-1, 0)
 		}
 		if err := p.down(); err != nil {
-			return nil, err
+			return err
 		}
 	}
+}
+
+// leaf is descend for what needs the leaf alone.
+func (t *tree) leaf(key []byte) (level, error) {
+	// All keys between two keys of a leaf are in it, too: names of one folder often
+	// are in one leaf.
+	if n := t.recent.Load(); n != nil && t.keys.compare(n.key(0), key) <= 0 && t.keys.compare(key, n.key(n.n-1)) <= 0 {
+		return level{n, n.search(key)}, nil
+	}
+	var p path
+	if err := p.descend(t, key); err != nil {
+		return level{}, err
+	}
+	l := *p.top()
+	if l.node.sorted {
+		t.recent.Store(l.node)
+	}
+	return l, nil
 }
 
 func (p *path) push(n *bnode, i int) {
@@ -414,16 +443,15 @@ func (p *path) nextLeaf() error {
 func (p *path) leafEnd() bool { return p.top().i >= p.top().node.n }
 
 // find goes to the record with the key whose data is accepted. Of keys that compare
-// equal it prefers the one that has the same bytes. The path is nil if there is none.
-func (t *tree) find(key []byte, accept func(data []byte) bool) (*path, error) {
-	p, err := t.descend(key)
+// equal it prefers the one that has the same bytes. The node is nil if there is none.
+func (t *tree) find(key []byte, accept func(data []byte) bool) (level, error) {
+	top, err := t.leaf(key)
 	if err == errEmpty {
-		return nil, nil
+		return level{}, nil
 	}
 	if err != nil {
-		return nil, err
+		return level{}, err
 	}
-	top := p.top()
 	equal := -1
 	for i := top.i; i < top.node.n; i++ {
 		k, data := top.node.record(i)
@@ -443,23 +471,22 @@ func (t *tree) find(key []byte, accept func(data []byte) bool) (*path, error) {
 		}
 	}
 	if equal < 0 {
-		return nil, nil
+		return level{}, nil
 	}
-	top.i = equal
-	return p, nil
+	return level{top.node, equal}, nil
 }
 
 // floor returns the last record whose key is not above the wanted one. The key is
 // nil if there is none.
 func (t *tree) floor(key []byte) (got, data []byte, err error) {
-	p, err := t.descend(key)
+	l, err := t.leaf(key)
 	if err == errEmpty {
 		return nil, nil, nil
 	}
 	if err != nil {
 		return nil, nil, err
 	}
-	n := p.top().node
+	n := l.node
 	best := -1
 	for i := n.n - 1; i >= 0; i-- {
 		k := n.key(i)

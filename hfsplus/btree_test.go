@@ -79,7 +79,7 @@ func walkTree(t *testing.T, tree *tree) (records, leaves int) {
 			t.Errorf("%s: %x is behind %x", tree.name, key, last)
 		}
 		found, err := tree.find(key, func(d []byte) bool { return &d[0] == &data[0] })
-		if err != nil || found == nil || found.top().node != top.node || found.top().i != top.i {
+		if err != nil || found.node != top.node || found.i != top.i {
 			t.Errorf("%s: %x is not found: %v", tree.name, key, err)
 		}
 		floor, _, err := tree.floor(key)

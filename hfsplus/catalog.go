@@ -88,8 +88,8 @@ const (
 )
 
 // parseRecord decodes a record whose length and type were checked.
-func parseRecord(b []byte) *record {
-	r := &record{
+func parseRecord(b []byte) record {
+	r := record{
 		folder:   be.Uint16(b) == folderRecord,
 		flags:    be.Uint16(b[2:]),
 		id:       be.Uint32(b[8:]),

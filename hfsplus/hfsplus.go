@@ -218,21 +218,21 @@ func (fsys *FS) openCatalog() error {
 
 // openRoot finds the root folder by its thread, which has its name: the volume's.
 func (fsys *FS) openRoot() (*node, error) {
-	p, err := fsys.catalog.find(catalogKey(rootID, nil), isThread)
+	found, err := fsys.catalog.find(catalogKey(rootID, nil), isThread)
 	if err != nil {
 		return nil, err
 	}
-	if p != nil {
-		_, thread := p.top().node.record(p.top().i)
+	if found.node != nil {
+		_, thread := found.record()
 		if parent, units, ok := parseThread(thread); ok {
 			fsys.name = normalize(norm.NFC, decodeAttr(units)) // in which a slash is one
-			p, data, err := fsys.entry(parent, units)
+			at, data, err := fsys.entry(parent, units)
 			if err != nil {
 				return nil, err
 			}
-			if p != nil && be.Uint16(data) == folderRecord && be.Uint32(data[8:]) == rootID {
+			if at.node != nil && be.Uint16(data) == folderRecord && be.Uint32(data[8:]) == rootID {
 				fsys.rootCreated = be.Uint32(data[12:])
-				return &node{fs: fsys, leaf: p.top().node.number, rec: uint16(p.top().i), id: rootID, typ: fs.ModeDir}, nil
+				return &node{fs: fsys, leaf: at.node.number, rec: uint16(at.i), id: rootID, typ: fs.ModeDir}, nil
 			}
 		}
 	}

@@ -51,12 +51,12 @@ func (fsys *FS) follow(n *node, kind linkKind, number uint32) error {
 		return err
 	}
 	if folder != 0 {
-		p, data, err := fsys.entry(folder, asciiUnits(fmt.Sprint(privateFolders[kind].prefix, number)))
+		at, data, err := fsys.entry(folder, asciiUnits(fmt.Sprint(privateFolders[kind].prefix, number)))
 		if err != nil {
 			return err
 		}
-		if p != nil && (be.Uint16(data) == folderRecord) == (kind == folderLink) {
-			n.leaf, n.rec, n.id = p.top().node.number, uint16(p.top().i), be.Uint32(data[8:])
+		if at.node != nil && (be.Uint16(data) == folderRecord) == (kind == folderLink) {
+			n.leaf, n.rec, n.id = at.node.number, uint16(at.i), be.Uint32(data[8:])
 			if n.typ = fs.ModeDir; kind == fileLink {
 				n.typ = fileMode(be.Uint16(data[42:])).Type()
 			}
@@ -73,8 +73,8 @@ func (fsys *FS) privateFolder(kind linkKind) (uint32, error) {
 	if id := known.Load(); id != 0 {
 		return id, nil
 	}
-	p, data, err := fsys.entry(rootID, asciiUnits(privateFolders[kind].folder))
-	if p == nil || err != nil || be.Uint16(data) != folderRecord {
+	at, data, err := fsys.entry(rootID, asciiUnits(privateFolders[kind].folder))
+	if at.node == nil || err != nil || be.Uint16(data) != folderRecord {
 		return 0, err
 	}
 	id := be.Uint32(data[8:])

@@ -35,10 +35,10 @@ func (fsys *FS) newNode(leaf *bnode, i int, data []byte) (*node, error) {
 }
 
 // record reads the node's record.
-func (n *node) record() (*record, error) {
+func (n *node) record() (record, error) {
 	_, data, err := n.keyAndData()
 	if err != nil {
-		return nil, err
+		return record{}, err
 	}
 	return parseRecord(data), nil
 }
@@ -87,29 +87,29 @@ func (n *node) child(units []byte) (*node, error) {
 	if len(units) > 2*maxName {
 		return nil, nil
 	}
-	p, data, err := n.fs.entry(n.id, units)
-	if p == nil || err != nil {
+	at, data, err := n.fs.entry(n.id, units)
+	if at.node == nil || err != nil {
 		return nil, err
 	}
-	if n.fs.hidden(n.id, keyName(p.top().node.key(p.top().i))) {
+	if n.fs.hidden(n.id, keyName(at.node.key(at.i))) {
 		return nil, nil
 	}
-	return n.fs.newNode(p.top().node, p.top().i, data)
+	return n.fs.newNode(at.node, at.i, data)
 }
 
-// entry finds a folder's or file's record by its parent and stored name. The path
+// entry finds a folder's or file's record by its parent and stored name. The node
 // is nil if there is none.
-func (fsys *FS) entry(parent uint32, units []byte) (*path, []byte, error) {
+func (fsys *FS) entry(parent uint32, units []byte) (level, []byte, error) {
 	// An empty name is a thread's. A damaged volume may have an entry of that name.
-	p, err := fsys.catalog.find(catalogKey(parent, units), func(data []byte) bool { return recordLen(data) > 0 })
-	if p == nil || err != nil {
-		return nil, nil, err
+	at, err := fsys.catalog.find(catalogKey(parent, units), func(data []byte) bool { return recordLen(data) > 0 })
+	if at.node == nil || err != nil {
+		return level{}, nil, err
 	}
-	_, data := p.top().node.record(p.top().i)
+	_, data := at.record()
 	if len(data) < recordLen(data) {
-		return nil, nil, fsys.catalog.errorf(p.top().node.number, "a record of %d bytes", len(data))
+		return level{}, nil, fsys.catalog.errorf(at.node.number, "a record of %d bytes", len(data))
 	}
-	return p, data, nil
+	return at, data, nil
 }
 
 // entries gives out a folder's entries. Damage to a single one is told behind the
@@ -221,12 +221,11 @@ func (n *node) checkThread(data []byte) error {
 	if !ok || parent == be.Uint32(key) && bytes.Equal(units, keyName(key)) {
 		return nil
 	}
-	p, home, err := n.fs.entry(parent, units)
-	if p == nil || err != nil {
+	at, home, err := n.fs.entry(parent, units)
+	if at.node == nil || err != nil {
 		return err
 	}
-	top := p.top()
-	same := top.node.number == n.leaf && top.i == int(n.rec)
+	same := at.node.number == n.leaf && at.i == int(n.rec)
 	if be.Uint16(home) == folderRecord && be.Uint32(home[8:]) == n.id && !same {
 		return n.fs.catalog.errorf(n.leaf, "folder %d is in two places", n.id)
 	}
@@ -259,12 +258,12 @@ func (n *node) nameOf(units []byte) (string, error) {
 	// Two entries may differ only in how they are composed. The one that Lookup
 	// finds by the composed name has it.
 	for _, form := range []norm.Form{n.fs.form, asGiven} {
-		p, _, err := n.fs.entry(n.id, encodeName(name, form))
+		at, _, err := n.fs.entry(n.id, encodeName(name, form))
 		if err != nil {
 			return "", err
 		}
-		if p != nil {
-			if bytes.Equal(keyName(p.top().node.key(p.top().i)), units) {
+		if at.node != nil {
+			if bytes.Equal(keyName(at.node.key(at.i)), units) {
 				return name, nil
 			}
 			break

@@ -110,7 +110,7 @@ func (n *node) Info() (vfs.Info, error) {
 	if err != nil {
 		return vfs.Info{}, err
 	}
-	st := n.stat(r)
+	st := n.stat(&r)
 	info := vfs.Info{Mode: fileMode(r.mode), ModTime: st.Modified, Sys: st}
 	switch {
 	case r.folder:
@@ -118,7 +118,7 @@ func (n *node) Info() (vfs.Info, error) {
 	case n.typ == fs.ModeSymlink, n.regular():
 		info.Size = r.data.length()
 	}
-	if h, err := n.compression(r); err != nil {
+	if h, err := n.compression(&r); err != nil {
 		return vfs.Info{}, err
 	} else if h != nil {
 		st.Compressed, info.Size = true, h.Size
@@ -216,12 +216,12 @@ func (n *node) Content() (vfs.Content, error) {
 	if n.typ != 0 {
 		return strings.NewReader(""), nil
 	}
-	h, err := n.compression(r)
+	h, err := n.compression(&r)
 	if err != nil {
 		return nil, err
 	}
 	if h == nil {
-		return n.dataFork(r), nil
+		return n.dataFork(&r), nil
 	}
 	a, err := n.fs.attribute(n.id, decmpfs.AttrName)
 	if err != nil {
@@ -231,7 +231,7 @@ func (n *node) Content() (vfs.Content, error) {
 	if err != nil {
 		return nil, err
 	}
-	resource := n.resourceFork(r)
+	resource := n.resourceFork(&r)
 	f, err := n.fs.decoders.New(attr, resource, resource.Size())
 	if err != nil {
 		return nil, damagedContent(err)
@@ -261,7 +261,7 @@ func (n *node) Target() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	f := n.dataFork(r)
+	f := n.dataFork(&r)
 	if f.Size() > vfs.MaxTarget {
 		return "", formatError("symbolic link", -1, "a target of %d bytes", f.Size())
 	}

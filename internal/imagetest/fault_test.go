@@ -56,20 +56,26 @@ type faultImage struct {
 func newFaultImage(t *testing.T, codec int, disk []byte, chunk int, summed bool) faultImage {
 	t.Helper()
 	c := &faultCodecs[codec]
+	return storeFaultImage(t, c.method, c.compress, disk, chunk, summed)
+}
+
+// storeFaultImage is newFaultImage of a method, with that compression.
+func storeFaultImage(t *testing.T, method dmgtest.Method, compress func(t *testing.T, b []byte) []byte, disk []byte, chunk int, summed bool) faultImage {
+	t.Helper()
 	l := &dmgtest.Layout{Koly: dmgtest.NewKoly()}
 	var chunks []dmgtest.Chunk
 	for at := 0; at < len(disk); at += chunk {
 		b := disk[at:min(len(disk), at+chunk)]
 		var z []byte
-		if c.compress != nil {
-			z = c.compress(t, b)
+		if compress != nil {
+			z = compress(t, b)
 		} else {
 			var err error
-			if z, err = dmgtest.Compress(c.method, 1, b); err != nil {
+			if z, err = dmgtest.Compress(method, 1, b); err != nil {
 				t.Fatal(err)
 			}
 		}
-		chunks = append(chunks, dmgtest.Chunk{Method: c.method, Sector: uint64(at / 512), Sectors: uint64(len(b) / 512), Offset: uint64(len(l.Data)), Length: uint64(len(z))})
+		chunks = append(chunks, dmgtest.Chunk{Method: method, Sector: uint64(at / 512), Sectors: uint64(len(b) / 512), Offset: uint64(len(l.Data)), Length: uint64(len(z))})
 		l.Data = append(l.Data, z...)
 	}
 	table := dmgtest.NewTable("disk", 0, int64(len(disk)/512), chunks...)
@@ -180,6 +186,56 @@ func TestFlippedBits(t *testing.T) {
 			}
 		}
 	}
+}
+
+// R9 in chunks in which reads resume: of .xz blocks the check is compared, of LZFSE and ADC
+// the table's.
+func TestFlippedBitsResumed(t *testing.T) {
+	dmgtest.NotEmulated(t)
+	dmgtest.Long(t)
+	t.Parallel()
+	disk := dmgtest.Mixed(3, 2560<<10).Bytes()
+	for codec, row := range faultCodecs {
+		switch row.method {
+		case dmgtest.ADC, dmgtest.LZFSE, dmgtest.LZMA:
+		default:
+			continue
+		}
+		t.Run(fmt.Sprint(row.method), func(t *testing.T) {
+			t.Parallel()
+			if row.method == dmgtest.LZMA {
+				row.compress = xzBlocks
+			}
+			fi := storeFaultImage(t, row.method, row.compress, disk, len(disk), !row.summed)
+			good := openBytes(t, fi.file, nil)
+			if err := good.BuildIndex(context.Background(), nil); err != nil {
+				t.Fatal(err)
+			}
+			ix := mustIndex(t, good)
+			if ix.Len() == 0 {
+				t.Fatal("no checkpoints")
+			}
+			rng := rand.New(rand.NewPCG(uint64(codec), 9))
+			for range dmgtest.Times(200, 4, 1) {
+				bit := fi.data[0]*8 + rng.IntN((fi.data[1]-fi.data[0])*8)
+				bad := bytes.Clone(fi.file)
+				bad[bit/8] ^= 1 << (bit % 8)
+				checkFlip(t, fi.disk, bad, bit, ix, row.summed)
+			}
+		})
+	}
+}
+
+// xzBlocks makes an .xz file of blocks with checksums.
+func xzBlocks(t *testing.T, b []byte) []byte {
+	var z bytes.Buffer
+	w, err := xz.WriterConfig{DictCap: 64 << 10, CheckSum: xz.CRC64, BlockSize: 300_000}.NewWriter(&z)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Write(b)
+	w.Close()
+	return z.Bytes()
 }
 
 // checkFlip reads an image with a flipped bit by all ways, cold, warm, and with an
