@@ -49,9 +49,9 @@ func (n *fileNode) find(from treeKey, in func(treeKey) bool, raw, want string) (
 		if nextErr != nil {
 			return entry{}, nextErr
 		}
-		key, inside := treeKey{}, false
+		inside := false
 		if ok {
-			key, _ = c.t.kind.key(k)
+			key, _ := c.t.kind.key(k)
 			inside = in(key)
 		}
 		if !inside || len(others) == maxTwins {

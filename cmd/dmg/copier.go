@@ -63,8 +63,13 @@ const maxLinked = 1 << 18
 
 // plan finds what is to be copied, before anything is written.
 func (k *copier) plan(paths []string) error {
+	names := make(map[string]string) // in the destination
 	for _, p := range paths {
 		name := cleanPath(p)
+		if other, ok := names[path.Base(name)]; ok && other != name {
+			return refusal(fmt.Sprintf("%s and %s have one name: copy one after the other, to other places", other, name))
+		}
+		names[path.Base(name)] = name
 		info, err := fs.Lstat(k.files, name)
 		if err != nil {
 			return inVolume(k.Image, err)

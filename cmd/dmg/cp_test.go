@@ -167,6 +167,7 @@ func TestCopy(t *testing.T) {
 		{"a folder over a file", []string{"A.app"}, "dir/old", cpCmd{Force: true}, "dir/ 755\ndir/old 644 old\n", "DEST/old exists and is a file, but a folder is to be copied there", ""},
 		{"several by a new name", []string{"empty", "A.app"}, "new", cpCmd{}, "dir/ 755\ndir/old 644 old\n", "is no folder: several files can only be copied into one that exists", ""},
 		{"into a folder that isn't there", []string{"empty"}, "new/", cpCmd{}, "dir/ 755\ndir/old 644 old\n", "is no folder that exists: leave out the slash, and it is the copy's name", ""},
+		{"two of one name", []string{"A.app/Contents/two", "A.app/Contents/third/two"}, "dir", cpCmd{Force: true}, "dir/ 755\ndir/old 644 old\n", "A.app/Contents/two and A.app/Contents/third/two have one name", ""},
 		{"no such path", []string{"nothing"}, "dir", cpCmd{}, "dir/ 755\ndir/old 644 old\n", `image.dmg: the volume has no file or folder "nothing": dmg ls lists what there is`, ""},
 		{"one path that is not there", []string{"empty", "nothing"}, "dir", cpCmd{KeepGoing: true}, "dir/ 755\ndir/old 644 old\n", `image.dmg: the volume has no file or folder "nothing": dmg ls lists what there is`, ""},
 	} {

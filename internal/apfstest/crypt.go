@@ -97,9 +97,8 @@ func keyBlob(uuid, wrapped []byte, more ...[]byte) []byte {
 
 // keys are those of an encrypted volume.
 type keys struct {
-	vek   []byte // of 32 bytes, or of 16 as FileVault 2 left them
-	kek   []byte
-	users []User
+	vek []byte // of 32 bytes, or of 16 as FileVault 2 left them
+	kek []byte
 }
 
 // cipher is that of the volume's nodes and files.
