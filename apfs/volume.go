@@ -24,6 +24,7 @@ const (
 	volName         = 704 // 256 bytes
 	volRole         = 964 // u16
 	volRootXID      = 968 // u64: the volume is shown as of this snapshot
+	volRolling      = 976 // u64: oid of the state of a change of encryption under way
 	volGroup        = 1008
 	volIntegrity    = 1024 // u64: oid
 	volExtents      = 1032 // u64: the tree of a sealed volume's extents
@@ -165,11 +166,13 @@ func role(r uint16) string {
 	return fmt.Sprintf("%#x", r)
 }
 
-// checkFeatures refuses what this package does not read.
-func (v *Volume) checkFeatures() error {
+// checkVolume refuses what this package does not read of a volume or snapshot.
+func checkVolume(super []byte) error {
 	const known = incompatFold | incompatDataless | incompatRolled | incompatNormalized | incompatSealed
-	f := le.Uint64(v.super[volIncompat:])
+	f := le.Uint64(super[volIncompat:])
 	switch {
+	case le.Uint64(super[volRolling:]) != 0:
+		return unsupported("a volume that is being encrypted or decrypted")
 	case f&incompatIncomplete != 0:
 		return unsupported("a volume whose restore did not finish")
 	case f&^known != 0:
