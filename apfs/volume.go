@@ -68,6 +68,7 @@ type Volume struct {
 	omap   uint64    // block
 	fsKind *treeKind // of this volume alone: see nodeKey
 
+	// The lock is held while the key is derived, so that callers at once derive it once.
 	mu struct {
 		sync.Mutex
 		cipher *volumeCipher
@@ -99,13 +100,21 @@ func (c *Container) Volumes() ([]*Volume, error) {
 // are in the cache.
 func (c *Container) volumeOnce(index int, oid uint64) (*Volume, error) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if v := c.mu.volumes[index]; v != nil {
+	v := c.mu.volumes[index]
+	c.mu.Unlock()
+	if v != nil {
 		return v, nil
 	}
 	v, err := c.volume(index, oid)
-	c.mu.volumes[index] = v
-	return v, err
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.mu.volumes[index] == nil { // nobody was faster
+		c.mu.volumes[index] = v
+	}
+	return c.mu.volumes[index], nil
 }
 
 // volume reads the superblock of the volume of an oid.
