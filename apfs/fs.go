@@ -43,11 +43,11 @@ func (v *Volume) open(super []byte, xid uint64) (*FS, error) {
 		return nil, err
 	}
 	w := &view{v: v, omap: m, xid: xid, kind: v.fsKind, cipher: f.cipher}
-	f.tree = tree{kind: v.fsKind, root: le.Uint64(super[volTree:]), load: w.load}
+	f.tree = tree{kind: v.fsKind, root: le.Uint64(super[volTree:]), load: w.load, ahead: w.ahead}
 	switch typ := le.Uint32(super[volTreeType:]); typ & storageMask {
 	case 0:
 	case physical:
-		f.tree.load = v.c.physicalNode(v.fsKind)
+		f.tree.load, f.tree.ahead = v.c.physicalNode(v.fsKind), nil
 	default:
 		return nil, unsupported("%s of type %#x", v.fsKind.name, typ)
 	}

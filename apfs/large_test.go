@@ -77,6 +77,7 @@ func TestLargeVolumeReads(t *testing.T) {
 	}
 }
 
+// Leaves that follow each other are read together.
 func TestLargeVolumeList(t *testing.T) {
 	c := &counter{r: large()}
 	fsys := largeFS(t, c)
@@ -85,6 +86,9 @@ func TestLargeVolumeList(t *testing.T) {
 		t.Fatalf("%d entries, %v", len(list), err)
 	}
 	t.Logf("%d calls, %d bytes", c.calls.Load(), c.bytes.Load())
+	if calls := c.calls.Load(); calls > 200 {
+		t.Errorf("%d calls", calls)
+	}
 }
 
 func BenchmarkLookup(b *testing.B) {
