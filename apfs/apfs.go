@@ -17,7 +17,8 @@
 // volumes encrypted with a password.
 //
 // Refused by name, as ErrUnsupported: Fusion drives, keys in a Mac's hardware, a key for
-// each file, restores that did not finish, and features that are not known.
+// each file, restores and changes of encryption that did not finish, and features that are
+// not known.
 //
 // # Damage
 //

@@ -216,6 +216,11 @@ func (c *Container) node(key nodeKey, prepare func(b []byte) ([]byte, error)) (*
 	if err != nil {
 		return nil, err
 	}
+	return c.keep(b, key, sum)
+}
+
+// keep parses a node, and puts it into the cache.
+func (c *Container) keep(b []byte, key nodeKey, sum []byte) (*node, error) {
 	n, err := parseNode(b, key.block, key.kind)
 	if err != nil {
 		return nil, err

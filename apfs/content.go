@@ -113,6 +113,7 @@ func (c *extentCursor) parse(k, v []byte) (e extent, ok bool, err error) {
 		return extent{}, false, damaged(c.leaf(), c.t.kind.name, "an extent of stream %d ends past 2⁶³", c.s.id)
 	}
 	e = extent{start: int64(key.b), end: int64(key.b + length), block: le.Uint64(v[8:])}
+	e.cryptoID = e.block // for the tree that has none
 	if n == 24 {
 		e.cryptoID = le.Uint64(v[16:])
 	}

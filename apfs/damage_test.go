@@ -153,6 +153,19 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// A volume whose encryption is being changed has blocks of both kinds.
+func TestRolling(t *testing.T) {
+	d := (&apfstest.Container{Volumes: vol(someFiles())}).Write()
+	for _, o := range d.Objects {
+		if o.What == "volume superblock" {
+			d = d.Bend(o, func(b []byte) { b[976] = 1 })
+		}
+	}
+	if _, err := open(t, d, "")[0].FS(); !errors.Is(err, apfs.ErrUnsupported) || !strings.Contains(err.Error(), "being encrypted") {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestNoContainer(t *testing.T) {
 	for _, data := range []string{"", "NXSB", strings.Repeat("x", 5000), strings.Repeat("\x00", 100000)} {
 		if _, err := apfs.New(strings.NewReader(data), int64(len(data)), nil); !errors.Is(err, apfs.ErrFormat) {

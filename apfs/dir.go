@@ -90,7 +90,7 @@ type entries struct {
 	ended  error
 
 	hash  uint32          // of the last entry
-	names map[string]bool // given out with this hash
+	names map[string]bool // given out with this hash, or of volumes without hashes the last one
 }
 
 // Entries lists the folder.
@@ -155,8 +155,12 @@ func (l *entries) next() (entry, bool, error) {
 func (l *entries) name(e entry) (string, error) {
 	nm := l.dir.fs.naming
 	name := nm.given(e.name)
-	if !nm.hashed {
-		return name, nil // the order of keys tells equal ones
+	if !nm.hashed { // of the same key there may be several, one after the other
+		if l.names[name] {
+			return "", l.twice(e)
+		}
+		l.names = map[string]bool{name: true}
+		return name, nil
 	}
 	if c := nm.canonical(e.name); hash(c) != e.hash && isASCII(c) {
 		return "", damaged(l.cursor.leaf(), l.cursor.t.kind.name, "the hash of %q in folder %d is not that of the name", e.name, l.dir.id)
@@ -166,10 +170,14 @@ func (l *entries) name(e entry) (string, error) {
 	}
 	switch {
 	case l.names[name]:
-		return "", damaged(l.cursor.leaf(), l.cursor.t.kind.name, "two entries of folder %d have the name %q", l.dir.id, e.name)
+		return "", l.twice(e)
 	case len(l.names) == maxTwins:
 		return "", fmt.Errorf("%w: more than %d names of folder %d have one hash", ErrFormat, maxTwins, l.dir.id)
 	}
 	l.names[name] = true
 	return name, nil
+}
+
+func (l *entries) twice(e entry) error {
+	return damaged(l.cursor.leaf(), l.cursor.t.kind.name, "two entries of folder %d have the name %q", l.dir.id, e.name)
 }

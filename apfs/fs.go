@@ -28,7 +28,7 @@ type FS struct {
 
 // open returns the files that a volume superblock has as of a transaction.
 func (v *Volume) open(super []byte, xid uint64) (*FS, error) {
-	if err := v.checkFeatures(); err != nil {
+	if err := checkVolume(super); err != nil {
 		return nil, err
 	}
 	f := &FS{v: v, naming: v.naming()}
@@ -43,15 +43,15 @@ func (v *Volume) open(super []byte, xid uint64) (*FS, error) {
 		return nil, err
 	}
 	w := &view{v: v, omap: m, xid: xid, kind: v.fsKind, cipher: f.cipher}
-	f.tree = tree{kind: v.fsKind, root: le.Uint64(super[volTree:]), load: w.load}
+	f.tree = tree{kind: v.fsKind, root: le.Uint64(super[volTree:]), load: w.load, ahead: w.ahead}
 	switch typ := le.Uint32(super[volTreeType:]); typ & storageMask {
 	case 0:
 	case physical:
-		f.tree.load = v.c.physicalNode(v.fsKind)
+		f.tree.load, f.tree.ahead = v.c.physicalNode(v.fsKind), nil
 	default:
 		return nil, unsupported("%s of type %#x", v.fsKind.name, typ)
 	}
-	if v.Sealed {
+	if le.Uint64(super[volIncompat:])&incompatSealed != 0 {
 		if err := f.openSealed(w, super); err != nil {
 			return nil, err
 		}
@@ -64,7 +64,13 @@ func (v *Volume) open(super []byte, xid uint64) (*FS, error) {
 
 // openSealed opens what only a sealed volume has: the hashes of its nodes, and a tree for
 // the extents.
+//
+// A snapshot's superblock lacks some fields that are the same for all states. Whether these
+// are among them is not known: then the volume's are taken.
 func (f *FS) openSealed(w *view, super []byte) (err error) {
+	if le.Uint64(super[volIntegrity:]) == 0 && le.Uint64(super[volExtents:]) == 0 {
+		super = f.v.super
+	}
 	if oid := le.Uint64(super[volIntegrity:]); oid != 0 {
 		if f.tree.rootHash, err = w.seal(oid); err != nil {
 			return err

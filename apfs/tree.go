@@ -15,21 +15,47 @@ type tree struct {
 	// trees of sealed volumes. Apple's reference does not say so; two other readers agree.
 	relative bool
 	rootHash []byte // of a sealed volume's tree
+	// ahead, if it is not nil, may load several nodes at once into the cache.
+	ahead func(oids []uint64)
+}
+
+// maxAhead is how many leaves a cursor that goes on has loaded at once.
+const maxAhead = 16
+
+// childID returns the oid of child i of n.
+func (t *tree) childID(n *node, i int) uint64 {
+	_, v := n.record(i)
+	if t.relative {
+		return le.Uint64(v) + t.root
+	}
+	return le.Uint64(v)
+}
+
+// loadAhead has the next leaves below n loaded, from child i on: twice as many each time.
+func (c *cursor) loadAhead(n *node, i int) {
+	if n.level != 1 || c.t.ahead == nil {
+		return
+	}
+	if c.ahead = min(2*c.ahead, maxAhead); c.ahead == 0 {
+		c.ahead = 1
+		return
+	}
+	var oids []uint64
+	for ; i < n.n && len(oids) < c.ahead; i++ {
+		oids = append(oids, c.t.childID(n, i))
+	}
+	c.t.ahead(oids)
 }
 
 // child loads child i of n, and compares its level with its parent's: so no tree that
 // loops is without an end.
 func (t *tree) child(n *node, i int) (*node, error) {
-	_, v := n.record(i)
-	oid := le.Uint64(v)
 	var hash []byte
 	if n.hashed {
+		_, v := n.record(i)
 		hash = v[8:]
 	}
-	if t.relative {
-		oid += t.root
-	}
-	c, err := t.load(oid, hash)
+	c, err := t.load(t.childID(n, i), hash)
 	if err != nil {
 		return nil, err
 	}
@@ -47,6 +73,7 @@ type cursor struct {
 	t     *tree
 	path  [maxDepth]step
 	depth int // steps of path in use; the last one is a leaf
+	ahead int // leaves that were loaded at once the last time
 
 	// twins are leaves that begin with the key that the leaf before ended with, as names
 	// with one hash may have it. None may come twice: see forward.
@@ -144,6 +171,7 @@ func (c *cursor) forward() (bool, error) {
 	path.path[d].i++
 	for path.depth = d + 1; ; {
 		s := path.path[path.depth-1]
+		path.loadAhead(s.n, s.i)
 		n, err := c.t.child(s.n, s.i)
 		if err != nil {
 			return false, err

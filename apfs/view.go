@@ -40,6 +40,34 @@ func (w *view) load(oid uint64, hash []byte) (*node, error) {
 	return n, nil
 }
 
+// ahead reads nodes that follow each other on the disk at once, and keeps those that are
+// right. What is wrong with the others, load will find.
+func (w *view) ahead(oids []uint64) {
+	var keys []nodeKey
+	for _, oid := range oids {
+		m, ok, err := w.omap.find(oid, w.xid)
+		key := nodeKey{kind: w.kind, oid: oid, block: m.block, flags: m.flags}
+		if !ok || err != nil || len(keys) > 0 && m.block != keys[0].block+uint64(len(keys)) || w.v.c.cache.get(key) != nil {
+			break
+		}
+		keys = append(keys, key)
+	}
+	if len(keys) < 2 {
+		return
+	}
+	c := w.v.c
+	b, err := c.dev.read(keys[0].block, int64(len(keys))*c.dev.blockSize, w.kind.name)
+	if err != nil {
+		return
+	}
+	for i, key := range keys {
+		part := append([]byte(nil), b[int64(i)*c.dev.blockSize:][:c.dev.blockSize]...) // the cache lets go of each by itself
+		if sum, err := w.prepare(part, key); err == nil {
+			c.keep(part, key, sum)
+		}
+	}
+}
+
 // prepare decrypts a node, checks its header where it has one, and returns its hash.
 func (w *view) prepare(b []byte, key nodeKey) ([]byte, error) {
 	if key.flags&omapEncrypted != 0 {

@@ -24,6 +24,7 @@ const (
 	volName         = 704 // 256 bytes
 	volRole         = 964 // u16
 	volRootXID      = 968 // u64: the volume is shown as of this snapshot
+	volRolling      = 976 // u64: oid of the state of a change of encryption under way
 	volGroup        = 1008
 	volIntegrity    = 1024 // u64: oid
 	volExtents      = 1032 // u64: the tree of a sealed volume's extents
@@ -67,6 +68,7 @@ type Volume struct {
 	omap   uint64    // block
 	fsKind *treeKind // of this volume alone: see nodeKey
 
+	// The lock is held while the key is derived, so that callers at once derive it once.
 	mu struct {
 		sync.Mutex
 		cipher *volumeCipher
@@ -98,13 +100,21 @@ func (c *Container) Volumes() ([]*Volume, error) {
 // are in the cache.
 func (c *Container) volumeOnce(index int, oid uint64) (*Volume, error) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if v := c.mu.volumes[index]; v != nil {
+	v := c.mu.volumes[index]
+	c.mu.Unlock()
+	if v != nil {
 		return v, nil
 	}
 	v, err := c.volume(index, oid)
-	c.mu.volumes[index] = v
-	return v, err
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.mu.volumes[index] == nil { // nobody was faster
+		c.mu.volumes[index] = v
+	}
+	return c.mu.volumes[index], nil
 }
 
 // volume reads the superblock of the volume of an oid.
@@ -165,11 +175,13 @@ func role(r uint16) string {
 	return fmt.Sprintf("%#x", r)
 }
 
-// checkFeatures refuses what this package does not read.
-func (v *Volume) checkFeatures() error {
+// checkVolume refuses what this package does not read of a volume or snapshot.
+func checkVolume(super []byte) error {
 	const known = incompatFold | incompatDataless | incompatRolled | incompatNormalized | incompatSealed
-	f := le.Uint64(v.super[volIncompat:])
+	f := le.Uint64(super[volIncompat:])
 	switch {
+	case le.Uint64(super[volRolling:]) != 0:
+		return unsupported("a volume that is being encrypted or decrypted")
 	case f&incompatIncomplete != 0:
 		return unsupported("a volume whose restore did not finish")
 	case f&^known != 0:
