@@ -40,7 +40,9 @@ func (d *Decoder) fast(target int) error {
 	run := false
 
 	// A refill: at least 56 bits after it. The bits above n are those of the
-	// bytes at ip already, and or-ing them in again changes nothing.
+	// bytes at ip already, and or-ing them in again changes nothing. So all 64
+	// bits of b are the stream's, and at least 16 of them remain after a match:
+	// an entry is looked up before the refill, which it need not wait for.
 	b |= binary.LittleEndian.Uint64(d.in[ip&(inLen-1):]) << (n & 63)
 	ip += ^n >> 3 & 7
 	n |= 56
@@ -63,10 +65,10 @@ func (d *Decoder) fast(target int) error {
 					o++
 					b >>= e & entryDrop
 					n -= uint(e)
+					e = d.lit[b&(1<<litBits-1)]
 					b |= binary.LittleEndian.Uint64(d.in[ip&(inLen-1):]) << (n & 63)
 					ip += ^n >> 3 & 7
 					n |= 56
-					e = d.lit[b&(1<<litBits-1)]
 					continue
 				}
 			}
@@ -84,10 +86,10 @@ func (d *Decoder) fast(target int) error {
 					o++
 					b >>= e & entryDrop
 					n -= uint(e)
+					e = d.lit[b&(1<<litBits-1)]
 					b |= binary.LittleEndian.Uint64(d.in[ip&(inLen-1):]) << (n & 63)
 					ip += ^n >> 3 & 7
 					n |= 56
-					e = d.lit[b&(1<<litBits-1)]
 					continue
 				}
 			}
@@ -137,18 +139,20 @@ func (d *Decoder) fast(target int) error {
 			d.notes[k] = uint32(src)<<9 | uint32(length)
 			d.noted = k + uint(int(src)-d.low)>>(bits.UintSize-1)
 		}
+		e = d.lit[b&(1<<litBits-1)]
 		b |= binary.LittleEndian.Uint64(d.in[ip&(inLen-1):]) << (n & 63)
 		ip += ^n >> 3 & 7
 		n |= 56
-		e = d.lit[b&(1<<litBits-1)]
 
 		// Copies of a constant 16 or 8 bytes are one load and one store. Of all
 		// matches one in seven is longer than 16 bytes, one in twenty than 32: two
-		// copies at once leave fewer branches that can't be foreseen.
+		// copies at once leave fewer branches that can't be foreseen. They share
+		// their addresses.
 		end := o + length
 		if dist >= 16 {
-			copy(d.buf[o&(bufLen-1):][:16], d.buf[src&(bufLen-1):][:16])
-			copy(d.buf[(o+16)&(bufLen-1):][:16], d.buf[(src+16)&(bufLen-1):][:16])
+			p, q := d.buf[o&(bufLen-1):][:32], d.buf[src&(bufLen-1):][:32]
+			copy(p[:16], q)
+			copy(p[16:], q[16:])
 			if length > 32 {
 				for o += 32; o < end; o += 16 {
 					copy(d.buf[o&(bufLen-1):][:16], d.buf[(o-dist)&(bufLen-1):][:16])

@@ -35,10 +35,10 @@ func (m *MarkerDecoder) fast(target int) error {
 					o += symbolLen
 					b >>= e & entryDrop
 					n -= uint(e)
+					e = d.lit[b&(1<<litBits-1)]
 					b |= binary.LittleEndian.Uint64(d.in[ip&(inLen-1):]) << (n & 63)
 					ip += ^n >> 3 & 7
 					n |= 56
-					e = d.lit[b&(1<<litBits-1)]
 					continue
 				}
 			}
@@ -56,10 +56,10 @@ func (m *MarkerDecoder) fast(target int) error {
 					o += symbolLen
 					b >>= e & entryDrop
 					n -= uint(e)
+					e = d.lit[b&(1<<litBits-1)]
 					b |= binary.LittleEndian.Uint64(d.in[ip&(inLen-1):]) << (n & 63)
 					ip += ^n >> 3 & 7
 					n |= 56
-					e = d.lit[b&(1<<litBits-1)]
 					continue
 				}
 			}
@@ -95,16 +95,17 @@ func (m *MarkerDecoder) fast(target int) error {
 		n -= uint(e)
 		src := o - dist*symbolLen
 		first = min(first, src)
+		e = d.lit[b&(1<<litBits-1)]
 		b |= binary.LittleEndian.Uint64(d.in[ip&(inLen-1):]) << (n & 63)
 		ip += ^n >> 3 & 7
 		n |= 56
-		e = d.lit[b&(1<<litBits-1)]
 
 		end := o + length*symbolLen
 		if dist >= 16 {
 			for {
-				copy(m.buf[o&(symbolsLen-1):][:16], m.buf[src&(symbolsLen-1):][:16])
-				copy(m.buf[(o+16)&(symbolsLen-1):][:16], m.buf[(src+16)&(symbolsLen-1):][:16])
+				p, q := m.buf[o&(symbolsLen-1):][:32], m.buf[src&(symbolsLen-1):][:32]
+				copy(p[:16], q)
+				copy(p[16:], q[16:])
 				o += 32
 				src += 32
 				if o >= end {
