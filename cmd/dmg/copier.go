@@ -368,11 +368,9 @@ func (k *copier) place(in *folder, to string, create func(name string) error) er
 	if err := create(temp); err != nil {
 		return err
 	}
-	if err := k.root.Rename(temp, to); err != nil {
-		k.root.Remove(temp)
-		return err
-	}
-	return nil
+	err = k.root.Rename(temp, to)
+	k.root.Remove(temp) // it is there also if both are names of one file: then rename does nothing
+	return err
 }
 
 // mayReplace returns an error if what is at a name must stay.

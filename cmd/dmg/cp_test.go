@@ -458,6 +458,28 @@ func TestCopyReplaced(t *testing.T) {
 	}
 }
 
+// TestCopyLinkOntoItself: a hard link that is already there as the same file leaves no
+// temporary name.
+func TestCopyLinkOntoItself(t *testing.T) {
+	skipModes(t)
+	dest := t.TempDir()
+	k := &copier{cpCmd: &cpCmd{Force: true}}
+	var err error
+	if k.root, err = os.OpenRoot(dest); err != nil {
+		t.Fatal(err)
+	}
+	defer k.root.Close()
+	if err := errors.Join(os.WriteFile(filepath.Join(dest, "a"), []byte("text"), 0o644), os.Link(filepath.Join(dest, "a"), filepath.Join(dest, "b"))); err != nil {
+		t.Fatal(err)
+	}
+	if err := k.place(&folder{}, "b", func(name string) error { return k.root.Link("a", name) }); err != nil {
+		t.Error(err)
+	}
+	if got := tree(t, dest); !strings.HasSuffix(got, "\na 644 text\nb 644 text\n") || strings.Count(got, "\n") != 3 {
+		t.Errorf("%s", got)
+	}
+}
+
 // TestCopyInterrupted leaves no file that is not complete.
 func TestCopyInterrupted(t *testing.T) {
 	skipModes(t)
