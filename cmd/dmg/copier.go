@@ -66,7 +66,12 @@ func (k *copier) plan(paths []string) error {
 	names := make(map[string]string) // in the destination
 	for _, p := range paths {
 		name := cleanPath(p)
-		if other, ok := names[path.Base(name)]; ok && other != name {
+		switch other, ok := names[path.Base(name)]; {
+		case name == "." && len(paths) > 1:
+			return refusal(fmt.Sprintf("%q is all that is in the volume: leave out the other paths", p))
+		case ok && other == name:
+			return refusal(name + " is to be copied twice")
+		case ok:
 			return refusal(fmt.Sprintf("%s and %s have one name: copy one after the other, to other places", other, name))
 		}
 		names[path.Base(name)] = name

@@ -168,6 +168,8 @@ func TestCopy(t *testing.T) {
 		{"several by a new name", []string{"empty", "A.app"}, "new", cpCmd{}, "dir/ 755\ndir/old 644 old\n", "is no folder: several files can only be copied into one that exists", ""},
 		{"into a folder that isn't there", []string{"empty"}, "new/", cpCmd{}, "dir/ 755\ndir/old 644 old\n", "is no folder that exists: leave out the slash, and it is the copy's name", ""},
 		{"two of one name", []string{"A.app/Contents/two", "A.app/Contents/third/two"}, "dir", cpCmd{Force: true}, "dir/ 755\ndir/old 644 old\n", "A.app/Contents/two and A.app/Contents/third/two have one name", ""},
+		{"a path twice", []string{"empty", "A.app", "/empty"}, "dir", cpCmd{Force: true}, "dir/ 755\ndir/old 644 old\n", `empty is to be copied twice`, ""},
+		{"all, and more", []string{"empty", "."}, "dir", cpCmd{}, "dir/ 755\ndir/old 644 old\n", `"." is all that is in the volume: leave out the other paths`, ""},
 		{"no such path", []string{"nothing"}, "dir", cpCmd{}, "dir/ 755\ndir/old 644 old\n", `image.dmg: the volume has no file or folder "nothing": dmg ls lists what there is`, ""},
 		{"one path that is not there", []string{"empty", "nothing"}, "dir", cpCmd{KeepGoing: true}, "dir/ 755\ndir/old 644 old\n", `image.dmg: the volume has no file or folder "nothing": dmg ls lists what there is`, ""},
 	} {
