@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"os"
 	"path"
 	"path/filepath"
@@ -457,6 +458,53 @@ func TestCopyReplaced(t *testing.T) {
 	}
 	if got := tree(t, filepath.Dir(dest)); !strings.HasSuffix(got, "old 644 old\n") || strings.Count(got, "\n") != 2 {
 		t.Errorf("%s", got)
+	}
+}
+
+// TestCopyOverSocket: what is neither a file nor a link isn't replaced. Of /dev/null there is
+// one.
+func TestCopyOverSocket(t *testing.T) {
+	skipModes(t)
+	dest, err := os.MkdirTemp("", "dmg") // the name of a socket must be short
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dest)
+	name := filepath.Join(dest, "empty")
+	l, err := net.Listen("unix", name)
+	if err != nil {
+		t.Skip(err)
+	}
+	defer l.Close()
+	alias := filepath.Join(dest, "alias")
+	if err := os.Symlink(name, alias); err != nil {
+		t.Fatal(err)
+	}
+	for to, want := range map[string]string{
+		dest:  name + " exists and is a socket, but a file is to be copied there",
+		name:  name + " is a socket: dmg cat can write a file to it",
+		alias: alias + " is a socket: dmg cat can write a file to it",
+	} {
+		_, err = copyOf(t, app(), cpCmd{Force: true}, to, "empty")
+		if err == nil || err.Error() != want || statusOf(err) != statusMisuse {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+	if info, err := os.Lstat(name); err != nil || info.Mode().Type() != fs.ModeSocket {
+		t.Errorf("%v, %v", info, err)
+	}
+}
+
+// TestCopyErrorNames: an error of writing has the whole name.
+func TestCopyErrorNames(t *testing.T) {
+	skipModes(t)
+	long := strings.Repeat("n", 300) // file systems of Unix have names of up to 255 bytes
+	for kind, f := range map[string]*fstest.MapFile{"file": file("text"), "link": link("a"), "folder": {Mode: fs.ModeDir | 0o755}} {
+		dest := filepath.Join(t.TempDir(), "new")
+		_, err := copyOf(t, fstest.MapFS{"a/" + long: f}, cpCmd{}, dest, ".")
+		if want := "write " + filepath.Join(dest, "a", long) + ": "; err == nil || !strings.HasPrefix(err.Error(), want) || statusOf(err) != statusIO {
+			t.Errorf("a %s: %v, status %d, want %s", kind, err, statusOf(err), want)
+		}
 	}
 }
 
