@@ -56,8 +56,9 @@ func (k *copier) sideFile(in *folder, from, to string) {
 	if d == nil {
 		return
 	}
-	if err := k.writeSide(in, path.Join(path.Dir(to), "._"+path.Base(to)), d); err != nil {
-		k.fail(err)
+	side := path.Join(path.Dir(to), "._"+path.Base(to))
+	if err := k.writeSide(in, side, d); err != nil {
+		k.fail(k.at(side, err))
 	}
 }
 
@@ -190,7 +191,7 @@ func (d *appleDouble) write(w io.Writer) error {
 func (d *appleDouble) copy(w io.Writer, from *io.SectionReader) error {
 	n, err := io.Copy(w, onlyReader{from})
 	if err == nil && n < from.Size() {
-		err = &fs.PathError{Op: "getxattr", Path: d.path, Err: io.ErrUnexpectedEOF}
+		err = volumeError{&fs.PathError{Op: "getxattr", Path: d.path, Err: io.ErrUnexpectedEOF}}
 	}
 	return err
 }

@@ -66,7 +66,12 @@ func (k *copier) plan(paths []string) error {
 	names := make(map[string]string) // in the destination
 	for _, p := range paths {
 		name := cleanPath(p)
-		if other, ok := names[path.Base(name)]; ok && other != name {
+		switch other, ok := names[path.Base(name)]; {
+		case name == "." && len(paths) > 1:
+			return refusal(fmt.Sprintf("%q is all that is in the volume: leave out the other paths", p))
+		case ok && other == name:
+			return refusal(name + " is to be copied twice")
+		case ok:
 			return refusal(fmt.Sprintf("%s and %s have one name: copy one after the other, to other places", other, name))
 		}
 		names[path.Base(name)] = name
@@ -159,6 +164,24 @@ func (k *copier) shown(name string) string {
 	return filepath.Join(k.root.Name(), filepath.FromSlash(name))
 }
 
+// at gives an error of writing in the destination the name that users know: that of a Root
+// begins at some folder in it.
+func (k *copier) at(name string, err error) error {
+	var file *fs.PathError
+	var link *os.LinkError
+	switch {
+	case isA[volumeError](err):
+		return err // it is one of reading
+	case errors.As(err, &file):
+		err = file.Err
+	case errors.As(err, &link):
+		err = link.Err
+	default:
+		return err
+	}
+	return &fs.PathError{Op: "write", Path: k.shown(name), Err: err}
+}
+
 // fail tells of what can't be copied, or ends everything.
 func (k *copier) fail(err error) {
 	if k.ctx.Err() != nil {
@@ -204,7 +227,7 @@ func (f *folder) release() {
 	if f.info != nil {
 		err := f.parent.dir.Chmod(path.Base(f.name), f.info.Mode().Perm())
 		if err = cmp.Or(err, f.parent.setTimes(f.name, f.info)); err != nil {
-			f.fail(err)
+			f.fail(f.at(f.name, err))
 		}
 	}
 	f.parent.release()
@@ -235,7 +258,7 @@ func (k *copier) copy(in *folder, from, to string, info fs.FileInfo, depth int, 
 		k.file(in, from, to, info)
 	case fs.ModeSymlink:
 		if err := k.symlink(in, from, to, info); err != nil {
-			k.fail(err)
+			k.fail(k.at(to, err))
 		}
 	default:
 		k.note(from, "it is a "+typeName(info.Mode()))
@@ -271,7 +294,7 @@ func (k *copier) folder(in *folder, from, to string, info fs.FileInfo, depth int
 		err = f.enter(in)
 	}
 	if err != nil {
-		k.fail(err)
+		k.fail(k.at(to, err))
 		return
 	}
 	f.pending.Store(1)
@@ -368,11 +391,9 @@ func (k *copier) place(in *folder, to string, create func(name string) error) er
 	if err := create(temp); err != nil {
 		return err
 	}
-	if err := k.root.Rename(temp, to); err != nil {
-		k.root.Remove(temp)
-		return err
-	}
-	return nil
+	err = k.root.Rename(temp, to)
+	k.root.Remove(temp) // it is there also if both are names of one file: then rename does nothing
+	return err
 }
 
 // mayReplace returns an error if what is at a name must stay.
@@ -383,7 +404,7 @@ func (k *copier) mayReplace(in *folder, to string) error {
 		return err
 	case in.ours:
 		return clash(k.shown(to))
-	case there.IsDir():
+	case !there.Mode().IsRegular() && there.Mode().Type() != fs.ModeSymlink:
 		return existsAs(k.shown(to), "a file", there)
 	case !k.Force:
 		return existsError(k.shown(to))
@@ -401,8 +422,9 @@ func clash(name string) error {
 
 // existsAs says that something else is where a copy is to be.
 func existsAs(name, wanted string, there fs.FileInfo) error {
-	is := map[fs.FileMode]string{fs.ModeDir: "a folder", fs.ModeSymlink: "a symbolic link"}[there.Mode().Type()]
-	return refusal(fmt.Sprintf("%s exists and is %s, but %s is to be copied there", name, cmp.Or(is, "a file"), wanted))
+	is := map[string]string{"dir": "folder", "symlink": "symbolic link"}
+	what := typeName(there.Mode())
+	return refusal(fmt.Sprintf("%s exists and is a %s, but %s is to be copied there", name, cmp.Or(is[what], what), wanted))
 }
 
 // tempIn is a temporary name in the folder of a name.
@@ -534,7 +556,7 @@ func (p piece) copy(buf []byte) {
 // fault notes that a part of the file could not be copied.
 func (c *fileCopy) fault(err error) {
 	if err != nil && !c.failed.Swap(true) {
-		c.fail(err)
+		c.fail(c.at(c.to, err))
 	}
 }
 

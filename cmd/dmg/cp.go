@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path"
@@ -99,6 +100,8 @@ func newDestination(name, image string, several bool) (destination, error) {
 	switch {
 	case err == nil && info.IsDir():
 		return destination{dir: name}, nil
+	case err == nil && !info.Mode().IsRegular(): // also where a link leads to it, as from /dev/stdout
+		return destination{}, refusal(fmt.Sprintf("%s is a %s: dmg cat can write a file to it", name, typeName(info.Mode())))
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return destination{}, err
 	case several:

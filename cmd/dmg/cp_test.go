@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"os"
 	"path"
 	"path/filepath"
@@ -168,6 +169,8 @@ func TestCopy(t *testing.T) {
 		{"several by a new name", []string{"empty", "A.app"}, "new", cpCmd{}, "dir/ 755\ndir/old 644 old\n", "is no folder: several files can only be copied into one that exists", ""},
 		{"into a folder that isn't there", []string{"empty"}, "new/", cpCmd{}, "dir/ 755\ndir/old 644 old\n", "is no folder that exists: leave out the slash, and it is the copy's name", ""},
 		{"two of one name", []string{"A.app/Contents/two", "A.app/Contents/third/two"}, "dir", cpCmd{Force: true}, "dir/ 755\ndir/old 644 old\n", "A.app/Contents/two and A.app/Contents/third/two have one name", ""},
+		{"a path twice", []string{"empty", "A.app", "/empty"}, "dir", cpCmd{Force: true}, "dir/ 755\ndir/old 644 old\n", `empty is to be copied twice`, ""},
+		{"all, and more", []string{"empty", "."}, "dir", cpCmd{}, "dir/ 755\ndir/old 644 old\n", `"." is all that is in the volume: leave out the other paths`, ""},
 		{"no such path", []string{"nothing"}, "dir", cpCmd{}, "dir/ 755\ndir/old 644 old\n", `image.dmg: the volume has no file or folder "nothing": dmg ls lists what there is`, ""},
 		{"one path that is not there", []string{"empty", "nothing"}, "dir", cpCmd{KeepGoing: true}, "dir/ 755\ndir/old 644 old\n", `image.dmg: the volume has no file or folder "nothing": dmg ls lists what there is`, ""},
 	} {
@@ -454,6 +457,75 @@ func TestCopyReplaced(t *testing.T) {
 		t.Error("no error")
 	}
 	if got := tree(t, filepath.Dir(dest)); !strings.HasSuffix(got, "old 644 old\n") || strings.Count(got, "\n") != 2 {
+		t.Errorf("%s", got)
+	}
+}
+
+// TestCopyOverSocket: what is neither a file nor a link isn't replaced. Of /dev/null there is
+// one.
+func TestCopyOverSocket(t *testing.T) {
+	skipModes(t)
+	dest, err := os.MkdirTemp("", "dmg") // the name of a socket must be short
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dest)
+	name := filepath.Join(dest, "empty")
+	l, err := net.Listen("unix", name)
+	if err != nil {
+		t.Skip(err)
+	}
+	defer l.Close()
+	alias := filepath.Join(dest, "alias")
+	if err := os.Symlink(name, alias); err != nil {
+		t.Fatal(err)
+	}
+	for to, want := range map[string]string{
+		dest:  name + " exists and is a socket, but a file is to be copied there",
+		name:  name + " is a socket: dmg cat can write a file to it",
+		alias: alias + " is a socket: dmg cat can write a file to it",
+	} {
+		_, err = copyOf(t, app(), cpCmd{Force: true}, to, "empty")
+		if err == nil || err.Error() != want || statusOf(err) != statusMisuse {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+	if info, err := os.Lstat(name); err != nil || info.Mode().Type() != fs.ModeSocket {
+		t.Errorf("%v, %v", info, err)
+	}
+}
+
+// TestCopyErrorNames: an error of writing has the whole name.
+func TestCopyErrorNames(t *testing.T) {
+	skipModes(t)
+	long := strings.Repeat("n", 300) // file systems of Unix have names of up to 255 bytes
+	for kind, f := range map[string]*fstest.MapFile{"file": file("text"), "link": link("a"), "folder": {Mode: fs.ModeDir | 0o755}} {
+		dest := filepath.Join(t.TempDir(), "new")
+		_, err := copyOf(t, fstest.MapFS{"a/" + long: f}, cpCmd{}, dest, ".")
+		if want := "write " + filepath.Join(dest, "a", long) + ": "; err == nil || !strings.HasPrefix(err.Error(), want) || statusOf(err) != statusIO {
+			t.Errorf("a %s: %v, status %d, want %s", kind, err, statusOf(err), want)
+		}
+	}
+}
+
+// TestCopyLinkOntoItself: a hard link that is already there as the same file leaves no
+// temporary name.
+func TestCopyLinkOntoItself(t *testing.T) {
+	skipModes(t)
+	dest := t.TempDir()
+	k := &copier{cpCmd: &cpCmd{Force: true}}
+	var err error
+	if k.root, err = os.OpenRoot(dest); err != nil {
+		t.Fatal(err)
+	}
+	defer k.root.Close()
+	if err := errors.Join(os.WriteFile(filepath.Join(dest, "a"), []byte("text"), 0o644), os.Link(filepath.Join(dest, "a"), filepath.Join(dest, "b"))); err != nil {
+		t.Fatal(err)
+	}
+	if err := k.place(&folder{}, "b", func(name string) error { return k.root.Link("a", name) }); err != nil {
+		t.Error(err)
+	}
+	if got := tree(t, dest); !strings.HasSuffix(got, "\na 644 text\nb 644 text\n") || strings.Count(got, "\n") != 3 {
 		t.Errorf("%s", got)
 	}
 }
