@@ -492,7 +492,11 @@ func (e *engine) parallelReader(d *decoder, at int64) *bzip2.ParallelReader {
 	}
 	c := &e.chunks[d.chunk]
 	end, _ := e.input(d.chunk, d.until)
-	p.Start(bzip2.Span{Off: c.DataOffset, Length: c.streamLen(), From: at, Last: end - codecsLook, End: end}, d.fetch.fetched(c.DataOffset+at))
+	span := bzip2.Span{
+		Off: c.DataOffset, Length: c.streamLen(), From: at, Last: end - codecsLook, End: end,
+		Fetched: d.fetch.stored.add,
+	}
+	p.Start(span, d.fetch.fetched(c.DataOffset+at))
 	return p
 }
 
@@ -550,7 +554,7 @@ func (e *engine) parallelInflate(d *decoder, z *deflate.Decoder, at int64, cores
 	fetched := d.fetch.fetched(off + at)
 	e.mu.Unlock()
 	defer e.mu.Lock() // Start asks for the spacing
-	p := deflate.NewParallelReader(inflateSource{e.src}, workers, segment)
+	p := deflate.NewParallelReader(inflateSource{e.src, d.fetch.stored}, workers, segment)
 	p.Start(span, z, fetched, at)
 	return p
 }
