@@ -361,8 +361,8 @@ func (e *engine) acquireDecoder(ctx context.Context, i int, held int64) (d *deco
 		return d != nil
 	})
 	if err == errNoRoom {
-		// Whole-disk work has buffers besides.
-		buffers := int64(runtime.GOMAXPROCS(0)) * outputBuffers * maxOutputBuffer
+		// Whole-disk work has buffers besides, of one worker at least.
+		const buffers = outputBuffers * maxOutputBuffer
 		err = &ChunkError{*c, fmt.Errorf("%w: decoding it takes %d bytes of memory, the limit is %d; a limit of %d MiB will do",
 			ErrMemoryLimit, memory, e.mu.account.Limit, roundUp(memory+buffers, 1<<20)>>20)}
 	}
