@@ -361,8 +361,8 @@ func (e *engine) acquireDecoder(ctx context.Context, i int, held int64) (d *deco
 		return d != nil
 	})
 	if err == errNoRoom {
-		// Whole-disk work has buffers besides.
-		buffers := int64(runtime.GOMAXPROCS(0)) * outputBuffers * maxOutputBuffer
+		// Whole-disk work has buffers besides, of one worker at least.
+		const buffers = outputBuffers * maxOutputBuffer
 		err = &ChunkError{*c, fmt.Errorf("%w: decoding it takes %d bytes of memory, the limit is %d; a limit of %d MiB will do",
 			ErrMemoryLimit, memory, e.mu.account.Limit, roundUp(memory+buffers, 1<<20)>>20)}
 	}
@@ -492,7 +492,11 @@ func (e *engine) parallelReader(d *decoder, at int64) *bzip2.ParallelReader {
 	}
 	c := &e.chunks[d.chunk]
 	end, _ := e.input(d.chunk, d.until)
-	p.Start(bzip2.Span{Off: c.DataOffset, Length: c.streamLen(), From: at, Last: end - codecsLook, End: end}, d.fetch.fetched(c.DataOffset+at))
+	span := bzip2.Span{
+		Off: c.DataOffset, Length: c.streamLen(), From: at, Last: end - codecsLook, End: end,
+		Fetched: d.fetch.stored.add,
+	}
+	p.Start(span, d.fetch.fetched(c.DataOffset+at))
 	return p
 }
 
@@ -550,7 +554,7 @@ func (e *engine) parallelInflate(d *decoder, z *deflate.Decoder, at int64, cores
 	fetched := d.fetch.fetched(off + at)
 	e.mu.Unlock()
 	defer e.mu.Lock() // Start asks for the spacing
-	p := deflate.NewParallelReader(inflateSource{e.src}, workers, segment)
+	p := deflate.NewParallelReader(inflateSource{e.src, d.fetch.stored}, workers, segment)
 	p.Start(span, z, fetched, at)
 	return p
 }

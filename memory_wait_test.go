@@ -127,6 +127,15 @@ func TestLargeDecoderIsServed(t *testing.T) {
 // Beside a WriteTo that its receiver keeps waiting, a read waits for memory, if its
 // decoder would fit alone, and does not fail.
 func TestReadBesideWriteTo(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(0))
+	for _, procs := range []int{2, 16} {
+		runtime.GOMAXPROCS(procs)
+		readBesideWriteTo(t)
+	}
+}
+
+func readBesideWriteTo(t *testing.T) {
+	t.Helper()
 	text := dmgtest.Text(1, 64<<10).Bytes()
 	file, _, large := greedyImage(t, text, 40, 55)
 	im, err := NewImage(bytes.NewReader(file), int64(len(file)), nil)
@@ -162,6 +171,39 @@ func TestReadBesideWriteTo(t *testing.T) {
 		t.Errorf("ReadAt: %v", err)
 	}
 	checkAtRest(t, &im.engine)
+}
+
+// Workers leave if their buffers take the room of a decoder that would fit beside fewer:
+// whether a chunk can be decoded does not depend on how many there are. The source takes
+// long, so that all of them have started when the first knows what it needs.
+func TestWorkersMakeRoom(t *testing.T) {
+	text := dmgtest.Text(1, 64<<10).Bytes()
+	for _, small := range []int{0, 40} {
+		file, _, large := greedyImage(t, text, small, 56, 2, 56)
+		for _, workers := range []int{1, 2, 16} {
+			im, err := NewImage(dmgtest.Slow{R: bytes.NewReader(file), Delay: 2 * time.Millisecond}, int64(len(file)), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			within(t, "Extract and Verify", func() {
+				out := &sink{p: make([]byte, im.Size())}
+				damaged := 0
+				o := &ExtractOptions{Workers: workers, Damaged: func(d Damage) error { damaged++; return nil }}
+				if err := im.Extract(context.Background(), out, o); err != nil || damaged == 0 {
+					t.Errorf("%d small chunks, %d workers: Extract: %v", small, workers, err)
+				}
+				for _, at := range large {
+					if !bytes.Equal(out.p[at:][:len(text)], text) {
+						t.Errorf("%d small chunks, %d workers: wrong bytes at %d", small, workers, at)
+					}
+				}
+				if err := im.Verify(context.Background(), &VerifyOptions{Workers: workers}); !errors.Is(err, ErrFormat) || errors.Is(err, ErrMemoryLimit) {
+					t.Errorf("%d small chunks, %d workers: Verify: %v", small, workers, err)
+				}
+			})
+			checkAtRest(t, &im.engine)
+		}
+	}
 }
 
 // What decoders had is let go when they are dropped, whatever they were used in.

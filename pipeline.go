@@ -76,6 +76,7 @@ func (p *pipeline) run(ctx context.Context) (int64, error) {
 	r.claims.off = p.from
 	r.claims.turn = make(chan struct{})
 	close(r.claims.turn)
+	r.claims.changed.L = &r.claims
 	r.unfinished.off = make(map[int64]struct{})
 	if p.workers <= 0 {
 		p.workers = runtime.GOMAXPROCS(0)
@@ -91,14 +92,11 @@ func (p *pipeline) run(ctx context.Context) (int64, error) {
 
 	var wg sync.WaitGroup
 	buffer := p.e.outputBuffer(p.workers)
-	for i := range p.workers {
-		if err := p.e.takeOutput(ctx, i, outputBuffers*buffer); err != nil {
-			if i > 0 {
-				break
-			}
-			return p.from, err
-		}
-		r.held.Add(outputBuffers * buffer)
+	workers, err := r.takeOutputs(outputBuffers * buffer)
+	if err != nil {
+		return p.from, err
+	}
+	for range workers {
 		w := newWorker(&r, buffer)
 		wg.Add(2)
 		go func() {
@@ -110,7 +108,7 @@ func (p *pipeline) run(ctx context.Context) (int64, error) {
 		}()
 		go func() {
 			defer wg.Done()
-			defer p.e.releaseOutput(outputBuffers * buffer)
+			defer r.leave(outputBuffers * buffer)
 			w.deliver()
 		}()
 	}
@@ -119,6 +117,24 @@ func (p *pipeline) run(ctx context.Context) (int64, error) {
 		panic(*v)
 	}
 	return r.result()
+}
+
+// takeOutputs takes memory for the buffers of all workers, so much for each. There are
+// fewer workers if there is no more. A worker that waits for a decoder has to know how
+// much the others hold.
+func (r *pipelineRun) takeOutputs(memory int64) (workers int, err error) {
+	for workers < r.workers {
+		if err := r.e.takeOutput(r.ctx, workers, memory); err != nil {
+			if workers == 0 {
+				return 0, err
+			}
+			break
+		}
+		workers++
+	}
+	r.held.Store(int64(workers) * memory)
+	r.claims.workers = workers
+	return workers, nil
 }
 
 // tasks returns how many tasks the range has at most, or most if that is less; 1 at least.
@@ -163,6 +179,11 @@ type pipelineRun struct {
 		sync.Mutex
 		off  int64
 		turn chan struct{}
+
+		workers int       // that have buffers
+		changed sync.Cond // workers or waits have
+		waits   bool      // a worker waits until another has left,
+		leave   bool      // and none is about to
 	}
 	prefetch prefetcher
 	// unfinished are the offsets up to which the tasks under way, and those
@@ -208,6 +229,13 @@ func (r *pipelineRun) result() (int64, error) {
 func (r *pipelineRun) claim() (*task, error) {
 	r.claims.Lock()
 	defer r.claims.Unlock()
+	for r.claims.waits {
+		if r.claims.leave {
+			r.claims.leave = false
+			return nil, nil
+		}
+		r.claims.changed.Wait()
+	}
 	e, off := r.e, r.claims.off
 	if off >= r.to {
 		return nil, nil
@@ -234,12 +262,42 @@ func (r *pipelineRun) claim() (*task, error) {
 		r.assignRaw(t)
 	case c.Method.compressed() && c.DataLength > 0:
 		err = r.assign(t, &c)
+		for errors.Is(err, ErrMemoryLimit) && r.dismiss() {
+			err = r.assign(t, &c)
+		}
 	}
 	r.sums.claim(t)
 	r.claims.off, r.claims.turn = t.end, t.next
 	r.begin(t)
 	r.claimed.Store(t.end >= r.to)
 	return t, err
+}
+
+// dismiss has one of the other workers leave, whose buffers take the room of a decoder
+// that would fit beside the caller's own. It returns false if there is none. It is called
+// with the lock of claims.
+func (r *pipelineRun) dismiss() bool {
+	c := &r.claims
+	n := c.workers
+	if n < 2 || r.ctx.Err() != nil {
+		return false
+	}
+	for c.waits, c.leave = true, true; c.workers == n; {
+		c.changed.Wait()
+	}
+	c.waits, c.leave = false, false
+	c.changed.Broadcast()
+	return true
+}
+
+// leave gives back the memory of the buffers of a worker that is done.
+func (r *pipelineRun) leave(memory int64) {
+	r.held.Add(-memory)
+	r.e.releaseOutput(memory)
+	r.claims.Lock()
+	defer r.claims.Unlock()
+	r.claims.workers--
+	r.claims.changed.Broadcast()
 }
 
 // assign gives t a decoder, and makes it end where the next can begin: at a

@@ -105,7 +105,19 @@ func (s countingSource) parallel() bzip2.ParallelSource {
 }
 
 // inflateSource is a source for the parallel reader of zlib chunks.
-type inflateSource struct{ countingSource }
+type inflateSource struct {
+	countingSource
+	stored *sourceSum // takes what is fetched, unless it is nil
+}
+
+// ReadAt implements deflate.ParallelSource.
+func (s inflateSource) ReadAt(p []byte, off int64) (int, error) {
+	n, err := s.countingSource.ReadAt(p, off)
+	if err == nil {
+		s.stored.add(p, off)
+	}
+	return n, err
+}
 
 // Align implements deflate.ParallelSource.
 func (s inflateSource) Align(off int64) int64 {

@@ -1,9 +1,13 @@
 package dmg
 
 import (
+	"context"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"testing"
+
+	"github.com/go-dmg/dmg/internal/dmgtest"
 )
 
 // Partitions that share bytes are found wherever in the order they are.
@@ -47,6 +51,32 @@ func TestOverlapping(t *testing.T) {
 		}
 		if got := overlapping(parts); !slices.Equal(got, want) {
 			t.Fatalf("%v: %v, want %v", parts, got, want)
+		}
+	}
+}
+
+// Verify reads the data fork once, also where several cores decode one chunk: what these
+// fetch is summed too.
+func TestVerifyFetchesOnce(t *testing.T) {
+	dmgtest.NotEmulated(t)
+	notForced(t)
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(0))
+	for _, m := range []dmgtest.Method{dmgtest.Zlib, dmgtest.Bzip2} {
+		ti := workload{codecs: []dmgtest.Method{m}, size: 24 << 20, kind: "mixed"}.image(t)
+		for _, procs := range []int{1, 4, 8, 16} {
+			runtime.GOMAXPROCS(procs)
+			im := ti.open(t, 128<<20, nil)
+			before := im.Stats().SourceBytes
+			if err := im.Verify(context.Background(), nil); err != nil {
+				t.Errorf("method %#x on %d cores: %v", m, procs, err)
+			}
+			n := im.Stats().SourceBytes - before
+			if fork := im.dataFork.length; n > fork+fork/8 {
+				t.Errorf("method %#x on %d cores: %d bytes fetched of a data fork of %d", m, procs, n, fork)
+			}
+			if m == dmgtest.Zlib && wentAhead(im) != (procs >= leastInflate) {
+				t.Errorf("method %#x on %d cores: decoded ahead: %v", m, procs, wentAhead(im))
+			}
 		}
 	}
 }

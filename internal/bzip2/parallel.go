@@ -51,6 +51,10 @@ type Span struct {
 	From        int64 // where the first block is looked for
 	Last        int64 // from where on blocks are of no use
 	End         int64 // up to where blocks are looked for, and a little further
+
+	// Fetched, unless it is nil, takes what is read to be searched, from byte off of the
+	// source on. It is called by one goroutine at a time.
+	Fetched func(b []byte, off int64)
 }
 
 // end returns where the data ends, in the source.
@@ -155,6 +159,7 @@ func (r *ParallelReader) Stop() {
 		<-f.done // what it holds is set behind its place in the queue
 		r.texts <- f.text
 	}
+	r.scan.fetched = nil // r may be kept
 }
 
 // work decodes one block. It reports whether there may be more.
@@ -258,6 +263,7 @@ type scanner struct {
 	buf      []byte
 	bit      int // of buf, where the search goes on
 	keep     int // of buf: what is before this bit is of no use
+	fetched  func(b []byte, off int64)
 }
 
 // begin makes the beginning of the span the first to be searched, some of which has been
@@ -269,6 +275,7 @@ func (s *scanner) begin(span Span, fetched []byte) {
 	s.off, s.end = span.Off+span.From, min(span.Off+span.End+blockTail, span.end())
 	s.base, s.found, s.last = span.From, span.From, span.Last
 	s.bit, s.keep = 0, 0
+	s.fetched = span.Fetched
 	fetched = fetched[:min(int64(len(fetched)), max(0, s.end-s.off))]
 	s.buf = append(s.buf[:0], fetched...)
 	s.off += int64(len(fetched))
@@ -347,6 +354,9 @@ func (s *scanner) fill(stop <-chan struct{}) bool {
 	k, err := s.src.ReadAt(s.buf[len(s.buf):][:n], s.off)
 	if err != nil {
 		return false
+	}
+	if s.fetched != nil {
+		s.fetched(s.buf[len(s.buf):][:k], s.off)
 	}
 	s.buf = s.buf[:len(s.buf)+k]
 	s.off += int64(k)
