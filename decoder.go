@@ -151,6 +151,15 @@ func (e *engine) newDecoder(m Method, memory int64) *decoder {
 	}
 }
 
+// spacing returns how far apart the checkpoints of a zlib chunk are to be that are usually so
+// far apart.
+func (d *decoder) spacing(usual int64) int64 {
+	if d.onePass {
+		return max(usual, onePassSpacing)
+	}
+	return usual
+}
+
 // host is what codecs may ask for besides checkpoints.
 type host interface {
 	// borrow takes n bytes of memory, if they can be had without waiting.

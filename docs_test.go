@@ -17,7 +17,7 @@ func TestSecurityTable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	named := regexp.MustCompile("`((?:Test|Fuzz)[A-Z][A-Za-z0-9]*)`")
+	named := regexp.MustCompile("`(?:[a-z]+\\.)?((?:Test|Fuzz)[A-Z][A-Za-z0-9]*)`")
 	_, table, found := bytes.Cut(doc, []byte("| failure | tests |\n|---|---|\n"))
 	rows := 0
 	for row := range strings.Lines(string(table)) {
@@ -93,7 +93,7 @@ func TestDesignContract(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	named := regexp.MustCompile("`((?:Test|Fuzz)[A-Z][A-Za-z0-9]*)`")
+	named := regexp.MustCompile("`(?:[a-z]+\\.)?((?:Test|Fuzz)[A-Z][A-Za-z0-9]*)`")
 	tests := testNames(t)
 	for _, name := range named.FindAllSubmatch(doc, -1) {
 		if !tests[string(name[1])] {

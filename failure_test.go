@@ -16,7 +16,7 @@ import (
 // squeeze does what other readers' need of memory does.
 func squeeze(im *Image) {
 	im.mu.Lock()
-	for im.makeRoom() {
+	for im.makeRoomLocked() {
 	}
 	im.mu.Unlock()
 }

@@ -84,34 +84,34 @@ func (e *engine) acquire(ctx context.Context, need, held int64, try func() bool)
 	if need > a.Limit-held {
 		return errNoRoom
 	}
-	if len(e.mu.queue) == 0 && e.tryRoom(need, try) {
+	if len(e.mu.queue) == 0 && e.tryRoomLocked(need, try) {
 		return nil
 	}
 	w := &waiter{need: need, held: held}
 	w.cond.L = &e.mu
 	e.mu.queue = append(e.mu.queue, w)
 	e.waiters.Add(1) // before the first looks for room: see copyCached
-	defer e.leaveQueue(w)
+	defer e.leaveQueueLocked(w)
 	if held > 0 && e.mu.queue[0] != w {
-		e.wake() // this run may be what the first has been waiting for
+		e.wakeLocked() // this run may be what the first has been waiting for
 	}
 	for {
 		if e.mu.queue[0] == w {
 			// Nobody else takes what comes free from now on.
 			a.Reserved = 0
-			if e.tryRoom(need, try) {
+			if e.tryRoomLocked(need, try) {
 				return nil
 			}
 			switch {
-			case w.woke > maxWoke && e.makeRoom():
+			case w.woke > maxWoke && e.makeRoomLocked():
 				continue
-			case need > a.Limit-a.Used[budget.Checkpoints]-a.Used[budget.Buffers] && e.shedCheckpoints():
+			case need > a.Limit-a.Used[budget.Checkpoints]-a.Used[budget.Buffers] && e.shedCheckpointsLocked():
 				continue
-			case e.stuck():
+			case e.stuckLocked():
 				switch {
-				case e.shedCheckpoints():
+				case e.shedCheckpointsLocked():
 					continue
-				case !e.letPass(w):
+				case !e.letPassLocked(w):
 					return errNoRoom
 				}
 			default:
@@ -133,30 +133,30 @@ const maxWoke = 16
 // errNoRoom says that the memory limit has no room for what is needed.
 var errNoRoom = fmt.Errorf("%w", ErrMemoryLimit)
 
-// tryRoom makes room until try succeeds. It gives up nothing unless that is enough.
-func (e *engine) tryRoom(need int64, try func() bool) bool {
+// tryRoomLocked makes room until try succeeds. It gives up nothing unless that is enough.
+func (e *engine) tryRoomLocked(need int64, try func() bool) bool {
 	for !try() {
-		if !e.mayFit(need) || !e.makeRoom() {
+		if !e.mayFitLocked(need) || !e.makeRoomLocked() {
 			return false
 		}
 	}
 	return true
 }
 
-// stuck reports whether waiting is in vain: no decoder is at work, nobody is reading a
+// stuckLocked reports whether waiting is in vain: no decoder is at work, nobody is reading a
 // page, and all buffers belong to runs that wait themselves.
-func (e *engine) stuck() bool {
+func (e *engine) stuckLocked() bool {
 	held := int64(0)
 	for _, w := range e.mu.queue {
 		held += w.held
 	}
-	return e.atWork() <= 0 && e.mu.account.Used[budget.Buffers] <= held && !e.mu.cache.Reading()
+	return e.atWorkLocked() <= 0 && e.mu.account.Used[budget.Buffers] <= held && !e.mu.cache.Reading()
 }
 
-// letPass lets another waiter go before w, which is the first in the queue and waits in
+// letPassLocked lets another waiter go before w, which is the first in the queue and waits in
 // vain: one whose need there is room for beside all buffers, or else a run, if w is
 // none. When that run is done, or has failed, its buffers come free.
-func (e *engine) letPass(w *waiter) bool {
+func (e *engine) letPassLocked(w *waiter) bool {
 	a := &e.mu.account
 	room := a.Limit - a.Used[budget.Buffers]
 	i := slices.IndexFunc(e.mu.queue[1:], func(other *waiter) bool { return other.need <= room })
@@ -168,24 +168,24 @@ func (e *engine) letPass(w *waiter) bool {
 	}
 	other := e.mu.queue[i+1]
 	e.mu.queue = slices.Insert(slices.Delete(e.mu.queue, i+1, i+2), 0, other)
-	e.wake()
+	e.wakeLocked()
 	return true
 }
 
-// leaveQueue ends a wait, and wakes the next.
-func (e *engine) leaveQueue(w *waiter) {
+// leaveQueueLocked ends a wait, and wakes the next.
+func (e *engine) leaveQueueLocked(w *waiter) {
 	if e.mu.queue[0] == w {
 		e.mu.account.Reserved = 0
 	}
 	i := slices.Index(e.mu.queue, w)
 	e.mu.queue = slices.Delete(e.mu.queue, i, i+1)
 	e.waiters.Add(-1)
-	e.wake()
+	e.wakeLocked()
 }
 
-// wake has the first in the queue look again, since memory has come free or a decoder
-// is idle. It is called with the lock.
-func (e *engine) wake() {
+// wakeLocked has the first in the queue look again, since memory has come free or a decoder
+// is idle.
+func (e *engine) wakeLocked() {
 	if len(e.mu.queue) > 0 {
 		e.mu.queue[0].cond.Signal()
 	}
@@ -212,10 +212,10 @@ type reclaimer interface {
 	reclaim() bool
 }
 
-// makeRoom gives back the memory of a cached page, of the idle parallel reader, of
+// makeRoomLocked gives back the memory of a cached page, of the idle parallel reader, of
 // what was fetched ahead, or of the decoder idle longest. It returns false if
 // all that is left is at work.
-func (e *engine) makeRoom() bool {
+func (e *engine) makeRoomLocked() bool {
 	if e.mu.cache.Shrink() {
 		return true
 	}
@@ -232,13 +232,13 @@ func (e *engine) makeRoom() bool {
 	if len(e.mu.idle) == 0 {
 		return false
 	}
-	d := e.takeIdle(0)
+	d := e.takeIdleLocked(0)
 	e.mu.account.Release(budget.Decoders, d.memory)
 	return true
 }
 
-// atRest returns how much memory decoders have that are not at work.
-func (e *engine) atRest() (n int64) {
+// memoryAtRestLocked returns how much memory decoders have that are not at work.
+func (e *engine) memoryAtRestLocked() (n int64) {
 	for _, d := range e.mu.idle {
 		n += d.memory
 	}
@@ -251,19 +251,21 @@ func (e *engine) atRest() (n int64) {
 	return n
 }
 
-// atWork returns how much memory decoders have that are.
-func (e *engine) atWork() int64 { return e.mu.account.Used[budget.Decoders] - e.atRest() }
-
-// mayFit reports whether n bytes can be had by makeRoom. If not, what is there had
-// better stay.
-func (e *engine) mayFit(n int64) bool {
-	a := &e.mu.account
-	return n <= a.Limit-a.Total()-a.Reserved+a.Used[budget.Cache]+e.atRest()
+// atWorkLocked returns how much memory decoders have that are.
+func (e *engine) atWorkLocked() int64 {
+	return e.mu.account.Used[budget.Decoders] - e.memoryAtRestLocked()
 }
 
-// takeCached takes memory for a decoder, from the cache if need be. While others wait
+// mayFitLocked reports whether n bytes can be had by makeRoomLocked. If not, what is there had
+// better stay.
+func (e *engine) mayFitLocked(n int64) bool {
+	a := &e.mu.account
+	return n <= a.Limit-a.Total()-a.Reserved+a.Used[budget.Cache]+e.memoryAtRestLocked()
+}
+
+// takeCachedLocked takes memory for a decoder, from the cache if need be. While others wait
 // for memory it takes none.
-func (e *engine) takeCached(n int64) bool {
+func (e *engine) takeCachedLocked(n int64) bool {
 	for len(e.mu.queue) == 0 {
 		if e.mu.account.Take(budget.Decoders, n) {
 			return true
@@ -279,7 +281,7 @@ func (e *engine) takeCached(n int64) bool {
 func (e *engine) borrow(n int64) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.takeNow(n)
+	return e.takeNowLocked(n)
 }
 
 // giveBack implements host.
@@ -287,17 +289,17 @@ func (e *engine) giveBack(n int64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.mu.account.Release(budget.Decoders, n)
-	e.wake()
+	e.wakeLocked()
 }
 
-// takeNow takes memory for decoders without waiting for it. While others wait for
+// takeNowLocked takes memory for decoders without waiting for it. While others wait for
 // memory it takes none.
-func (e *engine) takeNow(n int64) bool {
+func (e *engine) takeNowLocked(n int64) bool {
 	for len(e.mu.queue) == 0 {
 		if e.mu.account.Take(budget.Decoders, n) {
 			return true
 		}
-		if !e.makeRoom() {
+		if !e.makeRoomLocked() {
 			return false
 		}
 	}
@@ -310,8 +312,8 @@ type near struct {
 	reach int64 // the place before the read where it can be, -1
 }
 
-// nearestIdle finds the decoder of chunk i that can go on nearest before off.
-func (e *engine) nearestIdle(i int, off int64) near {
+// nearestIdleLocked finds the decoder of chunk i that can go on nearest before off.
+func (e *engine) nearestIdleLocked(i int, off int64) near {
 	best := near{-1, -1}
 	for k, d := range e.mu.idle {
 		if d.chunk != i {
@@ -324,21 +326,21 @@ func (e *engine) nearestIdle(i int, off int64) near {
 	return best
 }
 
-// takeIdle takes the decoder at index k of the idle ones.
-func (e *engine) takeIdle(k int) *decoder {
+// takeIdleLocked takes the decoder at index k of the idle ones.
+func (e *engine) takeIdleLocked(k int) *decoder {
 	d := e.mu.idle[k]
 	e.mu.idle = slices.Delete(e.mu.idle, k, k+1)
 	return d
 }
 
-// putIdle keeps a decoder for the read that goes on where it stands. If it failed
+// putIdleLocked keeps a decoder for the read that goes on where it stands. If it failed
 // or is at the chunk's end only its memory is of use.
-func (e *engine) putIdle(d *decoder, err error) {
+func (e *engine) putIdleLocked(d *decoder, err error) {
 	if err != nil || d.pos == d.length {
 		d.chunk = -1
 	}
 	e.mu.idle = append(e.mu.idle, d)
-	e.wake()
+	e.wakeLocked()
 }
 
 // maxIdle is how many decoders are idle at most while readers take new ones:
@@ -357,7 +359,7 @@ func (e *engine) acquireDecoder(ctx context.Context, i int, held int64) (d *deco
 		return nil, err
 	}
 	err = e.acquire(ctx, memory, held, func() bool {
-		d = e.tryDecoder(c, memory)
+		d = e.tryDecoderLocked(c, memory)
 		return d != nil
 	})
 	if err == errNoRoom {
@@ -385,7 +387,7 @@ func (e *engine) memoryFor(i int) (int64, error) {
 	if c.Method.info().memory > 0 {
 		return decoderMemory(e.src, c, window)
 	}
-	list := c.Method == LZMA && c.Length > xzShort && len(e.mu.points.chunks[i]) == 0 && e.takeCached(xz.IndexMemory)
+	list := c.Method == LZMA && c.Length > xzShort && len(e.mu.points.chunks[i]) == 0 && e.takeCachedLocked(xz.IndexMemory)
 	e.mu.Unlock()
 	defer e.mu.Lock()
 	if list {
@@ -423,13 +425,13 @@ func (e *engine) needWindow(i int, window int64) bool {
 	return true
 }
 
-// tryDecoder returns a decoder that stands nowhere for c if there is one, or free memory for it.
-func (e *engine) tryDecoder(c *Chunk, memory int64) *decoder {
+// tryDecoderLocked returns a decoder that stands nowhere for c if there is one, or free memory for it.
+func (e *engine) tryDecoderLocked(c *Chunk, memory int64) *decoder {
 	a := &e.mu.account
-	old := e.reusable(c, memory)
+	old := e.reusableLocked(c, memory)
 	few := a.Used[budget.Decoders]+memory <= budget.ShareDecoders.Of(a.Limit) && len(e.mu.idle) < maxIdle
 	if old >= 0 && (!few || e.mu.idle[old].chunk < 0) {
-		d := e.takeIdle(old)
+		d := e.takeIdleLocked(old)
 		d.chunk, d.onePass, d.careful, d.spare = -1, false, false, nil
 		return d
 	}
@@ -439,10 +441,10 @@ func (e *engine) tryDecoder(c *Chunk, memory int64) *decoder {
 	return e.newDecoder(c.Method, memory)
 }
 
-// reusable returns the index of the idle decoder that c can best have, -1 if
+// reusableLocked returns the index of the idle decoder that c can best have, -1 if
 // none is large enough: one that is done with the data before c's, else the one
 // that was used longest ago.
-func (e *engine) reusable(c *Chunk, memory int64) int {
+func (e *engine) reusableLocked(c *Chunk, memory int64) int {
 	old := -1
 	for k, d := range e.mu.idle {
 		switch {
@@ -461,7 +463,7 @@ func (e *engine) discard(d *decoder) {
 	e.mu.Lock()
 	d.fetch.giveBack()
 	d.pos = d.length
-	e.putIdle(d, nil)
+	e.putIdleLocked(d, nil)
 	e.mu.Unlock()
 }
 
@@ -484,14 +486,14 @@ func (e *engine) parallelReader(d *decoder, at int64) *bzip2.ParallelReader {
 	p := e.mu.idleParallel
 	e.mu.idleParallel = nil
 	if p == nil {
-		workers := int(min(int64(cores), (e.idle()-bzip2.ParallelMemory)/parallelWorker))
-		if workers < least || !e.takeNow(parallelMemory(workers)) {
+		workers := int(min(int64(cores), (e.parallelRoomLocked()-bzip2.ParallelMemory)/parallelWorker))
+		if workers < least || !e.takeNowLocked(parallelMemory(workers)) {
 			return nil
 		}
 		p = bzip2.NewParallelReader(e.src.parallel(), workers)
 	}
 	c := &e.chunks[d.chunk]
-	end, _ := e.input(d.chunk, d.until)
+	end, _ := e.inputLocked(d.chunk, d.until)
 	span := bzip2.Span{
 		Off: c.DataOffset, Length: c.streamLen(), From: at, Last: end - codecsLook, End: end,
 		Fetched: d.fetch.stored.add,
@@ -510,7 +512,7 @@ func (e *engine) endParallel(p *bzip2.ParallelReader) {
 	} else {
 		e.mu.account.Release(budget.Decoders, parallelMemory(p.Workers()))
 	}
-	e.wake()
+	e.wakeLocked()
 }
 
 // Of the parallel reader of zlib chunks, in bytes: what a segment has of output.
@@ -532,23 +534,22 @@ func inflateMemory(p *deflate.ParallelReader) int64 {
 // parallelInflate implements host. It leaves the checkpoints what they are going to take:
 // there are as many as if one decoder made them.
 func (e *engine) parallelInflate(d *decoder, z *deflate.Decoder, at int64, cores int) *deflate.ParallelReader {
-	codec := d.codec.(*zlibCodec)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	c := &e.chunks[d.chunk]
-	room := e.idle() - e.checkpointsToCome((d.until-d.pos)/codec.spacing(e.mu.points.spacing)+1)
+	room := e.parallelRoomLocked() - e.checkpointsToComeLocked((d.until-d.pos)/d.spacing(e.mu.points.spacing)+1)
 	workers, segment := inflateSize(room, cores)
-	if workers < leastInflate || !e.takeNow(deflate.ParallelMemory(workers, segment)) {
+	if workers < leastInflate || !e.takeNowLocked(deflate.ParallelMemory(workers, segment)) {
 		return nil
 	}
-	last, _ := e.input(d.chunk, d.until)
+	last, _ := e.inputLocked(d.chunk, d.until)
 	off := c.DataOffset + deflate.ZlibHeaderLen
 	span := deflate.Span{
 		Off: off, End: min(c.streamEnd(), c.DataOffset+last+codecsLook), Last: last - deflate.ZlibHeaderLen,
 		Length: c.Length, Ratio: float64(c.Length) / float64(c.streamLen()),
 		Spacing: func() int64 {
 			_, spacing := e.store.wanted(d.chunk, d.pos)
-			return codec.spacing(spacing)
+			return d.spacing(spacing)
 		},
 	}
 	fetched := d.fetch.fetched(off + at)
@@ -577,8 +578,8 @@ func inflateSize(room int64, cores int) (workers int, segment int64) {
 	return 0, 0
 }
 
-// checkpointsToCome returns how much more memory so many further checkpoints may take.
-func (e *engine) checkpointsToCome(n int64) int64 {
+// checkpointsToComeLocked returns how much more memory so many further checkpoints may take.
+func (e *engine) checkpointsToComeLocked(n int64) int64 {
 	a := &e.mu.account
 	left := checkpointShare(a) - a.Used[budget.Checkpoints]
 	return max(0, min(left, min(n, left)*(zlibRecordMax+recordHeader+checkpointOverhead)+pageSize))
@@ -591,9 +592,9 @@ func (e *engine) endInflate(p *deflate.ParallelReader) {
 	e.giveBack(inflateMemory(p))
 }
 
-// idle returns how much memory parallelReader may take: what is free, and what is
+// parallelRoomLocked returns how much memory parallelReader may take: what is free, and what is
 // cached, but for an eighth of the limit. Readers that have a decoder keep it.
-func (e *engine) idle() int64 {
+func (e *engine) parallelRoomLocked() int64 {
 	a := &e.mu.account
 	return a.Limit - budget.ShareBesideParallel.Of(a.Limit) - a.Total() + a.Used[budget.Cache]
 }

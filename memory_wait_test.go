@@ -284,13 +284,13 @@ func TestRunJoinsQueue(t *testing.T) {
 	within(t, "the reader", func() { looked(0) })
 	e.mu.Lock()
 	a.Release(budget.Decoders, limit/2)
-	e.wake()
+	e.wakeLocked()
 	e.mu.Unlock()
 	within(t, "the reader", func() { looked(1) })
 	within(t, "the run", func() { run = want(limit/2, buffers) })
 	e.mu.Lock()
 	a.Release(budget.Buffers, buffers) // the run ends
-	e.wake()
+	e.wakeLocked()
 	e.mu.Unlock()
 	within(t, "the reader", func() { <-done })
 	if run != nil || reader != nil {

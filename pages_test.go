@@ -145,14 +145,14 @@ func TestMemoryOfReadPages(t *testing.T) {
 	e := &im.engine
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.stuck() != true {
+	if e.stuckLocked() != true {
 		t.Error("somebody is at work")
 	}
 	pg := e.mu.cache.Pin(0, 0)
 	if pg == nil {
 		t.Fatal("no page is cached")
 	}
-	if e.stuck() {
+	if e.stuckLocked() {
 		t.Error("to wait for a page's reader is called vain")
 	}
 	e.mu.cache.Unpin(pg)

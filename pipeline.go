@@ -316,9 +316,9 @@ func (r *pipelineRun) assign(t *task, c *Chunk) (err error) {
 		}
 	}
 	from := t.off - c.Offset
-	n := e.planFetch(t.d, t.chunk, &flight{pos: e.mu.points.before(t.chunk, from).off, end: t.end - c.Offset}, false)
+	n := e.planFetchLocked(t.d, t.chunk, &flight{pos: e.mu.points.before(t.chunk, from).off, end: t.end - c.Offset}, false)
 	if t.data = r.prefetch.find(t.off); t.data == nil && n > 0 {
-		e.growBuffer(t.d, n)
+		e.growBufferLocked(t.d, n)
 	}
 	return nil
 }

@@ -45,7 +45,7 @@ func (f *prefetcher) begin(p *pipeline) {
 	workers := p.workers
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	f.size = e.prefetchSize()
+	f.size = e.prefetchSizeLocked()
 	if f.size > 0 {
 		f.most = min(workers+1, int(budget.SharePrefetch.Of(e.mu.account.Limit)/f.size))
 	}
@@ -62,7 +62,7 @@ func (f *prefetcher) end() {
 	}
 	i := slices.Index(e.mu.reclaimers, reclaimer(f))
 	e.mu.reclaimers = slices.Delete(e.mu.reclaimers, i, i+1)
-	e.wake()
+	e.wakeLocked()
 }
 
 // idle implements reclaimer.
@@ -93,9 +93,9 @@ func (f *prefetcher) drop(i int) {
 	h.buf, h.memory = nil, 0
 }
 
-// prefetchSize returns how many bytes are fetched at once, so that others keep the
+// prefetchSizeLocked returns how many bytes are fetched at once, so that others keep the
 // memory that they need; 0 if that is not worth it.
-func (e *engine) prefetchSize() int64 {
+func (e *engine) prefetchSizeLocked() int64 {
 	size := int64(maxFetch)
 	for size > budget.ShareOnePrefetch.Of(e.mu.account.Limit) {
 		size /= 2
@@ -111,14 +111,14 @@ func (e *engine) prefetchSize() int64 {
 func (e *engine) readBuffer() (buf []byte, giveBack func()) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	size := e.prefetchSize()
-	if size == 0 || !e.takeCached(size) {
+	size := e.prefetchSizeLocked()
+	if size == 0 || !e.takeCachedLocked(size) {
 		return make([]byte, maxOutputBuffer), func() {}
 	}
 	return make([]byte, size), func() {
 		e.mu.Lock()
 		e.mu.account.Release(budget.Decoders, size)
-		e.wake()
+		e.wakeLocked()
 		e.mu.Unlock()
 	}
 }
@@ -187,7 +187,7 @@ func (f *prefetcher) survey(off int64) (h prefetch, ok bool) {
 			continue
 		}
 		from, to := max(off, c.Offset), min(f.to, c.end())
-		data, end, ok := e.prefetchable(i, from, to)
+		data, end, ok := e.prefetchableLocked(i, from, to)
 		if n > 0 && (data < h.end || data-h.end > joinGap) || !ok {
 			break
 		}
@@ -207,10 +207,10 @@ func (f *prefetcher) survey(off int64) (h prefetch, ok bool) {
 	return h, n > 1 || n == 1 && h.end-h.off > maxOutputBuffer
 }
 
-// prefetchable returns where the data of chunk i is between two places on the disk,
+// prefetchableLocked returns where the data of chunk i is between two places on the disk,
 // and whether it may be fetched with others': all of a chunk, or any part of a raw
 // one.
-func (e *engine) prefetchable(i int, from, to int64) (data, end int64, ok bool) {
+func (e *engine) prefetchableLocked(i int, from, to int64) (data, end int64, ok bool) {
 	c := &e.chunks[i]
 	_, cut := e.mu.points.after(i, spanTask)
 	switch {
@@ -230,7 +230,7 @@ func (f *prefetcher) reuseBuffer() *prefetch {
 			return h
 		}
 	}
-	if len(f.all) >= f.most || !f.e.takeCached(f.size) {
+	if len(f.all) >= f.most || !f.e.takeCachedLocked(f.size) {
 		return nil
 	}
 	h := &prefetch{memory: f.size, buf: make([]byte, 0, f.size)}
@@ -321,5 +321,5 @@ func (f *prefetcher) unpin(h *prefetch) {
 
 func (f *prefetcher) unpinLocked(h *prefetch) {
 	h.pins--
-	f.e.wake()
+	f.e.wakeLocked()
 }

@@ -72,7 +72,7 @@ func TestPrefetch(t *testing.T) {
 					lost := int64(0) // what may be fetched in vain: all prefetches, if there is not enough memory
 					if limit > 0 {
 						im.mu.Lock()
-						lost = im.prefetchSize() * int64(runtime.GOMAXPROCS(0)+1)
+						lost = im.prefetchSizeLocked() * int64(runtime.GOMAXPROCS(0)+1)
 						im.mu.Unlock()
 					}
 					disk := holes(im, tt.disk)

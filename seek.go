@@ -34,8 +34,10 @@ const pageSize = pagecache.PageSize
 //   - What was decoded before a failure of its chunk is not published after it.
 //   - Whole-disk work claims tasks in order, each together with its decoder.
 //
-// What is in mu is used with the lock. Other methods of the engine say if they are
-// called with it; those that let it go have it again in a defer.
+// What is in mu is used with the lock. Methods named …Locked are called with it, and keep
+// it. acquire, acquireDecoder and memoryFor are called with it too: they let it go while they
+// wait or read the source, and have it again when they return, also after a panic. All
+// others take it themselves.
 type engine struct {
 	chunkMap
 	src     countingSource
@@ -73,7 +75,7 @@ func (e *engine) init(r io.ReaderAt, m chunkMap, limit int64) {
 	zlib, windowed := m.checkpointed()
 	e.mu.points.init(&e.mu.account, &e.mu.cache, zlib, windowed)
 	e.mu.outputFree.L = &e.mu
-	e.store = store{mu: &e.mu, chunks: m.chunks, points: &e.mu.points, failures: &e.mu.failures, freed: e.wake}
+	e.store = store{mu: &e.mu, chunks: m.chunks, points: &e.mu.points, failures: &e.mu.failures, freed: e.wakeLocked}
 	e.store.unpacked.L = &e.mu
 }
 
@@ -240,9 +242,9 @@ func (e *engine) cachedOrFlight(ctx context.Context, i int, off, end int64) (*pa
 		if pg := e.mu.cache.Pin(i, off); pg != nil {
 			return pg, nil, nil
 		}
-		f := e.flightToJoin(i, off)
+		f := e.flightToJoinLocked(i, off)
 		if f == nil {
-			return nil, e.startFlight(ctx, i, off, end), nil
+			return nil, e.startFlightLocked(ctx, i, off, end), nil
 		}
 		stop := func() bool { return true }
 		if ctx.Done() != nil {
@@ -287,7 +289,7 @@ func (e *engine) land(f *flight, landed bool, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if f.page != nil {
-		e.sealPage(f, f.page.End())
+		e.sealPageLocked(f, f.page.End())
 	}
 	if d != nil {
 		if d.fetch.err != nil || e.mu.failures.invalidatedSince(f.chunk, f.began) {
@@ -296,9 +298,9 @@ func (e *engine) land(f *flight, landed bool, err error) {
 			d.abandon()
 			d.fetch.discardBuffer()
 		}
-		e.putIdle(d, err)
+		e.putIdleLocked(d, err)
 	}
-	e.finishFlight(f)
+	e.finishFlightLocked(f)
 	if budget.Checks {
 		if err := e.checkLocked(false); err != nil {
 			panic("dmg: " + err.Error())
@@ -327,7 +329,7 @@ func (e *engine) copyCached(i int, p []byte, off int64) int {
 	if e.waiters.Load() > 0 {
 		// The first may have looked for memory while this page was being read.
 		e.mu.Lock()
-		e.wake()
+		e.wakeLocked()
 		e.mu.Unlock()
 	}
 	return n
@@ -340,13 +342,13 @@ func (e *engine) copyPage(pg *pagecache.Page, p []byte, off int64) int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.mu.cache.Unpin(pg)
-	e.wake()
+	e.wakeLocked()
 	return n
 }
 
-// startFlight enters a flight that will decode chunk i up to end. It has yet to be
+// startFlightLocked enters a flight that will decode chunk i up to end. It has yet to be
 // said from where.
-func (e *engine) startFlight(ctx context.Context, i int, off, end int64) *flight {
+func (e *engine) startFlightLocked(ctx context.Context, i int, off, end int64) *flight {
 	var t *flight
 	if n := len(e.mu.spare); n > 0 {
 		t = e.mu.spare[n-1]
@@ -361,8 +363,8 @@ func (e *engine) startFlight(ctx context.Context, i int, off, end int64) *flight
 	return t
 }
 
-// finishFlight removes t. Readers that wait for it look again.
-func (e *engine) finishFlight(t *flight) {
+// finishFlightLocked removes t. Readers that wait for it look again.
+func (e *engine) finishFlightLocked(t *flight) {
 	t.ctx, t.d, t.page = nil, nil, nil // a spare flight must not keep a decoder alive
 	last := len(e.mu.flights) - 1
 	e.mu.flights[slices.Index(e.mu.flights, t)] = e.mu.flights[last]
@@ -375,17 +377,17 @@ func (e *engine) finishFlight(t *flight) {
 	}
 }
 
-// flightToJoin returns the flight that a reader of byte off should wait for: one that
+// flightToJoinLocked returns the flight that a reader of byte off should wait for: one that
 // has decoded less far than off, but no less far than where the reader itself
 // would begin.
-func (e *engine) flightToJoin(i int, off int64) *flight {
+func (e *engine) flightToJoinLocked(i int, off int64) *flight {
 	from := int64(-1)
 	for _, t := range e.mu.flights {
 		if t.chunk != i {
 			continue
 		}
 		if from < 0 {
-			from = max(e.mu.points.before(i, off).off, e.nearestIdle(i, off).reach)
+			from = max(e.mu.points.before(i, off).off, e.nearestIdleLocked(i, off).reach)
 		}
 		// A flight says where it is a page at a time. A bzip2 decoder can go to
 		// and fro in its block, which takes long to decode.
@@ -426,10 +428,10 @@ func (e *engine) chooseDecoder(f *flight, off int64) (idle bool, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	i := f.chunk
-	near := e.nearestIdle(i, off)
+	near := e.nearestIdleLocked(i, off)
 	from := e.mu.points.before(i, off).off
 	if near.index >= 0 && near.reach >= from {
-		d := e.takeIdle(near.index)
+		d := e.takeIdleLocked(near.index)
 		f.d = d
 		d.fetch.ctx = done(f.ctx)
 		d.began = f.began // it would have been abandoned
@@ -437,7 +439,7 @@ func (e *engine) chooseDecoder(f *flight, off int64) (idle bool, err error) {
 			// A reader that goes on where it stopped will want the page's rest.
 			f.end = min(d.length, roundUp(f.end, pageSize))
 		}
-		e.setDemand(d, i, f, d.pos == off)
+		e.setDemandLocked(d, i, f, d.pos == off)
 		d.codec.seek(d, off)
 		f.pos = d.pos
 		return true, nil
@@ -445,7 +447,7 @@ func (e *engine) chooseDecoder(f *flight, off int64) (idle bool, err error) {
 	f.pos = from
 	if f.d, err = e.acquireDecoder(f.ctx, i, 0); err == nil {
 		f.pos = e.mu.points.before(i, off).off // an .xz index may have been read
-		e.setDemand(f.d, i, f, off == 0 && f.d.fetch.follows(e.chunks[i].DataOffset))
+		e.setDemandLocked(f.d, i, f, off == 0 && f.d.fetch.follows(e.chunks[i].DataOffset))
 	}
 	return false, err
 }
@@ -501,7 +503,7 @@ func (e *engine) nextPage(t *flight, more int64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if t.page != nil {
-		e.sealPage(t, t.d.pos)
+		e.sealPageLocked(t, t.d.pos)
 	}
 	if t.pos = t.d.pos; t.waiting > 0 {
 		t.moved.Broadcast()
@@ -511,10 +513,10 @@ func (e *engine) nextPage(t *flight, more int64) {
 	}
 }
 
-// sealPage publishes the flight's page, filled up to byte end of the chunk. If decoding
+// sealPageLocked publishes the flight's page, filled up to byte end of the chunk. If decoding
 // of the chunk has failed since the flight began, what it has added is not kept, nor what
 // the page had if that was given up meanwhile.
-func (e *engine) sealPage(t *flight, end int64) {
+func (e *engine) sealPageLocked(t *flight, end int64) {
 	pg := t.page
 	t.page = nil
 	if e.mu.failures.invalidatedSince(t.chunk, t.began) {

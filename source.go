@@ -346,19 +346,19 @@ func (f *fetcher) next() int64 {
 	return min(n, max(f.end, f.beyond)-f.at, f.room)
 }
 
-// setDemand tells a decoder of chunk i what the flight will need of it, and of the
-// source. It is called with the lock.
-func (e *engine) setDemand(d *decoder, i int, t *flight, sequential bool) {
-	if n := e.planFetch(d, i, t, sequential); n > 0 {
-		e.growBuffer(d, n)
+// setDemandLocked tells a decoder of chunk i what the flight will need of it, and of the
+// source.
+func (e *engine) setDemandLocked(d *decoder, i int, t *flight, sequential bool) {
+	if n := e.planFetchLocked(d, i, t, sequential); n > 0 {
+		e.growBufferLocked(d, n)
 	}
 }
 
-// planFetch is setDemand without more memory. It returns how much is going to be fetched.
-func (e *engine) planFetch(d *decoder, i int, t *flight, sequential bool) int64 {
+// planFetchLocked is setDemandLocked without more memory. It returns how much is going to be fetched.
+func (e *engine) planFetchLocked(d *decoder, i int, t *flight, sequential bool) int64 {
 	c, f := &e.chunks[i], &d.fetch
 	d.until = t.end
-	in, exact := e.input(i, t.end)
+	in, exact := e.inputLocked(i, t.end)
 	f.want, f.guess, f.most, f.sequential, f.beyond = c.DataOffset+in, !exact, 0, sequential, 0
 	if !exact && c.Method.info().forward && c.streamLen() <= maxFetch {
 		f.most = c.streamEnd()
@@ -375,21 +375,21 @@ func (e *engine) planFetch(d *decoder, i int, t *flight, sequential bool) int64 
 	switch {
 	case sequential:
 		if f.nextChunks {
-			f.beyond = e.joined(i, math.MaxInt64)
+			f.beyond = e.joinedLocked(i, math.MaxInt64)
 		}
 		n = max(n, f.size)
 	case t.end == c.Length && t.more > 0:
-		f.beyond = e.joined(i, t.more)
+		f.beyond = e.joinedLocked(i, t.more)
 		f.want = max(f.want, f.beyond)
 		n = f.want - from
 	}
 	return n
 }
 
-// input returns how many bytes of chunk i's data it takes to decode up to byte
+// inputLocked returns how many bytes of chunk i's data it takes to decode up to byte
 // end of the chunk: exactly where a checkpoint or the chunk's end says so, else
 // about.
-func (e *engine) input(i int, end int64) (n int64, exact bool) {
+func (e *engine) inputLocked(i int, end int64) (n int64, exact bool) {
 	c, points := &e.chunks[i], &e.mu.points
 	if end >= c.Length {
 		return c.streamLen(), true
@@ -424,10 +424,10 @@ func (e *engine) input(i int, end int64) (n int64, exact bool) {
 	return n, false
 }
 
-// joined returns the end in the source of the data that is worth being fetched
+// joinedLocked returns the end in the source of the data that is worth being fetched
 // with that of chunk i, by a reader of the more bytes that follow it on the disk:
 // of chunks that the same decoder can go on with, and that nobody has read yet.
-func (e *engine) joined(i int, more int64) int64 {
+func (e *engine) joinedLocked(i int, more int64) int64 {
 	c := &e.chunks[i]
 	method, start, end := c.Method, c.DataOffset, c.streamEnd()
 	const look = 256 // chunks, which may have no data
@@ -445,7 +445,7 @@ func (e *engine) joined(i int, more int64) int64 {
 		}
 		n := c.streamLen()
 		if more < c.Length {
-			n, _ = e.input(i, more)
+			n, _ = e.inputLocked(i, more)
 		}
 		end = c.DataOffset + n
 		more -= c.Length
@@ -453,9 +453,9 @@ func (e *engine) joined(i int, more int64) int64 {
 	return end
 }
 
-// growBuffer lets the decoder fetch n bytes at once, or as many as there is memory
+// growBufferLocked lets the decoder fetch n bytes at once, or as many as there is memory
 // for. That stays the decoder's.
-func (e *engine) growBuffer(d *decoder, n int64) {
+func (e *engine) growBufferLocked(d *decoder, n int64) {
 	a := &e.mu.account
 	have := max(fetchBuffer, d.fetch.room)
 	for room := int64(maxFetch); room > have; room /= 2 {
@@ -470,20 +470,20 @@ func (e *engine) growBuffer(d *decoder, n int64) {
 		}
 		used := a.Used[budget.Decoders]
 		fits := used+extra <= share || used == d.memory && used+extra <= budget.ShareFetchAlone.Of(a.Limit)
-		if fits && e.takeCached(extra) {
+		if fits && e.takeCachedLocked(extra) {
 			d.memory += extra
 			d.fetch.room = room
 			return
 		}
-		if e.exchangeBuffers(d, room) {
+		if e.exchangeBuffersLocked(d, room) {
 			return
 		}
 	}
 }
 
-// exchangeBuffers exchanges d's fetch buffer for one of so many bytes, of the decoder
+// exchangeBuffersLocked exchanges d's fetch buffer for one of so many bytes, of the decoder
 // idle longest that has one. What that has fetched is lost.
-func (e *engine) exchangeBuffers(d *decoder, room int64) bool {
+func (e *engine) exchangeBuffersLocked(d *decoder, room int64) bool {
 	for _, old := range e.mu.idle {
 		if old.fetch.room != room {
 			continue

@@ -340,9 +340,9 @@ func (s *checkpoints) takeUnpacker() bool {
 	return true
 }
 
-// shedCheckpoints makes room where nothing else can. It reports whether there was anything
+// shedCheckpointsLocked makes room where nothing else can. It reports whether there was anything
 // to give up.
-func (e *engine) shedCheckpoints() bool {
+func (e *engine) shedCheckpointsLocked() bool {
 	s := &e.mu.points
 	switch {
 	case s.copies > 0:

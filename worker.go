@@ -408,7 +408,7 @@ func (e *engine) takeOutput(ctx context.Context, i int, memory int64) error {
 			e.mu.outputFree.Wait()
 		}
 		if i > 0 {
-			if !e.tryRoom(memory, func() bool { return a.Take(budget.Buffers, memory) }) {
+			if !e.tryRoomLocked(memory, func() bool { return a.Take(budget.Buffers, memory) }) {
 				return tooLow
 			}
 			return nil
@@ -435,6 +435,6 @@ func (e *engine) releaseOutput(memory int64) {
 	e.mu.Lock()
 	e.mu.account.Release(budget.Buffers, memory)
 	e.mu.outputFree.Broadcast()
-	e.wake()
+	e.wakeLocked()
 	e.mu.Unlock()
 }

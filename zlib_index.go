@@ -87,18 +87,10 @@ const onePassSpacing = 1 << 20
 
 // plan sets when the next checkpoint is due.
 func (z *zlibCodec) plan(spacing int64) {
-	z.due = roundUp(z.d.pos+1, z.spacing(spacing))
+	z.due = roundUp(z.d.pos+1, z.d.spacing(spacing))
 	if z.due >= z.d.length {
 		z.due = math.MaxInt64
 	}
-}
-
-// spacing returns how far apart checkpoints are to be that are usually so far apart.
-func (z *zlibCodec) spacing(usual int64) int64 {
-	if z.d.onePass {
-		return max(usual, onePassSpacing)
-	}
-	return usual
 }
 
 // resume goes on from a checkpoint's record.
