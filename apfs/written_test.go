@@ -338,7 +338,7 @@ func readPieces(t *testing.T, fsys *apfs.FS, p string, want []byte) {
 
 func TestWrittenFS(t *testing.T) {
 	names := []string{"plain", "sealed", "case-sensitive", "exact names", "deep trees", "encrypted", "blocks of 16384"}
-	if dmgtest.Slowed() {
+	if dmgtest.Part() {
 		names = names[:2]
 	}
 	for _, name := range names {

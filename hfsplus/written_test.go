@@ -29,7 +29,7 @@ func givenPath(path string) string {
 func TestWritten(t *testing.T) {
 	dmgtest.NotRaced(t)
 	for _, s := range hfsvol.Samples() {
-		if s.Large && dmgtest.Slowed() {
+		if s.Large && dmgtest.Part() {
 			continue
 		}
 		t.Run(s.Name, func(t *testing.T) {
