@@ -88,6 +88,7 @@ func (z *bzip2Codec) start(d *decoder, off int64) error {
 	z.stream.Resume(&d.fetch, p)
 	z.spans = len(z.record) > bzip2.PointLen && d.until-off < spansUpTo
 	if err := z.next(); err != nil {
+		z.begin = -1 // nothing of the block has been delivered, and salvage may find some
 		return err
 	}
 	z.seek(d, off)

@@ -2,11 +2,15 @@ package dmg
 
 import (
 	"bytes"
+	"context"
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"math/bits"
 	"math/rand/v2"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/go-dmg/dmg/internal/budget"
@@ -247,5 +251,42 @@ func TestBzip2AheadDamage(t *testing.T) {
 	}
 	if ends[0] != ends[1] {
 		t.Errorf("on one core %d bytes are written, on several %d", ends[0], ends[1])
+	}
+}
+
+// Recovery finds the same of a damaged block, whether or not an earlier read has left a
+// checkpoint at its start.
+func TestBzip2RecoveryAfterReads(t *testing.T) {
+	dmgtest.NotEmulated(t)
+	disk, z := aheadBlocks(t)
+	recovered := func(im *Image) string {
+		out := &sink{p: make([]byte, im.Size())}
+		var damage []string
+		err := im.Extract(context.Background(), out, &ExtractOptions{Damaged: func(d Damage) error {
+			damage = append(damage, d.String())
+			return nil
+		}})
+		slices.Sort(damage)
+		return fmt.Sprintf("%v, %q, %x", err, damage, sha256.Sum256(out.p))
+	}
+	doubtful := 0
+	for at := len(z) / 40; at < len(z)/12; at += len(z) / 40 { // in the first block
+		z := slices.Clone(z)
+		z[at] ^= 1
+		img := bzip2ChunkImage(t, disk, z)
+		want := recovered(newTestImage(t, bytes.NewReader(img), len(img), 0))
+		if strings.Contains(want, "doubtful") {
+			doubtful++
+		}
+		im := newTestImage(t, bytes.NewReader(img), len(img), 0)
+		if err := im.Verify(context.Background(), nil); err == nil {
+			t.Errorf("byte %d: no error", at)
+		}
+		if got := recovered(im); got != want {
+			t.Errorf("byte %d: after Verify %s\nwant %s", at, got, want)
+		}
+	}
+	if doubtful == 0 {
+		t.Error("no block is doubtful")
 	}
 }
