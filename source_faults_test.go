@@ -178,10 +178,10 @@ func TestSourceFaultsAtOnce(t *testing.T) {
 		t.Run(w.String(), func(t *testing.T) {
 			ti := w.image(t)
 			var broken atomic.Bool
-			var calls atomic.Int64
+			var calls, failures atomic.Int64
 			im := ti.open(t, 10<<20, func(r io.ReaderAt) io.ReaderAt {
 				return dmgtest.ReaderAtFunc(func(p []byte, off int64) (int, error) {
-					if k := calls.Add(1); broken.Load() && k%3 != 0 {
+					if k := calls.Add(1); broken.Load() && (k%3 != 0 || failures.Load() == 0) {
 						n, _ := r.ReadAt(p[:min(int64(len(p)), k%2*100)], off)
 						return n, errSometimes
 					}
@@ -190,7 +190,6 @@ func TestSourceFaultsAtOnce(t *testing.T) {
 			})
 			broken.Store(true)
 			var wg sync.WaitGroup
-			var failures atomic.Int64
 			for r := range 32 {
 				wg.Add(1)
 				go func() {
