@@ -405,7 +405,7 @@ func TestRandomDamage(t *testing.T) {
 				}
 				ix := mustIndex(t, good)
 				rng := rand.New(rand.NewPCG(uint64(codec), uint64(chunk)+1))
-				for i := range dmgtest.Times(200, 45, 1) {
+				for i := range dmgtest.Times(200, 25, 1) {
 					bad := bytes.Clone(fi.file)
 					for range 1 + rng.IntN(4) {
 						at := fi.data[0] + rng.IntN(fi.data[1]-fi.data[0])

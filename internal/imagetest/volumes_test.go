@@ -127,9 +127,9 @@ func readVolumes(t *testing.T, first string) {
 	fmt.Fprintln(w)
 	i, n, class := 0, 0, ""
 	for h := range hfsvol.Hostile() {
-		step := dmgtest.Times(1, 10, 100)
+		step := dmgtest.Times(1, 20, 100)
 		if slices.Contains(handMade, h.Class) {
-			step = dmgtest.Times(1, 1, 10)
+			step = dmgtest.Times(1, 2, 10)
 		}
 		i++
 		wanted := (i%step == 0 || h.Class != class) && strings.Contains(h.Name, only)
