@@ -153,8 +153,10 @@ func (e *engine) newDecoder(m Method, memory int64) *decoder {
 
 // spacing returns how far apart the checkpoints of a zlib chunk are to be that are usually so
 // far apart.
-func (d *decoder) spacing(usual int64) int64 {
-	if d.onePass {
+func (d *decoder) spacing(usual int64) int64 { return spacing(usual, d.onePass) }
+
+func spacing(usual int64, onePass bool) int64 {
+	if onePass {
 		return max(usual, onePassSpacing)
 	}
 	return usual

@@ -543,13 +543,14 @@ func (e *engine) parallelInflate(d *decoder, z *deflate.Decoder, at int64, cores
 		return nil
 	}
 	last, _ := e.inputLocked(d.chunk, d.until)
+	chunk, pos, onePass := d.chunk, d.pos, d.onePass
 	off := c.DataOffset + deflate.ZlibHeaderLen
 	span := deflate.Span{
 		Off: off, End: min(c.streamEnd(), c.DataOffset+last+codecsLook), Last: last - deflate.ZlibHeaderLen,
 		Length: c.Length, Ratio: float64(c.Length) / float64(c.streamLen()),
-		Spacing: func() int64 {
-			_, spacing := e.store.wanted(d.chunk, d.pos)
-			return d.spacing(spacing)
+		Spacing: func() int64 { // workers ask for it, while d goes on
+			_, usual := e.store.wanted(chunk, pos)
+			return spacing(usual, onePass)
 		},
 	}
 	fetched := d.fetch.fetched(off + at)

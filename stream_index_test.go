@@ -110,7 +110,7 @@ func (ti testImage) checkRandom(t *testing.T, im *Image, reads int, spacing int6
 // checkpoint to the next, also with a saved index; and the data is that of a decoder from
 // the start. Of LZMA the first read does so too.
 func TestStreamCheckpoints(t *testing.T) {
-	dmgtest.NotEmulated(t)
+	dmgtest.Native(t)
 	for name, ti := range streamImages(t) {
 		t.Run(name, func(t *testing.T) {
 			spacing := int64(windowSpacing)

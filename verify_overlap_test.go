@@ -60,10 +60,14 @@ func TestOverlapping(t *testing.T) {
 func TestVerifyFetchesOnce(t *testing.T) {
 	dmgtest.NotEmulated(t)
 	notForced(t)
+	cores, methods := []int{1, 4, 8, 16}, []dmgtest.Method{dmgtest.Zlib, dmgtest.Bzip2}
+	if dmgtest.Raced() {
+		cores, methods = cores[1:2], methods[:1]
+	}
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(0))
-	for _, m := range []dmgtest.Method{dmgtest.Zlib, dmgtest.Bzip2} {
+	for _, m := range methods {
 		ti := workload{codecs: []dmgtest.Method{m}, size: 24 << 20, kind: "mixed"}.image(t)
-		for _, procs := range []int{1, 4, 8, 16} {
+		for _, procs := range cores {
 			runtime.GOMAXPROCS(procs)
 			im := ti.open(t, 128<<20, nil)
 			before := im.Stats().SourceBytes
