@@ -32,6 +32,7 @@ const (
 // TestHostile looks at everything in thousands of containers that lie. None may make the
 // reader panic, hang, or take memory; and all errors must have a class.
 func TestHostile(t *testing.T) {
+	dmgtest.NotEmulated(t)
 	nth := dmgtest.Times(1, 8, 60)
 	if dmgtest.Slowed() || testing.Short() {
 		nth = 240

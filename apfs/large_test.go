@@ -63,6 +63,7 @@ func largeFS(tb testing.TB, r io.ReaderAt) *apfs.FS {
 
 // One small file of a large volume takes few reads, from opening the container on.
 func TestLargeVolumeReads(t *testing.T) {
+	dmgtest.NotEmulated(t)
 	c := &counter{r: large()}
 	fsys := largeFS(t, c)
 	opened, openedBytes := c.calls.Load(), c.bytes.Load()

@@ -381,6 +381,7 @@ func TestSamplePassword(t *testing.T) {
 
 // What sixteen goroutines read is what one reads.
 func TestSamplesAtOnce(t *testing.T) {
+	dmgtest.NotEmulated(t)
 	for _, name := range []string{"apfs-app.dmg", "apfs-encrypted.img.gz"} {
 		t.Run(name, func(t *testing.T) {
 			sampleNames(t)

@@ -337,6 +337,7 @@ func readPieces(t *testing.T, fsys *apfs.FS, p string, want []byte) {
 }
 
 func TestWrittenFS(t *testing.T) {
+	dmgtest.NotEmulated(t)
 	names := []string{"plain", "sealed", "case-sensitive", "exact names", "deep trees", "encrypted", "blocks of 16384"}
 	if dmgtest.Part() {
 		names = names[:2]
@@ -355,6 +356,7 @@ func TestWrittenFS(t *testing.T) {
 }
 
 func TestAtOnce(t *testing.T) {
+	dmgtest.NotEmulated(t)
 	for _, name := range []string{"deep trees and snapshots", "sealed, deep", "encrypted"} {
 		t.Run(name, func(t *testing.T) {
 			list := containers()

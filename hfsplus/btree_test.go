@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/text/unicode/norm"
 
+	"github.com/go-dmg/dmg/internal/dmgtest"
 	"github.com/go-dmg/dmg/internal/dmgtest/hfsvol"
 	"github.com/go-dmg/dmg/internal/vfs"
 )
@@ -34,6 +35,7 @@ func openWritten(t testing.TB, name string) *FS {
 // TestTreeWalk walks trees from end to end. Every record must be found by its key,
 // and the floor of what is just behind it is itself.
 func TestTreeWalk(t *testing.T) {
+	dmgtest.NotEmulated(t)
 	for _, name := range []string{"deep-trees", "overflow-leaves", "attributes-overflow", "node-512", "map-nodes", "hfsx", "folding"} {
 		fsys := openWritten(t, name)
 		extents, err := fsys.extentsTree()

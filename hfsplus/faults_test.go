@@ -162,6 +162,7 @@ func TestDirectoryFault(t *testing.T) {
 
 // TestTogether reads volumes by 16 goroutines at once.
 func TestTogether(t *testing.T) {
+	dmgtest.NotEmulated(t)
 	root, o := trapTree()
 	v := hfsvol.Write(root, o)
 	open := map[string]func() *hfsplus.FS{
@@ -204,6 +205,7 @@ func TestTogether(t *testing.T) {
 
 // TestReadsFew opens an image of 58 MB and reads a file of 5 KB among 800.
 func TestReadsFew(t *testing.T) {
+	dmgtest.NotEmulated(t)
 	root := hfsvol.Dir("App", hfsvol.Dir("Test.app", hfsvol.Dir("Contents")))
 	contents := root.Children[0].Children[0]
 	r := dmgtest.Text(1, 58<<20)

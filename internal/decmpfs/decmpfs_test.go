@@ -120,6 +120,7 @@ func check(t *testing.T, attr, fork, want []byte) {
 // TestEncoded reads what the encoder of these tests writes, at the sizes where
 // chunks begin and end.
 func TestEncoded(t *testing.T) {
+	dmgtest.NotEmulated(t)
 	dmgtest.NotRaced(t)
 	for _, e := range decmpfsenc.Encodings {
 		for _, n := range []int{0, 1, 3, 1000, 65535, 65536, 65537, 3*65536 + 5} {
@@ -181,6 +182,7 @@ func TestMixed(t *testing.T) {
 // TestRandomAccess holds reads to what they need: a chunk is fetched only if it is
 // wanted, and not again as long as it is among the last two.
 func TestRandomAccess(t *testing.T) {
+	dmgtest.NotEmulated(t)
 	dmgtest.NotRaced(t)
 	const chunks = 40
 	content := decmpfsenc.Text(chunks * 65536)
@@ -426,6 +428,7 @@ func TestHeaderOfAll(t *testing.T) {
 // arithmetic breaks. What comes out must be what went in or an error with a class;
 // of zlib, whose checksums tell, always.
 func TestLies(t *testing.T) {
+	dmgtest.NotEmulated(t)
 	dmgtest.NotRaced(t)
 	content := decmpfsenc.Text(5*65536 + 77)
 	for _, e := range decmpfsenc.Encodings {
