@@ -159,6 +159,7 @@ func FuzzSourceSum(f *testing.F) {
 // Verify reads the data fork once: in no more calls than it takes to decode, and one for
 // each range that no chunk has. It finds a wrong bit in any byte.
 func TestVerifyReadsOnce(t *testing.T) {
+	dmgtest.Long(t)
 	withCores(t)
 	for _, tt := range haulTests() {
 		t.Run(tt.name, func(t *testing.T) {

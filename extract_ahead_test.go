@@ -257,6 +257,7 @@ func TestBzip2AheadDamage(t *testing.T) {
 // Recovery finds the same of a damaged block, whether or not an earlier read has left a
 // checkpoint at its start.
 func TestBzip2RecoveryAfterReads(t *testing.T) {
+	dmgtest.Long(t)
 	dmgtest.Native(t)
 	dmgtest.NotEmulated(t)
 	disk, z := aheadBlocks(t)

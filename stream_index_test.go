@@ -110,6 +110,7 @@ func (ti testImage) checkRandom(t *testing.T, im *Image, reads int, spacing int6
 // checkpoint to the next, also with a saved index; and the data is that of a decoder from
 // the start. Of LZMA the first read does so too.
 func TestStreamCheckpoints(t *testing.T) {
+	dmgtest.Long(t)
 	dmgtest.Native(t)
 	for name, ti := range streamImages(t) {
 		t.Run(name, func(t *testing.T) {
@@ -314,6 +315,7 @@ func (s sheet) WriteAt(p []byte, off int64) (int, error) { return copy(s[off:], 
 
 // Reads that resume in these chunks allocate nothing.
 func TestStreamReadsDontAllocate(t *testing.T) {
+	dmgtest.Long(t)
 	dmgtest.NotEmulated(t)
 	if dmgtest.Raced() {
 		t.Skip("the race detector allocates")

@@ -58,6 +58,7 @@ func TestOverlapping(t *testing.T) {
 // Verify reads the data fork once, also where several cores decode one chunk: what these
 // fetch is summed too.
 func TestVerifyFetchesOnce(t *testing.T) {
+	dmgtest.Long(t)
 	dmgtest.NotEmulated(t)
 	notForced(t)
 	cores, methods := []int{1, 4, 8, 16}, []dmgtest.Method{dmgtest.Zlib, dmgtest.Bzip2}

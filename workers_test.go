@@ -29,6 +29,7 @@ var workersTests = []struct {
 }
 
 func TestWorkersAtLimit(t *testing.T) {
+	dmgtest.Long(t)
 	dmgtest.Native(t)
 	const cores = 16
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(cores))

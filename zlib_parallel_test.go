@@ -75,6 +75,7 @@ func TestZlibAheadIndex(t *testing.T) {
 // TestZlibAheadExtract extracts on one core and on several, from images that are whole,
 // damaged and cut: the same bytes, errors, and lost and doubtful ranges.
 func TestZlibAheadExtract(t *testing.T) {
+	dmgtest.Long(t)
 	dmgtest.NotRaced(t)
 	whole := aheadImage(t)
 	data := func(im *Image) Chunk {
