@@ -22,8 +22,9 @@
 //
 // # Damage
 //
-// Every block of metadata has a checksum, which is compared when the block is read. A block
-// that fails is an error with its number, a [*BlockError]; what is not in it can be read.
+// Every block of metadata has a checksum, which is compared when the block is read. A read
+// that needs a damaged block returns a [*BlockError] with the block's number. Other reads
+// do not fail.
 // File data has no checksum in APFS.
 //
 // # Memory

@@ -22,8 +22,9 @@ type nodeCache struct {
 	}
 }
 
-// nodeKey is all that decides what a node is found to be, so that a container which lies
-// about a block looks the same whoever asks first. Volumes have kinds of their own.
+// nodeKey has everything that checking a node depends on. So the order of reads does not
+// change what a reader gets of a block that a hostile container uses twice. Each volume
+// has its own kinds.
 type nodeKey struct {
 	kind  *treeKind
 	oid   uint64

@@ -95,7 +95,7 @@ func (c *extentCursor) after() (extent, error) {
 	return e, err
 }
 
-// parse takes a record apart. It reports false for one that is no extent of the stream.
+// parse decodes a record. ok is false if the record is not an extent of the stream.
 func (c *extentCursor) parse(k, v []byte) (e extent, ok bool, err error) {
 	key, _ := c.t.kind.key(k)
 	want, n := recordKey(c.s.id, recExtent), 24
@@ -205,7 +205,7 @@ type run struct {
 	fs   *FS
 	to   []byte // of the reader's buffer, not read yet
 	at   int64  // where its data is, from the container's start
-	done int    // bytes of the reader's buffer in front of it
+	done int    // where it belongs in the reader's buffer
 }
 
 // piece appends what a range of the stream has that begins in an extent, and ends before the

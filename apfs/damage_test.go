@@ -119,7 +119,7 @@ func TestOneVolumeOfMany(t *testing.T) {
 	}
 }
 
-// What is not read is named.
+// The error names a feature that the package does not read.
 func TestRefused(t *testing.T) {
 	secret := []apfstest.User{{Password: "x"}}
 	for _, tt := range []struct {

@@ -41,7 +41,7 @@ type Stat struct {
 	FinderInfo [32]byte
 }
 
-// A fileNode is an inode, as a directory entry tells of it.
+// A fileNode is an inode to which a directory entry leads.
 type fileNode struct {
 	fs  *FS
 	id  uint64

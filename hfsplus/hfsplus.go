@@ -114,6 +114,7 @@ type FormatError struct {
 	Msg    string
 }
 
+// Error returns the part, where it is, and what is wrong.
 func (e *FormatError) Error() string {
 	if e.Offset < 0 {
 		return fmt.Sprintf("hfsplus: %s: %s", e.Part, e.Msg)
