@@ -91,7 +91,7 @@ import (
 // one of io/fs, or the source's own. Methods that take a path return a
 // [*fs.PathError] around it.
 var (
-	// ErrFormat says that this is no HFS+ volume, or that it is damaged.
+	// ErrFormat says that this is no HFS+ or HFS volume, or that it is damaged.
 	ErrFormat = errors.New("not an HFS+ volume, or damaged")
 
 	// ErrUnsupported says that the package does not read what it found, such as a
