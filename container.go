@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sort"
 
+	"github.com/go-dmg/dmg/internal/asif"
 	"github.com/go-dmg/dmg/internal/crypt"
 	"github.com/go-dmg/dmg/internal/location"
 	"github.com/go-dmg/dmg/internal/readat"
@@ -140,11 +141,15 @@ type container struct {
 
 	disk    io.ReaderAt             // of a format without block tables: what extents lie in
 	extents iter.Seq[sparse.Extent] // of that disk; nil if it is r itself
+	mapped  *asif.Disk              // that disk, where its extents are looked up when they are needed
 	format  string                  // hdiutil's name for it
 }
 
-// unwrap takes encryption off, and finds out whether what is inside is a sparse
-// image.
+// raw reports whether nothing says what of the disk is stored: all of it is.
+func (c *container) raw() bool { return c.extents == nil && c.mapped == nil }
+
+// unwrap takes encryption off, and finds out whether what is inside is a sparse image
+// or an ASIF.
 func (c *container) unwrap(u *crypt.Unlocker) error {
 	if c.disk != nil {
 		return nil
@@ -156,9 +161,73 @@ func (c *container) unwrap(u *crypt.Unlocker) error {
 	if _, err := readat.Full(c.r, magic, 0); err != nil {
 		return err
 	}
-	if string(magic) != "sprs" {
-		return nil
+	switch string(magic) {
+	case asif.Magic:
+		return c.openASIF()
+	case "sprs":
+		return c.openSparse()
 	}
+	return nil
+}
+
+// openASIF makes the disk in an ASIF image the container's.
+func (c *container) openASIF() error {
+	d, err := asif.Open(c.r, c.size)
+	if err != nil {
+		return wrapError(err)
+	}
+	c.layers = append(c.layers, "ASIF")
+	c.disk, c.mapped, c.format = asifDisk{d}, d, "ASIF"
+	c.size, c.lost = d.Size(), 0
+	c.note(d.Defects())
+	return nil
+}
+
+// asifDisk is the disk in an ASIF image. To read what is damaged is an error of a chunk.
+type asifDisk struct{ *asif.Disk }
+
+// ReadAt implements io.ReaderAt.
+func (d asifDisk) ReadAt(p []byte, off int64) (int, error) {
+	n, err := d.Disk.ReadAt(p, off)
+	if wrong := (*asif.FormatError)(nil); errors.As(err, &wrong) {
+		x, atErr := d.At(off+int64(n), 1)
+		if atErr != nil {
+			return n, atErr
+		}
+		err = &ChunkError{asifChunk(x), wrapError(wrong)}
+	}
+	return n, err
+}
+
+// span is what a reader takes at once: zeros, or what is stored or damaged.
+func (d asifDisk) span(off, data, hole int64) (length int64, zero bool, err error) {
+	x, err := d.Span(off, data, hole)
+	return x.Length, x.Hole, err
+}
+
+// chunks yields the extents of the disk.
+func (d asifDisk) chunks(yield func(Chunk) bool) {
+	for x := range d.Extents {
+		if !yield(asifChunk(x)) {
+			return
+		}
+	}
+}
+
+// asifChunk returns an extent as a chunk: a raw one without data, if it is damaged.
+func asifChunk(x asif.Extent) Chunk {
+	c := Chunk{Method: Raw, Offset: x.Offset, Length: x.Length, DataOffset: x.DataOffset, DataLength: x.Length, Partition: -1}
+	switch {
+	case x.Hole:
+		c.Method, c.DataLength = Zero, 0
+	case x.Err != nil:
+		c.DataLength = 0
+	}
+	return c
+}
+
+// openSparse makes the disk in a sparse image the container's.
+func (c *container) openSparse() error {
 	s, err := sparse.OpenImage(c.r, c.size)
 	if err != nil {
 		return wrapError(err)
@@ -300,7 +369,7 @@ func withoutData(chunks []Chunk, missing []segment.Range) []Chunk {
 // says how long the disk is, in a raw image or a UDIF of raw chunks that has lost its
 // end, nothing else tells of a copy that broke off.
 func (im *Image) noteCutDisk(end int64) {
-	if end > im.size && im.koly == nil && im.plain.extents == nil && im.plain.format != "UDTO" {
+	if end > im.size && im.koly == nil && im.plain.raw() && im.plain.format != "UDTO" {
 		im.addDefect(&FormatError{Section: "disk", Offset: im.size, Msg: fmt.Sprintf("cut short: its partitions reach to byte %d, the disk only to %d", end, im.size)})
 	}
 }
@@ -421,7 +490,10 @@ func (c *container) noImage() error {
 
 // chunks returns the stored ranges of a disk without block tables as raw chunks.
 func (c *container) chunks() []Chunk {
-	if c.extents == nil {
+	switch {
+	case c.size == 0:
+		return nil
+	case c.extents == nil:
 		return []Chunk{{Method: Raw, Length: c.size, DataLength: c.size - c.lost, Partition: -1}}
 	}
 	var chunks []Chunk
@@ -444,11 +516,12 @@ func (c *container) chunks() []Chunk {
 func wrapError(err error) error {
 	var c *crypt.FormatError
 	var s *sparse.FormatError
+	var a *asif.FormatError
 	var part *segment.PartError
 	switch {
 	case errors.Is(err, crypt.ErrPassword):
 		return &classError{passwordClass(err), err}
-	case errors.Is(err, crypt.ErrUnsupported), errors.Is(err, sparse.ErrUnsupported):
+	case errors.Is(err, crypt.ErrUnsupported), errors.Is(err, sparse.ErrUnsupported), errors.Is(err, asif.ErrUnsupported):
 		return &classError{ErrUnsupported, err}
 	case errors.As(err, &c):
 		section := "encryption header"
@@ -462,6 +535,8 @@ func wrapError(err error) error {
 			section = "sparse bundle's " + s.File
 		}
 		return &FormatError{Section: section, Offset: s.Offset, Msg: s.Msg}
+	case errors.As(err, &a):
+		return &FormatError{Section: "ASIF", Offset: a.Offset, Msg: a.Msg}
 	case slices.ContainsFunc(segmentErrors, func(class error) bool { return errors.Is(err, class) }):
 		return fmt.Errorf("%w: %w", ErrFormat, err)
 	}
