@@ -179,7 +179,7 @@ func checkRange(t *testing.T, d *Disk, off int64, want []byte) {
 	if n, err := d.ReadAt(got, off); n != len(got) || err != nil && err != io.EOF || !bytes.Equal(got, want) {
 		t.Errorf("%d bytes at %d: %d, %v", len(want), off, n, err)
 	}
-	if err := iotest.TestReader(io.NewSectionReader(d, off, int64(len(want))), want); err != nil {
+	if err := iotest.TestReader(io.NewSectionReader(d, off+90_000, 20_000), want[90_000:110_000]); err != nil {
 		t.Error(err)
 	}
 	rnd := rand.New(rand.NewPCG(1, uint64(off)))
@@ -581,7 +581,7 @@ func checkModel(t *testing.T, d *Disk, m *model) {
 			t.Fatalf("%+v at %d, the model %d at %d", x, off, kind, at)
 		}
 		off += x.Length
-		if count++; count > 1000+2*len(m.b)/512 {
+		if count++; count > 1000+len(m.b)/4 {
 			t.Fatalf("more extents than %d", count)
 		}
 	}
