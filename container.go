@@ -157,14 +157,14 @@ func (c *container) unwrap(u *crypt.Unlocker) error {
 	if err := c.decrypt(u); err != nil {
 		return wrapError(err)
 	}
-	magic := make([]byte, min(4, c.size))
+	magic := make([]byte, min(int64(len(asif.Magic)), c.size))
 	if _, err := readat.Full(c.r, magic, 0); err != nil {
 		return err
 	}
-	switch string(magic) {
-	case asif.Magic:
+	switch {
+	case string(magic) == asif.Magic:
 		return c.openASIF()
-	case "sprs":
+	case string(magic[:min(4, len(magic))]) == "sprs":
 		return c.openSparse()
 	}
 	return nil
@@ -521,7 +521,7 @@ func wrapError(err error) error {
 	switch {
 	case errors.Is(err, crypt.ErrPassword):
 		return &classError{passwordClass(err), err}
-	case errors.Is(err, crypt.ErrUnsupported), errors.Is(err, sparse.ErrUnsupported), errors.Is(err, asif.ErrUnsupported):
+	case errors.Is(err, crypt.ErrUnsupported), errors.Is(err, sparse.ErrUnsupported):
 		return &classError{ErrUnsupported, err}
 	case errors.As(err, &c):
 		section := "encryption header"

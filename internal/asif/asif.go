@@ -5,7 +5,7 @@
 // docs/FORMAT.md says what was checked on images that diskutil wrote. Numbers are
 // big-endian.
 //
-//	header     0x00 "shdw"           0x04 version 1
+//	header     0x00 "shdw"           0x04 version 1     0x08 512, its length
 //	           0x10 offset of a directory, 64 bits
 //	           0x18 offset of another
 //	           0x30 sectors of the disk, 64 bits
@@ -40,20 +40,17 @@ import (
 )
 
 const (
-	// Magic is what every image begins with.
-	Magic = "shdw"
+	// Magic is what every image begins with: the letters, the version and the header's
+	// length. The letters alone may begin anything.
+	Magic = "shdw\x00\x00\x00\x01\x00\x00\x02\x00"
 
 	headerLen = 512
-	version   = 1
 	entryLen  = 8
 	maxChunk  = 64 << 20 // bytes. Apple's tools write 1 MiB
 
 	stateShift = 62
 	chunkMask  = 1<<55 - 1
 )
-
-// ErrUnsupported is a version of the format that this package doesn't read.
-var ErrUnsupported = errors.New("ASIF not supported")
 
 // FormatError is a header, a table or a bitmap that can't be right.
 type FormatError struct {
@@ -79,7 +76,7 @@ type Disk struct {
 }
 
 // Open reads the header of the image r of size bytes, and the versions of its directories.
-// The error is a [*FormatError], ErrUnsupported or the source's own, wrapped.
+// The error is a [*FormatError] or the source's own.
 func Open(r io.ReaderAt, size int64) (*Disk, error) {
 	if size < headerLen {
 		return nil, &FormatError{size, "short header"}
@@ -108,11 +105,8 @@ func Open(r io.ReaderAt, size int64) (*Disk, error) {
 // parseHeader takes the sizes. All products of them below fit an int64: a chunk has 2^26
 // bytes at most, so that a table covers less than 2^49.
 func (d *Disk) parseHeader(h []byte) error {
-	if string(h[:4]) != Magic {
-		return &FormatError{0, "not an ASIF image"}
-	}
-	if v := binary.BigEndian.Uint32(h[4:]); v != version {
-		return fmt.Errorf("%w: version %d", ErrUnsupported, v)
+	if string(h[:len(Magic)]) != Magic {
+		return &FormatError{0, "not an ASIF image of version 1"}
 	}
 	sectors, most := binary.BigEndian.Uint64(h[0x30:]), binary.BigEndian.Uint64(h[0x38:])
 	d.chunk, d.block = int64(binary.BigEndian.Uint32(h[0x40:])), int64(binary.BigEndian.Uint16(h[0x44:]))

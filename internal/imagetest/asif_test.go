@@ -273,7 +273,7 @@ var mkasifTests = []string{
 	"--chunk 64K --garbage --max-size 1G --empty-table 2",
 	"--chunk 16896 --garbage --max-size 16896M --shuffle",
 	"--active 0 --version 9 --stale",
-	"--active 1 --version 0x8000000000000000 --stale --no-metadata",
+	"--active 1 --version 9223372036854775808 --stale --no-metadata",
 }
 
 // TestMkasif reads what the other writer wrote, with every option it has that is no lie.
