@@ -1,6 +1,7 @@
 package dmg
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -11,7 +12,9 @@ import (
 
 	"github.com/go-dmg/dmg/internal/asif"
 	"github.com/go-dmg/dmg/internal/crypt"
+	"github.com/go-dmg/dmg/internal/img4"
 	"github.com/go-dmg/dmg/internal/location"
+	"github.com/go-dmg/dmg/internal/lzfse"
 	"github.com/go-dmg/dmg/internal/readat"
 	"github.com/go-dmg/dmg/internal/segment"
 	"github.com/go-dmg/dmg/internal/sniff"
@@ -142,17 +145,21 @@ type container struct {
 	disk    io.ReaderAt             // of a format without block tables: what extents lie in
 	extents iter.Seq[sparse.Extent] // of that disk; nil if it is r itself
 	mapped  *asif.Disk              // that disk, where its extents are looked up when they are needed
+	packed  Chunk                   // of a disk that is one compressed chunk
 	format  string                  // hdiutil's name for it
 }
 
 // raw reports whether nothing says what of the disk is stored: all of it is.
 func (c *container) raw() bool { return c.extents == nil && c.mapped == nil }
 
-// unwrap takes encryption off, and finds out whether what is inside is a sparse image
-// or an ASIF.
+// unwrap takes firmware files and encryption off, and finds out whether what is inside is
+// a sparse image or an ASIF.
 func (c *container) unwrap(u *crypt.Unlocker) error {
 	if c.disk != nil {
 		return nil
+	}
+	if err := c.openFirmware(); err != nil || c.disk != nil {
+		return wrapError(err)
 	}
 	if err := c.decrypt(u); err != nil {
 		return wrapError(err)
@@ -167,6 +174,54 @@ func (c *container) unwrap(u *crypt.Unlocker) error {
 	case string(magic[:min(4, len(magic))]) == "sprs":
 		return c.openSparse()
 	}
+	return nil
+}
+
+// openFirmware takes an IM4P off, and an IMG4 around it, if there is one. A payload that is
+// compressed is a disk of one chunk.
+func (c *container) openFirmware() error {
+	head := make([]byte, min(img4.HeaderLen, c.size))
+	if _, err := readat.Full(c.r, head, 0); err != nil || !img4.Is(head) {
+		return err
+	}
+	p, err := img4.Find(c.r, c.size)
+	if err != nil {
+		return err
+	}
+	c.layers = append(c.layers, p.Layers...)
+	c.r, c.size = io.NewSectionReader(c.r, p.Off, p.Length), p.Length
+	switch {
+	case p.Encrypted:
+		return fmt.Errorf("%w: the payload of type %q is encrypted with keys that Apple's devices have: decrypt it first, and open what comes out", ErrUnsupported, p.Type)
+	case p.Compression == img4.LZFSE:
+		return c.openLZFSE(p.Size)
+	case p.Compression != img4.None:
+		return fmt.Errorf("%w: the payload of type %q is compressed by LZSS or an unknown algorithm: extract it first", ErrUnsupported, p.Type)
+	}
+	return nil
+}
+
+// openLZFSE makes the container a disk of one LZFSE chunk, of so many bytes, if size isn't
+// 0. Only its beginning is decoded, to see whether it is a disk.
+func (c *container) openLZFSE(size int64) (err error) {
+	if size == 0 {
+		if size, err = lzfse.Length(c.r, c.size); err != nil {
+			return err
+		}
+	}
+	z := new(lzfse.Reader)
+	z.Reset(io.NewSectionReader(c.r, 0, c.size))
+	head := make([]byte, min(size, diskHead))
+	n, err := io.ReadFull(z, head)
+	if corrupt := (*lzfse.CorruptError)(nil); err != nil && err != io.EOF && err != io.ErrUnexpectedEOF && !errors.As(err, &corrupt) {
+		return err // the source's: damage of the stream is met by reads
+	}
+	inside := container{r: bytes.NewReader(head[:n]), size: int64(n), layers: append(c.layers, "LZFSE")}
+	if err := inside.rawDisk(); err != nil {
+		return err
+	}
+	c.packed = Chunk{Method: LZFSE, Length: size, DataLength: c.size, Partition: -1}
+	c.layers, c.disk, c.format, c.size = inside.layers, c.r, inside.format, size
 	return nil
 }
 
@@ -401,6 +456,9 @@ var diskMarks = []struct {
 	{3, "-FVE-FS-", "UDRW"},         // BitLocker
 }
 
+// diskHead is how much of a disk rawDisk looks at.
+const diskHead = 68 << 10
+
 // rawDisk takes what is no image for a disk itself. A file without any sign of a
 // disk is refused: to serve any file as a disk would hide that it is no image.
 func (c *container) rawDisk() error {
@@ -470,8 +528,10 @@ func (c *container) isUDF() (bool, error) {
 // found.
 func (c *container) noImage() error {
 	section := "file"
-	if len(c.layers) > 0 {
-		section = "what is encrypted"
+	if n := len(c.layers); n > 0 {
+		if section = "what is encrypted"; c.layers[n-1] != "encrypted" {
+			section = "what is in the " + c.layers[n-1]
+		}
 	}
 	if c.lost > 0 {
 		return &FormatError{Section: section, Offset: c.size, Msg: fmt.Sprintf("the file is cut off: the image in it can't be read without the %d bytes that are missing", c.lost)}
@@ -493,6 +553,8 @@ func (c *container) chunks() []Chunk {
 	switch {
 	case c.size == 0:
 		return nil
+	case c.packed.Length > 0:
+		return []Chunk{c.packed}
 	case c.extents == nil:
 		return []Chunk{{Method: Raw, Length: c.size, DataLength: c.size - c.lost, Partition: -1}}
 	}
@@ -517,6 +579,8 @@ func wrapError(err error) error {
 	var c *crypt.FormatError
 	var s *sparse.FormatError
 	var a *asif.FormatError
+	var f *img4.FormatError
+	var z *lzfse.CorruptError
 	var part *segment.PartError
 	switch {
 	case errors.Is(err, crypt.ErrPassword):
@@ -535,6 +599,10 @@ func wrapError(err error) error {
 			section = "sparse bundle's " + s.File
 		}
 		return &FormatError{Section: section, Offset: s.Offset, Msg: s.Msg}
+	case errors.As(err, &f):
+		return &FormatError{Section: "IM4P", Offset: f.Offset, Msg: f.Msg}
+	case errors.As(err, &z):
+		return &FormatError{Section: "LZFSE data", Offset: z.Offset, Msg: z.Msg}
 	case errors.As(err, &a):
 		return &FormatError{Section: "ASIF", Offset: a.Offset, Msg: a.Msg}
 	case slices.ContainsFunc(segmentErrors, func(class error) bool { return errors.Is(err, class) }):
