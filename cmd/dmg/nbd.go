@@ -199,6 +199,13 @@ type extents struct {
 	firstHole bool    // the first run is a hole
 }
 
+// Once there are so many runs, shorter holes count as data: an image may have one at every
+// other sector.
+const (
+	manyRuns  = 1 << 20
+	shortHole = 64 << 10
+)
+
 // newExtents joins the chunks of the range to runs of one kind, as few as there
 // can be: an extent is an answer's size on the wire.
 func newExtents(im *dmg.Image, r diskRange) *extents {
@@ -209,7 +216,8 @@ func newExtents(im *dmg.Image, r diskRange) *extents {
 		if end <= 0 || chunk.Offset >= r.end() {
 			continue
 		}
-		switch h := isHole(chunk.Method); {
+		h := isHole(chunk.Method) && (len(x.ends) < manyRuns || chunk.Length >= shortHole)
+		switch {
 		case len(x.ends) == 0:
 			x.firstHole, hole = h, h
 			x.ends = append(x.ends, end)
