@@ -22,9 +22,10 @@
 //
 // The package reads UDIF images compressed by zlib (UDZO), bzip2 (UDBZ), LZFSE
 // (ULFO), LZMA (ULMO) and ADC (UDCO), and uncompressed ones (UDRO), with a
-// property list or a resource fork; sparse images (UDSP) and sparse bundles
-// (UDSB); images split into segments; raw disks (UDRW, UDTO); and all of these
-// encrypted by a password or for a certificate. It does not decode the
+// property list or a resource fork; sparse images (UDSP), sparse bundles (UDSB)
+// and the sparse images of macOS 26 (ASIF); images split into segments; raw disks
+// (UDRW, UDTO); all of these encrypted by a password or for a certificate; and disks
+// in firmware files (IM4P, IMG4). It does not decode the
 // compressions of the 1990s, KenCode, RLE and LZH: such an image opens, and
 // reading such a chunk returns [ErrUnsupported].
 //
@@ -86,7 +87,8 @@
 //
 // These come on top of the limit:
 //
-//   - the chunk map, 48 bytes a chunk, as long as the Image is in use
+//   - the chunk map, 48 bytes a chunk, as long as the Image is in use; of an ASIF image
+//     instead of it a megabyte of the image's tables
 //   - the property list and the block tables, while the image is opened
 //   - of each volume whose files are read, some megabytes of its trees, which packages
 //     hfsplus and apfs bound
@@ -492,8 +494,8 @@ func (im *Image) Format() string {
 // Encrypted reports whether the image is encrypted.
 func (im *Image) Encrypted() bool { return slices.Contains(im.plain.layers, "encrypted") }
 
-// Layers returns what is wrapped around the disk, outermost first: "encrypted",
-// "segments", and "UDIF", "sparse image", "sparse bundle", "ASIF" or "raw".
+// Layers returns what is wrapped around the disk, outermost first: "IMG4", "IM4P", "LZFSE",
+// "encrypted", "segments", and "UDIF", "sparse image", "sparse bundle", "ASIF" or "raw".
 func (im *Image) Layers() []string {
 	layers := slices.Clone(im.plain.layers)
 	switch {

@@ -49,6 +49,10 @@ func (b *bender) entries(image []byte, parts ASIFParts, chunks int64) {
 		for at := parts.Tables[0]; at < parts.Tables[0]+parts.Group-8; at += 8 {
 			put(at, entry)
 		}
+		if entry>>62 != 3 {
+			b.give(bytes.Clone(image), "shared tables, entries %#x", entry)
+			continue
+		}
 		for _, states := range []byte{0x00, 0x55, 0x11, 0xAA, 0x1B} {
 			copy(image[parts.Bitmaps[0]:], bytes.Repeat([]byte{states}, chunk))
 			b.give(bytes.Clone(image), "shared tables, entries %#x, bitmap %#x", entry, states)
