@@ -11,6 +11,7 @@ import (
 	"sync"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"github.com/go-dmg/dmg/internal/dmgtest"
 )
@@ -239,6 +240,71 @@ func TestTogether(t *testing.T) {
 		}()
 	}
 	wg.Wait()
+}
+
+// TestSharedFetches: goroutines that want the same tables fetch them once, and one that
+// waits for another whose source fails or panics tries for itself.
+func TestSharedFetches(t *testing.T) {
+	a := images()["holes"]
+	b, _ := a.Bytes()
+	for _, fault := range []string{"", "fails", "panics"} {
+		var mu sync.Mutex
+		calls := make(map[int64]int)
+		slow := readerFunc(func(p []byte, off int64) (int, error) {
+			time.Sleep(5 * time.Millisecond)
+			mu.Lock()
+			page := len(p) == pageLen
+			if page {
+				calls[off]++
+			}
+			first := page && calls[off] == 1
+			mu.Unlock()
+			switch {
+			case first && fault == "fails":
+				return 0, errSource
+			case first && fault == "panics":
+				panic(errSource)
+			}
+			return bytes.NewReader(b).ReadAt(p, off)
+		})
+		d, err := Open(slow, int64(len(b)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		failed := 0
+		for range 16 {
+			wg.Add(1)
+			go func() {
+				defer wg.Done()
+				defer func() {
+					if v := recover(); v != nil {
+						mu.Lock()
+						failed++
+						mu.Unlock()
+					}
+				}()
+				p := make([]byte, 100)
+				if _, err := d.ReadAt(p, 0); err != nil {
+					mu.Lock()
+					failed++
+					mu.Unlock()
+				} else if !bytes.Equal(p, a.Data[0][:100]) {
+					t.Error("wrong bytes")
+				}
+			}()
+		}
+		wg.Wait()
+		pages := len(calls)
+		for off, n := range calls {
+			if fault == "" && n > 1 {
+				t.Errorf("the page at %d is fetched %d times", off, n)
+			}
+		}
+		if pages < 2 || fault == "" && failed > 0 || failed > 2*pages+2 {
+			t.Errorf("source %q: %d pages, %d readers fail", fault, pages, failed)
+		}
+	}
 }
 
 // TestMemory reads a large image here and there: of its tables little is kept, and a read
