@@ -101,6 +101,42 @@ func TestFirmwareLies(t *testing.T) {
 	}
 }
 
+// TestFirmwareIndex: a saved index is used, and one of another payload of the same size is
+// refused.
+func TestFirmwareIndex(t *testing.T) {
+	file := func(seed uint64) []byte {
+		disk := dmgtest.Random(seed, 3<<20).Bytes()
+		copy(disk[510:], "\x55\xAA")
+		return dmgtest.IM4P{Payload: lzfseenc.Encode(lzfseenc.Stored, disk)}.Bytes()
+	}
+	open := func(file []byte, ix *dmg.Index) (*dmg.Image, error) {
+		return dmg.NewImage(bytes.NewReader(file), int64(len(file)), &dmg.Options{Index: ix})
+	}
+	im, err := open(file(1), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer im.Close()
+	if err := im.BuildIndex(context.Background(), nil); err != nil {
+		t.Fatal(err)
+	}
+	ix, err := im.Index()
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := open(file(1), ix)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	if _, err := again.ReadAt(make([]byte, 512), 5<<19); err != nil || again.Stats().BytesDecoded > 1<<20 {
+		t.Errorf("with the index a read decodes %d bytes, %v", again.Stats().BytesDecoded, err)
+	}
+	if _, err := open(file(2), ix); !errors.Is(err, dmg.ErrStaleIndex) {
+		t.Errorf("the index of another payload: %v", err)
+	}
+}
+
 // TestFirmwareRandom reads a large LZFSE payload at random: once the way there has been
 // decoded, that takes little.
 func TestFirmwareRandom(t *testing.T) {
