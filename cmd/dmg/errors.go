@@ -79,7 +79,7 @@ func report(std *stdio, err error) int {
 	case errors.As(err, &wrong):
 		return reportMisuse(std, err)
 	}
-	fmt.Fprintln(std.err, "dmg: "+oneLine(err)+hint(err))
+	fmt.Fprintln(std.err, "dmg: "+urlText(err, oneLine(err))+hint(err))
 	return statusOf(err)
 }
 
@@ -92,6 +92,8 @@ func statusOf(err error) int {
 		return statusMisuse
 	case isA[passwordError](err), errors.Is(err, dmg.ErrPassword):
 		return statusPassword
+	case isA[*urlError](err):
+		return statusIO
 	case isA[notAnImage](err), isNoImage(err):
 		return statusUnsupported
 	case errors.Is(err, dmg.ErrChecksum), errors.Is(err, dmg.ErrFormat):

@@ -48,6 +48,7 @@ type stdio struct {
 	in  io.Reader
 	out io.Writer
 	err io.Writer
+	web *web
 }
 
 func main() {
@@ -59,7 +60,9 @@ func main() {
 // run is main with everything it touches given. It returns the exit status.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	defer keepHeapLimit()()
-	std := &stdio{stdin, stdout, stderr}
+	web, args := newWeb(args)
+	defer web.close()
+	std := &stdio{stdin, stdout, stderr, web}
 	bare := len(args) == 0 // help is what is needed then, but not what was asked for
 	if bare {
 		args, std.out = []string{"--help"}, stderr

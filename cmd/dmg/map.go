@@ -52,7 +52,7 @@ func (c *mapCmd) Run(ctx context.Context, std *stdio) error {
 	defer c.close(std, im)
 	if out != nil { // an interrupt must not leave half of it behind
 		var stop context.CancelFunc
-		ctx, stop = interruptible(ctx)
+		ctx, stop = std.interruptible(ctx)
 		defer stop()
 	}
 	m := newDiskMap(im, c.Image)

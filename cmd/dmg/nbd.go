@@ -62,7 +62,7 @@ func (c *nbdCmd) Run(ctx context.Context, std *stdio) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", c.Image, err)
 	}
-	ctx, stop := interruptible(ctx)
+	ctx, stop := std.interruptible(ctx)
 	defer stop()
 	l, err := c.listen(ctx)
 	if err != nil {

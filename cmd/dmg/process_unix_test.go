@@ -9,6 +9,8 @@ import (
 	"io"
 	"math"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -421,4 +423,35 @@ func TestNoRoom(t *testing.T) {
 		t.Errorf("standard error %q", errOut.String())
 	}
 	wantEmptyDir(t, dir)
+}
+
+// An interrupt ends requests, too.
+func TestURLInterrupted(t *testing.T) {
+	dmgtest.NotEmulated(t)
+	image := dmgtest.Image(t, dmgtest.Random(1, 1<<20).Bytes(), dmgtest.Options{ChunkSectors: 128})
+	asked := make(chan bool, 100)
+	s := newSite(t, map[string][]byte{"/a.dmg": image})
+	hanging := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if strings.HasPrefix(req.Header.Get("Range"), "bytes=0-") || strings.Contains(req.Header.Get("Range"), fmt.Sprint(len(image)-1)) {
+			s.serve(w, req) // so that the image opens
+			return
+		}
+		asked <- true
+		<-req.Context().Done()
+	}))
+	defer hanging.Close()
+	dir := t.TempDir()
+	cmd := command(t, "extract", hanging.URL+"/a.dmg", filepath.Join(dir, "disk.img"))
+	errOut := startCommand(t, cmd, "request", func() bool { return len(asked) > 0 })
+	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	wantStatus(t, cmd, statusInterrupted)
+	if d := time.Since(start); d > 10*time.Second || errOut.String() != "dmg: interrupted\n" {
+		t.Errorf("after %v: %q", d, errOut)
+	}
+	if left, _ := os.ReadDir(dir); len(left) > 0 {
+		t.Errorf("left %v", left)
+	}
 }

@@ -103,7 +103,7 @@ func (c *verifyCmd) Run(ctx context.Context, std *stdio) error {
 // eachRange with every range that can't be read as it was, unless these are nil. An
 // interrupt ends it.
 func verify(ctx context.Context, std *stdio, im *dmg.Image, quiet bool, lines *jsonLines, eachRange func(diskRange)) (*findings, error) {
-	ctx, stop := interruptible(ctx)
+	ctx, stop := std.interruptible(ctx)
 	defer stop()
 	found := newFindings(im)
 	found.json, found.eachRange = lines, eachRange
