@@ -18,11 +18,12 @@ type imageArg struct {
 
 // passwordFlags are how an image is to be opened that needs no index.
 type passwordFlags struct {
-	PasswordFile string   `placeholder:"FILE" help:"Read an encrypted image's password from FILE, - for standard input; one newline at its end is not part of it."`
+	PasswordFile string   `placeholder:"FILE" help:"Read an encrypted image's password from FILE, - for standard input. Each line is a password, which are tried in order."`
 	MemoryLimit  byteSize `placeholder:"SIZE" help:"Memory for decoding, such as 32M; 64M if not given."`
 	Verbose      bool     `short:"v" help:"Say on standard error what was decoded and fetched."`
 
-	listsDefects bool // the command prints them itself
+	listsDefects bool            // the command prints them itself
+	given        *givenPasswords // nil if they were not read yet
 }
 
 // open opens the image, asking for a password where it takes one.
@@ -154,6 +155,14 @@ func (f *openFlags) opener(std *stdio, image string) (opener, error) {
 	return func(image string, opts *dmg.Options) (*dmg.Image, error) {
 		return f.openIndexed(std, image, opts, name, index, open)
 	}, nil
+}
+
+// checkSeveral returns an error if the flags are for one image, and there are several.
+func (f *openFlags) checkSeveral(images []string) error {
+	if len(images) > 1 && f.Index != "" {
+		return refusal("--index is for one image: leave it out, and each one's own index is used, if it has one")
+	}
+	return nil
 }
 
 // openIndexed opens the image with an index. One that doesn't fit is done

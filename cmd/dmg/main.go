@@ -119,10 +119,10 @@ func newParser(stdout, stderr io.Writer, exit func(int)) (*kong.Kong, error) {
 	)
 }
 
-// printHelp adds the exit statuses to the help of the whole program.
+// printHelp adds the exit statuses to all help.
 func printHelp(options kong.HelpOptions, ctx *kong.Context) error {
 	err := kong.DefaultHelpPrinter(options, ctx)
-	if err == nil && ctx.Selected() == nil {
+	if err == nil {
 		_, err = fmt.Fprintln(ctx.Stdout, "\n"+statusHelp)
 	}
 	return err
