@@ -68,9 +68,12 @@ func (e passwordError) Unwrap() error { return e.error }
 // exit status. That nobody reads the output to its end is no news for the user.
 func report(std *stdio, err error) int {
 	var wrong misuse
+	var exit exitStatus
 	switch {
 	case err == nil:
 		return statusOK
+	case errors.As(err, &exit):
+		return int(exit)
 	case errors.Is(err, syscall.EPIPE) && !isA[*urlError](err):
 		return statusPipe
 	case errors.Is(err, context.Canceled):

@@ -30,6 +30,7 @@ func TestMain(m *testing.M) {
 		return
 	}
 	os.Unsetenv(passwordVar)
+	os.Setenv(heapVar, "off") // tests run beside each other in one process
 	os.Exit(m.Run())
 }
 
