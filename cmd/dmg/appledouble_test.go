@@ -65,8 +65,10 @@ func readDouble(b []byte) (map[string][]byte, error) {
 
 // TestXattrs copies all attributes, and compares them with the manifest's SHA-256.
 func TestXattrs(t *testing.T) {
+	t.Parallel()
 	for _, name := range []string{"hfsplus-basic.dmg", "hfsplus-rsrc.img.gz", "apfs-basic.dmg", "apfs-rsrc.img.gz", "hfsx-alias.img.gz"} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			image := samples + "fs/" + name
 			if strings.HasSuffix(name, ".gz") {
 				image = filepath.Join(t.TempDir(), "image.img")

@@ -223,10 +223,7 @@ func TestIndexName(t *testing.T) {
 // oneChunk writes an image whose disk is one large chunk, without an index.
 func oneChunk(t *testing.T, m dmgtest.Method) (image string, disk []byte) {
 	t.Helper()
-	size := int64(4 << 20)
-	if dmgtest.Raced() {
-		size /= 2
-	}
+	size := int64(2 << 20)
 	content := dmgtest.Text(1, size)
 	return dmgtest.File(t, content, size, dmgtest.Options{Codecs: []dmgtest.Method{m}, ChunkSectors: size / sectorSize}), content.Bytes()
 }
@@ -253,8 +250,10 @@ func decoded(t *testing.T, errOut string) float64 {
 }
 
 func TestIndexUsed(t *testing.T) {
+	t.Parallel()
 	for _, m := range []dmgtest.Method{dmgtest.Zlib, dmgtest.Bzip2} {
 		t.Run(fmt.Sprint(m), func(t *testing.T) {
+			t.Parallel()
 			if dmgtest.Raced() && m == dmgtest.Bzip2 {
 				t.Skip("the command's part is the same for zlib")
 			}
@@ -301,6 +300,7 @@ func TestIndexUsed(t *testing.T) {
 
 // TestIndexServed reads from a server that has an index.
 func TestIndexServed(t *testing.T) {
+	t.Parallel()
 	image, disk := oneChunk(t, dmgtest.Zlib)
 	makeIndex(t, image, image+".dmgidx")
 	uri, said := serveVerbosely(t, image, "-v", "--listen", "127.0.0.1:0")
@@ -314,6 +314,7 @@ func TestIndexServed(t *testing.T) {
 
 // TestBadIndex has files that are no index, or not the image's.
 func TestBadIndex(t *testing.T) {
+	t.Parallel()
 	image := imageCopy(t, "good-one-chunk.dmg")
 	disk := dmgRun(t, "cat", image).out
 	good := makeIndex(t, image, image+".dmgidx")

@@ -119,9 +119,10 @@ func installer(t *testing.T, size int) []byte {
 
 // What a look into an image costs, far away.
 func TestURLRequests(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	size := 58 << 20
-	if dmgtest.Slowed() {
-		size = 6 << 20
+	if dmgtest.Part() {
+		size = 8 << 20
 	}
 	s := newSite(t, map[string][]byte{"/Installer.dmg": installer(t, size)})
 	const middle = "Foo.app/Contents/Resources 06.lproj/Localizable strings 003.nib"
@@ -163,6 +164,7 @@ func read(t *testing.T, name string) []byte {
 
 // Every command takes a URL for an image, and says of it what it says of the file.
 func TestURLCommands(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, map[string][]byte{"/good-apfs.dmg": read(t, "good-apfs.dmg"), "/bad-stream.dmg": read(t, "bad-stream.dmg")})
 	for _, args := range []string{
 		"info FILE", "info --json FILE", "ls -lR FILE", "cat FILE Hello.app/Contents/Info.plist", "cat FILE -n 1000",
@@ -198,6 +200,7 @@ func nbdSum(t *testing.T, image string) string {
 
 // What servers answer, and what is no server, as users are told.
 func TestURLErrors(t *testing.T) {
+	t.Parallel()
 	image := read(t, "good-zlib.dmg")
 	s := newSite(t, map[string][]byte{"/a.dmg": image, "/page": []byte("<html>" + strings.Repeat("no image ", 1000))})
 	whole := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write(image) }))
@@ -246,6 +249,7 @@ func TestURLErrors(t *testing.T) {
 
 // A server that begins to fail is no damage of the image.
 func TestURLFails(t *testing.T) {
+	t.Parallel()
 	image := dmgtest.Image(t, dmgtest.Random(1, 1<<20).Bytes(), dmgtest.Options{ChunkSectors: 128})
 	s := newSite(t, map[string][]byte{"/a.dmg": image})
 	s.fail = 2
@@ -260,6 +264,7 @@ func TestURLFails(t *testing.T) {
 
 // The other parts of a split image have URLs beside its own.
 func TestURLSplit(t *testing.T) {
+	t.Parallel()
 	files := make(map[string][]byte)
 	for _, name := range []string{"split.dmg", "split.002.dmgpart", "split.003.dmgpart"} {
 		files["/images/"+name] = read(t, "containers/"+name)
@@ -294,7 +299,7 @@ func useCache(t *testing.T) string {
 // server is the same, or one beside the URL.
 func TestURLIndex(t *testing.T) {
 	cache := useCache(t)
-	image := dmgtest.Image(t, dmgtest.Random(1, 6<<20).Bytes(), dmgtest.Options{})
+	image := dmgtest.Image(t, dmgtest.Random(1, 4<<20+64<<10).Bytes(), dmgtest.Options{})
 	file := filepath.Join(t.TempDir(), "a.dmg")
 	if err := os.WriteFile(file, image, 0o600); err != nil {
 		t.Fatal(err)
@@ -307,8 +312,8 @@ func TestURLIndex(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := newSite(t, map[string][]byte{"/a.dmg": image})
-	args := []string{"cat", "-v", s.URL + "/a.dmg", "-o", "5M", "-n", "4k"}
-	want := dmgRun(t, "cat", file, "-o", "5M", "-n", "4k").out
+	args := []string{"cat", "-v", s.URL + "/a.dmg", "-o", "4M", "-n", "4k"}
+	want := dmgRun(t, "cat", file, "-o", "4M", "-n", "4k").out
 	cat := func(what, used string, most int64, more ...string) {
 		t.Helper()
 		s.cost()
