@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -454,4 +455,21 @@ func copyImage(to, from string) error {
 		return err
 	}
 	return os.WriteFile(to, b, 0o600)
+}
+
+func TestIndexJSON(t *testing.T) {
+	t.Parallel()
+	image, _ := oneChunk(t, dmgtest.Zlib)
+	got := dmgRun(t, "index", "--json", image)
+	var v indexJSON
+	if err := json.Unmarshal([]byte(got.out), &v); err != nil || got.status != 0 || got.errOut != "" || strings.Count(got.out, "\n") != 1 {
+		t.Fatalf("%v, %+v", err, got)
+	}
+	info, err := os.Stat(image + indexExt)
+	if err != nil || v != (indexJSON{image, image + indexExt, info.Size(), v.Checkpoints}) || v.Checkpoints < 1 {
+		t.Errorf("%+v, %v", v, err)
+	}
+	if got := dmgRun(t, "index", "--json", image, "-o", "-"); got.status != statusMisuse || got.out != "" {
+		t.Errorf("both on standard output: %+v", got)
+	}
 }

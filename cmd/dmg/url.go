@@ -13,6 +13,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -129,21 +130,46 @@ func (w *web) file(shown string) (*webFile, error) {
 	if err != nil {
 		return nil, &urlError{shown, err}
 	}
-	r := webReader{f, shown}
+	r := &webReader{file: f, shown: shown}
 	return &webFile{io.NewSectionReader(r, 0, f.Size()), f, shown}, nil
 }
 
-// webReader reads a file of a web server. Its errors but io.EOF are a *urlError.
+// webReader reads a file of a web server. Its errors but io.EOF are a *urlError. It keeps
+// the file's end once that has been read: an image's tables are there, which are read
+// again with an index or another password, and as a rule the data of the disk's last chunk.
 type webReader struct {
-	*httpfile.File
+	file  *httpfile.File
 	shown string
+
+	mu   sync.Mutex
+	tail []byte
 }
 
+// tailLen is how many bytes of the end are kept: as many as are read when an image is
+// opened.
+const tailLen = 32 << 10
+
 // ReadAt implements io.ReaderAt.
-func (r webReader) ReadAt(p []byte, off int64) (int, error) {
-	n, err := r.File.ReadAt(p, off)
+func (r *webReader) ReadAt(p []byte, off int64) (int, error) {
+	start := r.file.Size() - tailLen
+	r.mu.Lock()
+	tail := r.tail
+	r.mu.Unlock()
+	if tail != nil && off >= start {
+		n := copy(p, tail[min(off-start, tailLen):])
+		if n < len(p) {
+			return n, io.EOF
+		}
+		return n, nil
+	}
+	n, err := r.file.ReadAt(p, off)
 	if err != nil && err != io.EOF {
-		err = &urlError{r.shown, err}
+		return n, &urlError{r.shown, err}
+	}
+	if off == start && n == tailLen {
+		r.mu.Lock()
+		r.tail = slices.Clone(p[:n])
+		r.mu.Unlock()
 	}
 	return n, err
 }
@@ -249,8 +275,13 @@ func editURL(s *string, edit func(path string) string) error {
 
 // isMissing reports whether a server says that it has no such file.
 func isMissing(err error) bool {
+	return isStatus(err, http.StatusNotFound) || isStatus(err, http.StatusGone)
+}
+
+// isStatus reports whether a server answered with the status.
+func isStatus(err error, code int) bool {
 	var status *httpfile.StatusError
-	return errors.As(err, &status) && (status.Code == http.StatusNotFound || status.Code == http.StatusGone)
+	return errors.As(err, &status) && status.Code == code
 }
 
 // open implements opener. The image's name is known already.

@@ -224,7 +224,7 @@ func TestURLErrors(t *testing.T) {
 		{"http://127.0.0.1:1/a.dmg", statusIO, "dmg: URL: .*refused.*\n"},
 		{"http://bad host/a.dmg", statusMisuse, "dmg: URL: not a valid URL: .*\n"},
 		{with("me:hush%40%2F:"), 0, ""},
-		{with("me:hush"), statusIO, "dmg: http://me:xxxxx@[0-9.:]+/a.dmg: 401 Unauthorized\n"},
+		{with("me:hush"), statusIO, "dmg: http://me:xxxxx@[0-9.:]+/a.dmg: 401 Unauthorized; give name and password in the URL: https://NAME:PASSWORD@HOST/...\n"},
 		{with("me:hu%sh"), statusMisuse, "dmg: http://me:xxxxx@[0-9.:]+/a.dmg: not a valid URL: .*\n"},
 	} {
 		got := dmgRun(t, "info", tt.url)
