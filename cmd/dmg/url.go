@@ -209,6 +209,10 @@ type webFolder struct {
 	files map[string]*webFile // by name
 }
 
+// maxParts bounds the files of a split image on a server, each of which takes 64 KiB of
+// memory.
+const maxParts = 1000
+
 // folder opens the image at a URL, and returns the folder that has it.
 func (w *web) folder(image string) (*webFolder, error) {
 	u, err := url.Parse(image)
@@ -238,6 +242,9 @@ func (d *webFolder) Open(name string) (fs.File, error) {
 	if f == nil {
 		if !fs.ValidPath(name) || path.Dir(name) != "." || name == "." {
 			return nil, &fs.PathError{Op: "open", Path: name, Err: errors.ErrUnsupported}
+		}
+		if len(d.files) >= maxParts {
+			return nil, refusal(fmt.Sprintf("%s: split into more than %d files, too many to read from a web server", d.image, maxParts))
 		}
 		shown := d.image
 		if err := editURL(&shown, func(p string) string { return path.Join(path.Dir(p), name) }); err != nil {

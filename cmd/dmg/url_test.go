@@ -26,7 +26,8 @@ type site struct {
 	files map[string][]byte // by path
 	auth  string            // user:password; none: open to all
 	etag  string
-	fail  int // the number of requests from which on it refuses all; 0: never
+	near  bool // it answers at once
+	fail  int  // the number of requests from which on it refuses all; 0: never
 
 	mu       sync.Mutex
 	requests []string // path and range
@@ -41,7 +42,9 @@ func newSite(t *testing.T, files map[string][]byte) *site {
 }
 
 func (s *site) serve(w http.ResponseWriter, req *http.Request) {
-	time.Sleep(20 * time.Millisecond)
+	if !s.near {
+		time.Sleep(20 * time.Millisecond)
+	}
 	s.mu.Lock()
 	s.requests = append(s.requests, req.URL.Path+" "+req.Header.Get("Range"))
 	file, ok := s.files[req.URL.Path]
@@ -282,6 +285,29 @@ func TestURLSplit(t *testing.T) {
 	got := dmgRun(t, "info", base+"split.dmg")
 	if got.status != statusDamaged || !strings.Contains(got.errOut, "split.003.dmgpart") || strings.Contains(got.errOut, "hush") {
 		t.Errorf("without a part: %+v", got)
+	}
+}
+
+// A server may say of an image that it has any number of parts, and have them all.
+func TestURLManyParts(t *testing.T) {
+	t.Parallel()
+	l, err := dmgtest.Build(dmgtest.Random(1, 512*(maxParts+1)).Bytes(), dmgtest.Options{Codecs: []dmgtest.Method{dmgtest.Raw}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := make(map[string][]byte)
+	for i, b := range l.Segments(512) {
+		name := "/a.dmg"
+		if i > 0 {
+			name = fmt.Sprintf("/a.%03d.dmgpart", i+1)
+		}
+		files[name] = b
+	}
+	s := newSite(t, files)
+	s.near = true
+	got := dmgRun(t, "info", s.URL+"/a.dmg")
+	if requests, _ := s.cost(); got.status != statusMisuse || !strings.Contains(got.errOut, "split into more than 1000 files") || len(requests) < maxParts || len(requests) > 3*maxParts {
+		t.Errorf("%d requests, %d, %q", len(requests), got.status, got.errOut)
 	}
 }
 
