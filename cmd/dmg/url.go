@@ -130,48 +130,82 @@ func (w *web) file(shown string) (*webFile, error) {
 	if err != nil {
 		return nil, &urlError{shown, err}
 	}
-	r := &webReader{file: f, shown: shown}
+	r := &webReader{file: f, shown: shown, onward: -1}
 	return &webFile{io.NewSectionReader(r, 0, f.Size()), f, shown}, nil
 }
 
-// webReader reads a file of a web server. Its errors but io.EOF are a *urlError. It keeps
-// the file's end once that has been read: an image's tables are there, which are read
-// again with an index or another password, and as a rule the data of the disk's last chunk.
+// webReader reads a file of a web server. Its errors but io.EOF are a *urlError.
+//
+// It keeps the file's end once that has been read: an image's tables are there, which are
+// read again with an index or another password, and as a rule the data of the disk's last
+// chunk. And it reads ahead where a short read goes on from the one before: so does whoever
+// reads the nodes of a tree one by one, and each would be a request.
 type webReader struct {
 	file  *httpfile.File
 	shown string
 
-	mu   sync.Mutex
-	tail []byte
+	mu     sync.Mutex
+	tail   span  // the file's end
+	ahead  span  // what was read ahead last
+	onward int64 // where the last read of the server ended
 }
 
-// tailLen is how many bytes of the end are kept: as many as are read when an image is
-// opened.
-const tailLen = 32 << 10
+// A span is a part of a file.
+type span struct {
+	off  int64
+	data []byte
+}
+
+const (
+	// tailLen is how many bytes of the end are kept: as many as are read when an image
+	// is opened.
+	tailLen = 32 << 10
+
+	// shortRead is what is read ahead of, and aheadLen how much is read then.
+	shortRead = 64 << 10
+	aheadLen  = 256 << 10
+)
 
 // ReadAt implements io.ReaderAt.
 func (r *webReader) ReadAt(p []byte, off int64) (int, error) {
-	start := r.file.Size() - tailLen
 	r.mu.Lock()
-	tail := r.tail
+	tail, ahead, goesOn := r.tail, r.ahead, off == r.onward && len(p) <= shortRead
 	r.mu.Unlock()
-	if tail != nil && off >= start {
-		n := copy(p, tail[min(off-start, tailLen):])
-		if n < len(p) {
-			return n, io.EOF
+	if tail.copy(p, off) || ahead.copy(p, off) {
+		return len(p), nil
+	}
+	b := p
+	if goesOn {
+		b = make([]byte, min(aheadLen, max(int64(len(p)), r.file.Size()-off)))
+	}
+	n, err := r.file.ReadAt(b, off)
+	r.mu.Lock()
+	r.onward = off + int64(n)
+	if start := r.file.Size() - tailLen; off == start && n == tailLen {
+		r.tail = span{off, slices.Clone(b[:n])}
+	}
+	if goesOn {
+		r.ahead = span{off, b[:n]}
+	}
+	r.mu.Unlock()
+	if goesOn {
+		if n = copy(p, b[:n]); n == len(p) {
+			err = nil // it is one of what is behind
 		}
-		return n, nil
 	}
-	n, err := r.file.ReadAt(p, off)
 	if err != nil && err != io.EOF {
-		return n, &urlError{r.shown, err}
-	}
-	if off == start && n == tailLen {
-		r.mu.Lock()
-		r.tail = slices.Clone(p[:n])
-		r.mu.Unlock()
+		err = &urlError{r.shown, err}
 	}
 	return n, err
+}
+
+// copy fills p from off on, if the span has all of that.
+func (s span) copy(p []byte, off int64) bool {
+	if off < s.off || off-s.off > int64(len(s.data)-len(p)) {
+		return false
+	}
+	copy(p, s.data[off-s.off:])
+	return true
 }
 
 // A webFile is a file on a web server as an fs.File.

@@ -3,7 +3,9 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"io/fs"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -88,7 +90,7 @@ func (s *site) cost() ([]string, int64) {
 
 // installer is an image of an HFS+ volume as in an installer: with an application of 800
 // names, most small and some large, of size bytes in all, in zlib chunks of 1 MiB.
-func installer(t *testing.T, size int) []byte {
+func installer(t *testing.T, size int, o hfsvol.Options) []byte {
 	t.Helper()
 	plist := []byte("<plist>" + strings.Repeat("<key>CFBundleVersion</key><string>1.0</string>\n", 40) + "</plist>\n")
 	app := hfsvol.Dir("Foo.app")
@@ -110,7 +112,7 @@ func installer(t *testing.T, size int) []byte {
 		}
 		contents.Children = append(contents.Children, dir)
 	}
-	v := hfsvol.Write(hfsvol.Dir("Installer", app), hfsvol.Options{CatalogRoom: 128})
+	v := hfsvol.Write(hfsvol.Dir("Installer", app), o)
 	const first = 64 // sector
 	disk := append(make([]byte, first*sectorSize, first*sectorSize+len(v.Image)), v.Image...)
 	return dmgtest.Image(t, disk, dmgtest.Options{ChunkSectors: dmgtest.DefaultChunk, Level: 1, Partitions: []dmgtest.Partition{
@@ -127,30 +129,37 @@ func TestURLRequests(t *testing.T) {
 	if dmgtest.Part() {
 		size = 8 << 20
 	}
-	s := newSite(t, map[string][]byte{"/Installer.dmg": installer(t, size)})
+	s := newSite(t, map[string][]byte{
+		"/Installer.dmg": installer(t, size, hfsvol.Options{CatalogRoom: 128}),
+		"/late.dmg":      installer(t, size/2, hfsvol.Options{}),
+	})
 	const middle = "Foo.app/Contents/Resources 06.lproj/Localizable strings 003.nib"
 	for _, tt := range []struct {
+		image    string
 		args     []string
 		requests int
 		bytes    int64
 		lines    int // of output, at least
 	}{
-		{[]string{"cat", "Foo.app/Contents/Info.plist"}, 6, 400_000, 40},
-		{[]string{"cat", middle}, 6, 1_500_000, 1}, // the data before it in its chunk comes too
-		{[]string{"ls", "-R"}, 8, 400_000, 780},
-		{[]string{"info"}, 8, 400_000, 10},
+		{"Installer.dmg", []string{"cat", "Foo.app/Contents/Info.plist"}, 6, 400_000, 40},
+		{"Installer.dmg", []string{"cat", middle}, 6, 1_500_000, 1}, // the data before it in its chunk comes too
+		{"Installer.dmg", []string{"ls", "-R"}, 8, 400_000, 780},
+		{"Installer.dmg", []string{"info"}, 8, 400_000, 10},
+		// The catalog is in the last chunk, behind data that does not compress.
+		{"late.dmg", []string{"cat", "Foo.app/Contents/Info.plist"}, 6, 1_500_000, 40},
+		{"late.dmg", []string{"ls", "-R"}, 6, 1_500_000, 780},
 	} {
-		args := append([]string{tt.args[0], s.URL + "/Installer.dmg"}, tt.args[1:]...)
+		args := append([]string{tt.args[0], s.URL + "/" + tt.image}, tt.args[1:]...)
 		start := time.Now()
 		got := dmgRun(t, args...)
 		took := time.Since(start)
 		requests, n := s.cost()
-		t.Logf("%s: %d requests, %d bytes, %v: %q", tt.args, len(requests), n, took, requests)
+		t.Logf("%s of %s: %d requests, %d bytes, %v: %q", tt.args, tt.image, len(requests), n, took, requests)
 		if got.status != 0 || got.errOut != "" || strings.Count(got.out, "\n") < tt.lines {
-			t.Errorf("%s: status %d, %q, %d bytes", tt.args, got.status, got.errOut, len(got.out))
+			t.Errorf("%s of %s: status %d, %q, %d bytes", tt.args, tt.image, got.status, got.errOut, len(got.out))
 		}
 		if len(requests) > tt.requests || n > tt.bytes {
-			t.Errorf("%s: %d requests and %d bytes, want at most %d and %d", tt.args, len(requests), n, tt.requests, tt.bytes)
+			t.Errorf("%s of %s: %d requests and %d bytes, want at most %d and %d", tt.args, tt.image, len(requests), n, tt.requests, tt.bytes)
 		}
 	}
 }
@@ -387,5 +396,38 @@ func TestURLIndex(t *testing.T) {
 	}
 	if info, err := os.Stat(names[0]); err != nil || runtime.GOOS != "windows" && info.Mode() != 0o600 {
 		t.Errorf("%v, %v", info, err)
+	}
+}
+
+// Whatever is kept or read ahead, reads return what is in the file.
+func TestWebReader(t *testing.T) {
+	t.Parallel()
+	for _, size := range []int64{1, 1000, tailLen, tailLen + 1, 1 << 20} {
+		file := dmgtest.Random(1, size).Bytes()
+		s := newSite(t, map[string][]byte{"/a": file})
+		s.near = true
+		w, _ := newWeb(nil)
+		defer w.close()
+		f, err := w.file(s.URL + "/a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		rng := rand.New(rand.NewPCG(1, uint64(size)))
+		off := int64(0)
+		for range 300 {
+			switch rng.IntN(3) { // or it goes on
+			case 0:
+				off = rng.Int64N(size + 10)
+			case 1:
+				off = max(0, size-tailLen)
+			}
+			p := make([]byte, []int{1, 100, 4096, tailLen, shortRead, shortRead + 1, aheadLen}[rng.IntN(7)])
+			n, err := f.ReadAt(p, off)
+			want := max(0, min(int64(len(p)), size-off))
+			if int64(n) != want || !bytes.Equal(p[:n], file[min(off, size):][:n]) || (err == io.EOF) != (n < len(p)) || err != nil && err != io.EOF {
+				t.Fatalf("%d bytes at %d of %d: %d, %v, want %d", len(p), off, size, n, err, want)
+			}
+			off += int64(n)
+		}
 	}
 }
