@@ -518,3 +518,15 @@ func TestServeRunInterrupted(t *testing.T) {
 		t.Errorf("the command %q (%v) goes on", b, err)
 	}
 }
+
+// A proxy of the environment is asked.
+func TestURLProxy(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, map[string][]byte{"/a.dmg": read(t, "good-zlib.dmg")})
+	cmd := command(t, "info", "http://nowhere.invalid/a.dmg")
+	cmd.Env = append(cmd.Env, "http_proxy="+s.URL)
+	out, err := cmd.CombinedOutput()
+	if requests, _ := s.cost(); err != nil || len(requests) == 0 || !strings.HasPrefix(string(out), "http://nowhere.invalid/a.dmg: UDZO") {
+		t.Errorf("%v, %q, %d requests", err, out, len(requests))
+	}
+}
