@@ -107,10 +107,15 @@ func (e *urlError) Unwrap() error { return e.err }
 // besides.
 func urlText(err error, text string) string {
 	var u *urlError
-	if errors.As(err, &u) {
-		text = strings.Replace(text, u.url+": "+u.url+": ", u.url+": ", 1)
+	if !errors.As(err, &u) {
+		return text
 	}
-	return text
+	named := u.url + ": "
+	before, after, ok := strings.Cut(text, named)
+	if !ok { // it has what is escaped there
+		return text
+	}
+	return before + named + strings.ReplaceAll(after, named, "")
 }
 
 // file opens the file at a URL as it is shown.

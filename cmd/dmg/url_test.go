@@ -262,14 +262,35 @@ func TestURLErrors(t *testing.T) {
 // A server that begins to fail is no damage of the image.
 func TestURLFails(t *testing.T) {
 	t.Parallel()
-	image := dmgtest.Image(t, dmgtest.Random(1, 1<<20).Bytes(), dmgtest.Options{ChunkSectors: 128})
-	s := newSite(t, map[string][]byte{"/a.dmg": image})
-	s.fail = 2
-	for _, command := range []string{"verify", "cat", "map --verify"} {
+	disk := dmgtest.Image(t, dmgtest.Random(1, 1<<20).Bytes(), dmgtest.Options{ChunkSectors: 128})
+	s := newSite(t, map[string][]byte{"/a.dmg": disk, "/Installer.dmg": installer(t, 2<<20, hfsvol.Options{CatalogRoom: 128}), "/late.dmg": installer(t, 2<<20, hfsvol.Options{})})
+	s.near = true
+	const file = "Foo.app/Contents/Resources 06.lproj/Localizable strings 003.nib"
+	for _, tt := range []struct {
+		image string
+		fail  int // from which request on
+		args  []string
+	}{
+		{"a.dmg", 2, []string{"verify", "URL"}},
+		{"a.dmg", 2, []string{"cat", "URL"}},
+		{"a.dmg", 2, []string{"extract", "URL", filepath.Join(t.TempDir(), "out")}},
+		{"a.dmg", 2, []string{"extract", "--keep-going", "URL", filepath.Join(t.TempDir(), "out")}},
+		{"a.dmg", 2, []string{"map", "--verify", "URL"}},
+		{"a.dmg", 1, []string{"info", "URL"}},
+		{"late.dmg", 2, []string{"ls", "-R", "URL"}},
+		{"Installer.dmg", 3, []string{"cat", "URL", file}},
+		{"Installer.dmg", 3, []string{"cp", "URL", file, t.TempDir()}},
+		{"Installer.dmg", 3, []string{"cp", "--keep-going", "URL", "Foo.app/Contents/Resources 06.lproj", t.TempDir()}},
+	} {
 		s.cost()
-		got := dmgRun(t, append(strings.Fields(command), s.URL+"/a.dmg")...)
-		if want := "dmg: " + s.URL + "/a.dmg: 403 Forbidden\n"; got.status != statusIO || got.errOut != want {
-			t.Errorf("%s: status %d, %q, want %q", command, got.status, got.errOut, want)
+		s.fail = tt.fail
+		url := s.URL + "/" + tt.image
+		args := slices.Clone(tt.args)
+		args[slices.Index(args, "URL")] = url
+		got := dmgRun(t, args...)
+		first, _, _ := strings.Cut(got.errOut, "\n")
+		if got.status != statusIO || !strings.HasSuffix(first, ": 403 Forbidden") || strings.Count(first, url) != 1 {
+			t.Errorf("%s of %s: status %d, %q", tt.args, tt.image, got.status, got.errOut)
 		}
 	}
 }
