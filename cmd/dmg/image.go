@@ -110,7 +110,7 @@ type opener func(image string, opts *dmg.Options) (*dmg.Image, error)
 // openFlags are how the image is to be opened.
 type openFlags struct {
 	passwordFlags `embed:""`
-	Index         string `placeholder:"FILE" xor:"index" help:"Use the index in FILE, from dmg index; IMAGE.dmgidx if not given and there is one."`
+	Index         string `placeholder:"FILE" xor:"index" help:"Use the index in FILE, or at a URL, from dmg index; IMAGE.dmgidx if not given and there is one."`
 	NoIndex       bool   `xor:"index" help:"Use no index."`
 }
 

@@ -31,7 +31,7 @@ file by themselves if it is beside the image and has its name with .dmgidx at th
 
 Of a URL, the index goes into the user's cache folder, unless -o says where: dmg/index in ~/.cache or $XDG_CACHE_HOME, on
 macOS in ~/Library/Caches, on Windows in %LocalAppData%. It is used as long as the server gives the file the same size, ETag
-and date. Without such an index, URL.dmgidx on the server is used if it is there. It is asked for only if a chunk of the image
+and date, and may be removed at any time. Without such an index, URL.dmgidx on the server is used if it is there. It is asked for only if a chunk of the image
 has more than 4 MiB of compressed data: in others a read takes few requests without an index.
 
 The index holds pieces of the disk, of an encrypted image's too: it gets the image's permissions, and those of an

@@ -59,7 +59,7 @@ ended it.
 
 Example:
 
-    dmg nbd Installer.dmg --run 'qemu-img convert -O qcow2 "$uri" disk.qcow2'
+    dmg nbd Installer.dmg --run 'qemu-img convert -f raw -O qcow2 "$uri" disk.qcow2'
     dmg nbd Installer.dmg --run 'nbdinfo --map "$uri"'
 
     dmg nbd Installer.dmg --socket /tmp/dmg.sock &

@@ -36,7 +36,7 @@ _dmg() {
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
             '--verbose[Say on standard error what was decoded and fetched.]' \
-            '--index=[Use the index in FILE, from dmg index; IMAGE.dmgidx if not given and there is one.]:FILE:_files' \
+            '--index=[Use the index in FILE, or at a URL, from dmg index; IMAGE.dmgidx if not given and there is one.]:FILE:_files' \
             '--no-index[Use no index.]' \
             '*:image:_files'
         ;;
@@ -56,7 +56,7 @@ _dmg() {
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
             '--verbose[Say on standard error what was decoded and fetched.]' \
-            '--index=[Use the index in FILE, from dmg index; IMAGE.dmgidx if not given and there is one.]:FILE:_files' \
+            '--index=[Use the index in FILE, or at a URL, from dmg index; IMAGE.dmgidx if not given and there is one.]:FILE:_files' \
             '--no-index[Use no index.]' \
             ':image:_files' \
             ':path:_files'
@@ -78,7 +78,7 @@ _dmg() {
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
             '--verbose[Say on standard error what was decoded and fetched.]' \
-            '--index=[Use the index in FILE, from dmg index; IMAGE.dmgidx if not given and there is one.]:FILE:_files' \
+            '--index=[Use the index in FILE, or at a URL, from dmg index; IMAGE.dmgidx if not given and there is one.]:FILE:_files' \
             '--no-index[Use no index.]' \
             ':image:_files' \
             '*:path:_files'
@@ -98,7 +98,7 @@ _dmg() {
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
             '--verbose[Say on standard error what was decoded and fetched.]' \
-            '--index=[Use the index in FILE, from dmg index; IMAGE.dmgidx if not given and there is one.]:FILE:_files' \
+            '--index=[Use the index in FILE, or at a URL, from dmg index; IMAGE.dmgidx if not given and there is one.]:FILE:_files' \
             '--no-index[Use no index.]' \
             ':image:_files' \
             '*:path:_files'
@@ -120,7 +120,7 @@ _dmg() {
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
             '--verbose[Say on standard error what was decoded and fetched.]' \
-            '--index=[Use the index in FILE, from dmg index; IMAGE.dmgidx if not given and there is one.]:FILE:_files' \
+            '--index=[Use the index in FILE, or at a URL, from dmg index; IMAGE.dmgidx if not given and there is one.]:FILE:_files' \
             '--no-index[Use no index.]' \
             ':image:_files' \
             ':out:_files'
@@ -137,7 +137,7 @@ _dmg() {
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
             '--verbose[Say on standard error what was decoded and fetched.]' \
-            '--index=[Use the index in FILE, from dmg index; IMAGE.dmgidx if not given and there is one.]:FILE:_files' \
+            '--index=[Use the index in FILE, or at a URL, from dmg index; IMAGE.dmgidx if not given and there is one.]:FILE:_files' \
             '--no-index[Use no index.]' \
             '*:image:_files'
         ;;
@@ -157,7 +157,7 @@ _dmg() {
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
             '--verbose[Say on standard error what was decoded and fetched.]' \
-            '--index=[Use the index in FILE, from dmg index; IMAGE.dmgidx if not given and there is one.]:FILE:_files' \
+            '--index=[Use the index in FILE, or at a URL, from dmg index; IMAGE.dmgidx if not given and there is one.]:FILE:_files' \
             '--no-index[Use no index.]' \
             ':image:_files'
         ;;
@@ -194,7 +194,7 @@ _dmg() {
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
             '--verbose[Say on standard error what was decoded and fetched.]' \
-            '--index=[Use the index in FILE, from dmg index; IMAGE.dmgidx if not given and there is one.]:FILE:_files' \
+            '--index=[Use the index in FILE, or at a URL, from dmg index; IMAGE.dmgidx if not given and there is one.]:FILE:_files' \
             '--no-index[Use no index.]' \
             ':image:_files'
         ;;
