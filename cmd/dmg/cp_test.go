@@ -35,7 +35,7 @@ func copyWith(t *testing.T, ctx context.Context, files fs.FS, c cpCmd, dest stri
 	t.Helper()
 	c.Image = "image.dmg"
 	var errOut bytes.Buffer
-	std := &stdio{nil, io.Discard, &errOut}
+	std := &stdio{out: io.Discard, err: &errOut}
 	d, err := newDestination(dest, c.Image, len(paths) > 1)
 	if err != nil {
 		return "", err

@@ -28,7 +28,7 @@ const (
 	statusPipe        = 141 // 128 + SIGPIPE
 )
 
-// statusHelp is in the help of the whole program.
+// statusHelp is in the help of every command.
 const statusHelp = `Exit status:
 
     0    all went well
@@ -68,10 +68,13 @@ func (e passwordError) Unwrap() error { return e.error }
 // exit status. That nobody reads the output to its end is no news for the user.
 func report(std *stdio, err error) int {
 	var wrong misuse
+	var exit exitStatus
 	switch {
 	case err == nil:
 		return statusOK
-	case errors.Is(err, syscall.EPIPE):
+	case errors.As(err, &exit):
+		return int(exit)
+	case errors.Is(err, syscall.EPIPE) && !isA[*urlError](err):
 		return statusPipe
 	case errors.Is(err, context.Canceled):
 		fmt.Fprintln(std.err, "dmg: interrupted")
@@ -79,19 +82,27 @@ func report(std *stdio, err error) int {
 	case errors.As(err, &wrong):
 		return reportMisuse(std, err)
 	}
-	fmt.Fprintln(std.err, "dmg: "+oneLine(err)+hint(err))
+	fmt.Fprintln(std.err, errorLine(err))
 	return statusOf(err)
 }
+
+// errorLine is what users are told of an error.
+func errorLine(err error) string { return "dmg: " + urlText(err, oneLine(err)) + hint(err) }
 
 // statusOf is the exit status for an error. What a user can mend by other flags goes
 // first, damage before what is not supported, and what only an operating system says
 // last: an image whose segment is missing is damaged.
 func statusOf(err error) int {
+	var told toldError
 	switch {
+	case errors.As(err, &told):
+		return told.status
 	case isA[refusal](err), errors.Is(err, dmg.ErrMemoryLimit), errors.Is(err, dmg.ErrSeveralVolumes), ofIndexAlone(err):
 		return statusMisuse
 	case isA[passwordError](err), errors.Is(err, dmg.ErrPassword):
 		return statusPassword
+	case isA[*urlError](err):
+		return statusIO
 	case isA[notAnImage](err), isNoImage(err):
 		return statusUnsupported
 	case errors.Is(err, dmg.ErrChecksum), errors.Is(err, dmg.ErrFormat):

@@ -220,7 +220,7 @@ func TestLsDamaged(t *testing.T) {
 	var out, errOut bytes.Buffer
 	c := &lsCmd{imageArg: imageArg{"image.dmg"}, Recursive: true}
 	files := openFails{app(), "A.app/Contents"}
-	err := c.list(&stdio{nil, &out, &errOut}, files)
+	err := c.list(&stdio{out: &out, err: &errOut}, files)
 	if status := statusOf(err); status != statusDamaged || !strings.Contains(errOut.String(), "image.dmg: A.app/Contents: damaged") {
 		t.Errorf("%v, status %d, %q", err, status, errOut.String())
 	}
@@ -332,7 +332,7 @@ func TestInfoVolumes(t *testing.T) {
 func TestLsLinkedFolders(t *testing.T) {
 	var out, errOut bytes.Buffer
 	c := &lsCmd{imageArg: imageArg{"image.dmg"}, Recursive: true}
-	if err := c.list(&stdio{nil, &out, &errOut}, linkedDirs{40}); err != nil {
+	if err := c.list(&stdio{out: &out, err: &errOut}, linkedDirs{40}); err != nil {
 		t.Fatal(err)
 	}
 	if n := strings.Count(out.String(), "\n"); n < 80 || n > 4000 {

@@ -74,7 +74,7 @@ func TestManyEntries(t *testing.T) {
 	for _, what := range []string{"ls", "cp"} {
 		most := uint64(0)
 		files := manyEntries{300_000, &most}
-		std := &stdio{nil, io.Discard, io.Discard}
+		std := &stdio{out: io.Discard, err: io.Discard}
 		var err error
 		if what == "ls" {
 			err = (&lsCmd{Long: true}).list(std, files)
