@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"strings"
 
 	"github.com/go-dmg/dmg/internal/codesign"
 	"github.com/go-dmg/dmg/internal/readat"
@@ -50,6 +52,9 @@ var errMachO = errors.New("no Mach-O program")
 // program reads what the headers of an application's program say.
 func (f *Finder) program(it *Item, name string) {
 	r, size, closer, err := f.open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = &contentError{name, "the program is missing"}
+	}
 	if err != nil {
 		it.Err = err
 		return
@@ -100,7 +105,10 @@ func (p *program) read() error {
 	if _, err := readat.Full(p.r, p.head, 0); err != nil {
 		return err
 	}
-	if len(p.head) < 8 {
+	switch {
+	case strings.HasPrefix(string(p.head), "#!"):
+		return nil // a script
+	case len(p.head) < 8:
 		return errMachO
 	}
 	u32, u64 := binary.BigEndian.Uint32, binary.BigEndian.Uint64
@@ -183,11 +191,10 @@ func (p *program) slice(off, size int64, alone bool) error {
 
 // Load commands.
 const (
-	lcCodeSignature  = 0x1D
-	lcVersionMinOSX  = 0x24
-	lcBuildVersion   = 0x32
-	platformMacOS    = 1
-	platformCatalyst = 6
+	lcCodeSignature = 0x1D
+	lcVersionMinOSX = 0x24
+	lcBuildVersion  = 0x32
+	platformMacOS   = 1
 )
 
 // commands looks at load commands for the system's version and the signature.

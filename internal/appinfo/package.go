@@ -134,7 +134,6 @@ func parseXML(text []byte, v any) error {
 		return bad(err)
 	}
 	d := xml.NewDecoder(bytes.NewReader(text))
-	d.Strict = false
 	d.CharsetReader = func(_ string, r io.Reader) (io.Reader, error) { return r, nil } // names of ASCII, in any superset
 	if err := d.Decode(v); err != nil {
 		return bad(err)

@@ -6,7 +6,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/rsa"
 	"crypto/sha1"
-	_ "crypto/sha1" // of old messages
+	_ "crypto/sha1"   // of old messages
 	_ "crypto/sha256" // for crypto/x509, as the next
 	_ "crypto/sha256" // of others
 	_ "crypto/sha512"
