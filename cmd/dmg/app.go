@@ -82,6 +82,8 @@ func (c *appCmd) Run(ctx context.Context, std *stdio) error {
 	if err := c.checkSeveral(c.Images); err != nil {
 		return err
 	}
+	ctx, stop := std.interruptible(ctx)
+	defer stop()
 	return forEach(std, c.Images, func(image string) error {
 		var b bytes.Buffer
 		found, err := c.image(ctx, std, image)

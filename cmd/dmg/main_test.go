@@ -107,6 +107,7 @@ var commandTests = []struct {
 	{name: "help", args: "--help", golden: "help.txt"},
 	{name: "help of info", args: "info --help", golden: "help-info.txt"},
 	{name: "help of extract", args: "extract --help", golden: "help-extract.txt"},
+	{name: "help of app", args: "app --help", golden: "help-app.txt"},
 	{name: "help of cat", args: "cat --help", golden: "help-cat.txt"},
 	{name: "help of ls", args: "ls --help", golden: "help-ls.txt"},
 	{name: "help of cp", args: "cp --help", golden: "help-cp.txt"},

@@ -26,50 +26,9 @@ const appPlist = `<?xml version="1.0" encoding="UTF-8"?>
 <key>CFBundleExecutable</key><string>foo</string><key>Other</key><array><dict/></array>
 </dict></plist>`
 
-// slice is a program of one processor. A signature comes at the end.
-func slice(order binary.AppendByteOrder, cpu, subtype uint32, s *dmgtest.Signing) []byte {
-	u32 := func(vs ...uint32) (b []byte) {
-		for _, v := range vs {
-			b = order.AppendUint32(b, v)
-		}
-		return b
-	}
-	build := u32(lcBuildVersion, 24, platformMacOS, 11<<16|2<<8, 12<<16, 0)
-	const codeLen = 8192
-	commands := build
-	n := uint32(1)
-	if s != nil {
-		commands = append(commands, u32(lcCodeSignature, 16, codeLen, 0)...)
-		n++
-	}
-	head := u32(magic64, cpu, subtype, 2, n, uint32(len(commands)), 0, 0)
-	code := make([]byte, codeLen)
-	copy(code, append(head, commands...))
-	if s == nil {
-		return code
-	}
-	sig := s.Superblob(code, nil)
-	order.AppendUint32(code[:len(head)+len(build)+12], uint32(len(sig)))
-	return append(code, sig...)
-}
-
-// fat is a program of several processors.
-func fat(slices ...[]byte) []byte {
-	b := binary.BigEndian.AppendUint32(nil, magicFat)
-	b = binary.BigEndian.AppendUint32(b, uint32(len(slices)))
-	at := uint32(4096)
-	var body []byte
-	for _, s := range slices {
-		var order binary.ByteOrder = binary.LittleEndian
-		if binary.BigEndian.Uint32(s) == magic64 {
-			order = binary.BigEndian
-		}
-		for _, v := range []uint32{order.Uint32(s[4:]), order.Uint32(s[8:]), at + uint32(len(body)), uint32(len(s)), 12} {
-			b = binary.BigEndian.AppendUint32(b, v)
-		}
-		body = append(body, s...)
-	}
-	return append(append(b, make([]byte, 4096-len(b))...), body...)
+// slice is a program of one processor.
+func slice(order binary.AppendByteOrder, cpu, subtype uint32, s *dmgtest.Signing) dmgtest.Program {
+	return dmgtest.Program{Order: order, CPU: cpu, Subtype: subtype, Signing: s}
 }
 
 // archiveFile is a file in an archive.
@@ -178,16 +137,16 @@ func volume() fstest.MapFS {
 	signature := `<signature style="RSA"><KeyInfo><X509Data><X509Certificate>` + "\n" + cert[:60] + "\n" + cert[60:] + `</X509Certificate><X509Certificate>x</X509Certificate></X509Data></KeyInfo></signature>`
 	return fstest.MapFS{
 		"Foo.app/Contents/Info.plist":                  file([]byte(appPlist)),
-		"Foo.app/Contents/MacOS/foo":                   file(fat(slice(binary.LittleEndian, 7|is64, 3, byTeam), slice(binary.LittleEndian, 12|is64, 0x80000002, byTeam))),
+		"Foo.app/Contents/MacOS/foo":                   file(dmgtest.FatProgram(slice(binary.LittleEndian, 7|is64, 3, byTeam), slice(binary.LittleEndian, 12|is64, 0x80000002, byTeam))),
 		"Foo.app/Contents/Helpers/In.app/Contents/x":   file(nil),
 		"Tools/Old.app/Contents/Info.plist":            file([]byte(strings.Replace(appPlist, "<dict>", "<dict><key>LSMinimumSystemVersion</key><real>10.5</real>", 1))),
-		"Tools/Old.app/Contents/MacOS/foo":             file(slice(binary.BigEndian, 18|is64, 0, byChain)),
+		"Tools/Old.app/Contents/MacOS/foo":             file(slice(binary.BigEndian, 18|is64, 0, byChain).Bytes()),
 		"Tools/Phone.APP/Info.plist":                   file(binaryInfo("CFBundleDisplayName", "Phöne", "CFBundleVersion", "7", "MinimumOSVersion", "15.0", "CFBundleIdentifier", "com.example.phone", "Else", "x")),
-		"Tools/Phone.APP/Phone":                        file(slice(binary.LittleEndian, 12|is64, 0, adHoc)),
+		"Tools/Phone.APP/Phone":                        file(slice(binary.LittleEndian, 12|is64, 0, adHoc).Bytes()),
 		"Tools/script.app/Contents/Info.plist":         file([]byte("<plist><dict/></plist>")),
 		"Tools/script.app/Contents/MacOS/script":       file([]byte("#!/bin/sh\n")),
 		"Tools/plain.app/Contents/Info.plist":          file([]byte("<plist><dict/></plist>")),
-		"Tools/plain.app/Contents/MacOS/plain":         file(slice(binary.LittleEndian, 7, 3, nil)),
+		"Tools/plain.app/Contents/MacOS/plain":         file(slice(binary.LittleEndian, 7, 3, nil).Bytes()),
 		"Packages/big.pkg":                             file(archive(signature, archiveFile{"Distribution", distributionXML, "application/x-gzip"}, archiveFile{"part.pkg/PackageInfo", "<pkg-info identifier='no'/>", ""})),
 		"Packages/one.pkg":                             file(archive("", archiveFile{"PackageInfo", `<pkg-info identifier="com.example.one" version="9"><payload/></pkg-info>`, "application/octet-stream"})),
 		"Packages/two.pkg":                             file(archive("", archiveFile{"Distribution", "<installer-script><title/></installer-script>", ""}, archiveFile{"part.pkg/PackageInfo", `<pkg-info identifier="com.example.two" version="8"/>`, "application/x-gzip"})),
@@ -342,9 +301,9 @@ func TestFindOnce(t *testing.T) {
 
 // FuzzProgram reads anything as a program.
 func FuzzProgram(f *testing.F) {
-	f.Add(slice(binary.LittleEndian, 7|is64, 3, byTeam))
-	f.Add(slice(binary.BigEndian, 18, 3, byChain))
-	f.Add(fat(slice(binary.LittleEndian, 7, 3, nil), slice(binary.LittleEndian, 12, 9, adHoc)))
+	f.Add(slice(binary.LittleEndian, 7|is64, 3, byTeam).Bytes())
+	f.Add(slice(binary.BigEndian, 18, 3, byChain).Bytes())
+	f.Add(dmgtest.FatProgram(slice(binary.LittleEndian, 7, 3, nil), slice(binary.LittleEndian, 12, 9, adHoc)))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		fuzzItem(t, fstest.MapFS{
 			"a.app/Contents/Info.plist": {Data: []byte(appPlist)},

@@ -127,21 +127,16 @@ func (p *program) read() error {
 	for i := range int(n) {
 		e := p.head[8+i*entryLen:]
 		p.architectures = append(p.architectures, architecture(u32(e), u32(e[4:])))
-		if i > 0 {
-			continue
-		}
-		off, length := uint64(u32(e[8:])), uint64(u32(e[12:]))
-		if entryLen == 32 {
-			off, length = u64(e[8:]), u64(e[16:])
-		}
-		if off > uint64(p.size) || length > uint64(p.size)-off {
-			return errMachO
-		}
-		if err := p.slice(int64(off), int64(length), false); err != nil {
-			return err
-		}
 	}
-	return nil
+	e := p.head[8:]
+	off, length := uint64(u32(e[8:])), uint64(u32(e[12:]))
+	if entryLen == 32 {
+		off, length = u64(e[8:]), u64(e[16:])
+	}
+	if off > uint64(p.size) || length > uint64(p.size)-off {
+		return errMachO
+	}
+	return p.slice(int64(off), int64(length), false)
 }
 
 // slice reads the headers of one processor's program.
@@ -185,8 +180,13 @@ func (p *program) slice(off, size int64, alone bool) error {
 			return err
 		}
 	}
-	p.signature = Unsigned
-	return p.commands(commands, order, off, size)
+	if err := p.commands(commands, order, off, size); err != nil {
+		return err
+	}
+	if p.signature == "" {
+		p.signature = Unsigned
+	}
+	return nil
 }
 
 // Load commands.

@@ -4,6 +4,7 @@ _dmg() {
         'info:Say what an image is and what is in it.'
         'ls:List the files in an image.'
         'cp:Copy files and folders out of an image.'
+        'app:List the applications and installer packages in an image.'
         'cat:Write a file in an image, or a range of its disk, to standard output.'
         'extract:Write an image'\''s disk, or one partition, to a file.'
         'verify:Check an image against the checksums that it stores.'
@@ -30,14 +31,17 @@ _dmg() {
             '-h[Show context-sensitive help.]' \
             '--help[Show context-sensitive help.]' \
             '--version[Print the version and exit.]' \
-            '--json[Print JSON, whose fields stay as they are in later versions.]' \
-            '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input; one newline at its end is not part of it.]:FILE:_files' \
+            '--json[Print JSON, an object a line for each image, whose fields stay as they are in later versions.]' \
+            '--hash=[Decode the disk, and print its hash and that of each partition\: md5, sha1, sha256, sha512, or several with commas.]:NAME,...: ' \
+            '--license[Print the text of the license agreement that the image has, in each language, and nothing else.]' \
+            '--signature[Read the whole image, and compare it with its code signature. The exit status is 1 if it does not match.]' \
+            '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input. Each line is a password, which are tried in order.]:FILE:_files' \
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
             '--verbose[Say on standard error what was decoded and fetched.]' \
             '--index=[Use the index in FILE, from dmg index; IMAGE.dmgidx if not given and there is one.]:FILE:_files' \
             '--no-index[Use no index.]' \
-            ':image:_files'
+            '*:image:_files'
         ;;
     ls)
         _arguments \
@@ -51,7 +55,7 @@ _dmg() {
             '--json[Print JSON, an object a line, whose fields stay as they are in later versions.]' \
             '-p[Read this volume\: its name or type, or the number, name or type of its partition from dmg info, or a part of a name.]:NAME: ' \
             '--partition=[Read this volume\: its name or type, or the number, name or type of its partition from dmg info, or a part of a name.]:NAME: ' \
-            '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input; one newline at its end is not part of it.]:FILE:_files' \
+            '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input. Each line is a password, which are tried in order.]:FILE:_files' \
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
             '--verbose[Say on standard error what was decoded and fetched.]' \
@@ -73,7 +77,7 @@ _dmg() {
             '--quiet[Show no progress, and don'\''t tell what is left out.]' \
             '-p[Read this volume\: its name or type, or the number, name or type of its partition from dmg info, or a part of a name.]:NAME: ' \
             '--partition=[Read this volume\: its name or type, or the number, name or type of its partition from dmg info, or a part of a name.]:NAME: ' \
-            '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input; one newline at its end is not part of it.]:FILE:_files' \
+            '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input. Each line is a password, which are tried in order.]:FILE:_files' \
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
             '--verbose[Say on standard error what was decoded and fetched.]' \
@@ -81,6 +85,23 @@ _dmg() {
             '--no-index[Use no index.]' \
             ':image:_files' \
             '*:path:_files'
+        ;;
+    app)
+        _arguments \
+            '-h[Show context-sensitive help.]' \
+            '--help[Show context-sensitive help.]' \
+            '--version[Print the version and exit.]' \
+            '--nested[List applications and packages inside of applications, too.]' \
+            '--json[Print JSON, an object a line for each image, whose fields stay as they are in later versions.]' \
+            '-p[Read this volume\: its name or type, or the number, name or type of its partition from dmg info, or a part of a name.]:NAME: ' \
+            '--partition=[Read this volume\: its name or type, or the number, name or type of its partition from dmg info, or a part of a name.]:NAME: ' \
+            '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input. Each line is a password, which are tried in order.]:FILE:_files' \
+            '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
+            '-v[Say on standard error what was decoded and fetched.]' \
+            '--verbose[Say on standard error what was decoded and fetched.]' \
+            '--index=[Use the index in FILE, from dmg index; IMAGE.dmgidx if not given and there is one.]:FILE:_files' \
+            '--no-index[Use no index.]' \
+            '*:image:_files'
         ;;
     cat)
         _arguments \
@@ -93,7 +114,7 @@ _dmg() {
             '--length=[How much to write; to the end if not given.]:N: ' \
             '-p[The volume that the files are in, or the partition to count from and to end with\: a number, name or type from dmg info, or a part of a name.]:NAME: ' \
             '--partition=[The volume that the files are in, or the partition to count from and to end with\: a number, name or type from dmg info, or a part of a name.]:NAME: ' \
-            '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input; one newline at its end is not part of it.]:FILE:_files' \
+            '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input. Each line is a password, which are tried in order.]:FILE:_files' \
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
             '--verbose[Say on standard error what was decoded and fetched.]' \
@@ -115,7 +136,7 @@ _dmg() {
             '--json[List what is damaged as JSON, an object a line, on standard output.]' \
             '-q[Show no progress.]' \
             '--quiet[Show no progress.]' \
-            '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input; one newline at its end is not part of it.]:FILE:_files' \
+            '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input. Each line is a password, which are tried in order.]:FILE:_files' \
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
             '--verbose[Say on standard error what was decoded and fetched.]' \
@@ -129,16 +150,16 @@ _dmg() {
             '-h[Show context-sensitive help.]' \
             '--help[Show context-sensitive help.]' \
             '--version[Print the version and exit.]' \
-            '--json[Print JSON, an object a line.]' \
+            '--json[Print JSON, an object a line for each image, whose fields stay as they are in later versions.]' \
             '-q[Show no progress.]' \
             '--quiet[Show no progress.]' \
-            '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input; one newline at its end is not part of it.]:FILE:_files' \
+            '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input. Each line is a password, which are tried in order.]:FILE:_files' \
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
             '--verbose[Say on standard error what was decoded and fetched.]' \
             '--index=[Use the index in FILE, from dmg index; IMAGE.dmgidx if not given and there is one.]:FILE:_files' \
             '--no-index[Use no index.]' \
-            ':image:_files'
+            '*:image:_files'
         ;;
     map)
         _arguments \
@@ -152,7 +173,7 @@ _dmg() {
             '--force[Overwrite the file if it exists.]' \
             '-q[Show no progress.]' \
             '--quiet[Show no progress.]' \
-            '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input; one newline at its end is not part of it.]:FILE:_files' \
+            '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input. Each line is a password, which are tried in order.]:FILE:_files' \
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
             '--verbose[Say on standard error what was decoded and fetched.]' \
@@ -165,13 +186,13 @@ _dmg() {
             '-h[Show context-sensitive help.]' \
             '--help[Show context-sensitive help.]' \
             '--version[Print the version and exit.]' \
-            '-o[The file to write, - for standard output; IMAGE.dmgidx if not given.]:FILE:_files' \
-            '--out=[The file to write, - for standard output; IMAGE.dmgidx if not given.]:FILE:_files' \
+            '-o[The file to write, - for standard output; IMAGE.dmgidx if not given, or a file in the cache folder if IMAGE is a URL.]:FILE:_files' \
+            '--out=[The file to write, - for standard output; IMAGE.dmgidx if not given, or a file in the cache folder if IMAGE is a URL.]:FILE:_files' \
             '-f[Overwrite the file even if it is no index.]' \
             '--force[Overwrite the file even if it is no index.]' \
             '-q[Show no progress.]' \
             '--quiet[Show no progress.]' \
-            '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input; one newline at its end is not part of it.]:FILE:_files' \
+            '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input. Each line is a password, which are tried in order.]:FILE:_files' \
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
             '--verbose[Say on standard error what was decoded and fetched.]' \
@@ -186,7 +207,9 @@ _dmg() {
             '--partition=[Serve this partition only\: a number, name or type from dmg info, or a part of a name.]:NAME: ' \
             '--socket=[Listen on a Unix socket, which must not exist.]:PATH:_files' \
             '--listen=[Listen on a TCP address, HOST\:PORT or PORT; 127.0.0.1\:10809 if neither is given. Port 0 takes a free one.]:ADDR: ' \
-            '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input; one newline at its end is not part of it.]:FILE:_files' \
+            '--run=[Run COMMAND by the shell, with the URI in $uri, serve until it ends, and exit with its status.]:COMMAND: ' \
+            '--ready-fd=[When clients can connect, write the URI and a newline to file descriptor N, and close it.]:N: ' \
+            '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input. Each line is a password, which are tried in order.]:FILE:_files' \
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
             '--verbose[Say on standard error what was decoded and fetched.]' \
