@@ -89,8 +89,10 @@ type Finder struct {
 // ones, and paths of 1,024 bytes.
 const (
 	maxDepth   = 512
+	maxPath    = 4 << 10 // bytes
 	maxFolders = 4 << 20
-	maxItems   = 20_000
+	maxItems   = 10_000
+	maxText    = 512 // bytes: no longer name, identifier or version is taken
 	batch      = 256 // entries of a folder that are held at a time
 )
 
@@ -180,8 +182,15 @@ func (f *Finder) entry(ctx context.Context, folder string, e fs.DirEntry, depth 
 	if !e.IsDir() && !e.Type().IsRegular() {
 		return nil // links lead to what is listed by itself, or to other volumes
 	}
-	full := path.Join(folder, e.Name())
 	kind := kindOf(e.Name(), e.IsDir())
+	if kind == "" && !e.IsDir() {
+		return nil
+	}
+	full := path.Join(folder, e.Name())
+	if len(full) > maxPath {
+		f.miss(&fs.PathError{Op: "open", Path: full[:maxPath], Err: fmt.Errorf("a path of more than %d bytes", maxPath)})
+		return nil
+	}
 	if kind != "" {
 		if len(f.paths) == maxItems {
 			return fmt.Errorf("more than %d applications and packages", maxItems)
@@ -219,6 +228,12 @@ func (f *Finder) item(name string) Item {
 	default:
 		f.flatPackage(&it)
 	}
+	for _, text := range []*string{&it.Name, &it.ID, &it.Version, &it.Build, &it.MinSystem, &it.TeamID} {
+		if len(*text) > maxText {
+			*text = ""
+		}
+	}
+	it.Architectures = slices.DeleteFunc(it.Architectures, func(a string) bool { return len(a) > maxText })
 	return it
 }
 

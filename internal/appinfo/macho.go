@@ -211,7 +211,7 @@ func (p *program) commands(b []byte, order binary.ByteOrder, off, size int64) er
 			p.minSystem = version(order.Uint32(c[8:]))
 		case kind == lcBuildVersion && n >= 24 && order.Uint32(c[8:]) == platformMacOS:
 			p.minSystem = version(order.Uint32(c[12:]))
-		case kind == lcCodeSignature && n >= 16:
+		case kind == lcCodeSignature && n >= 16 && p.signature == "":
 			at, length := int64(order.Uint32(c[8:])), int64(order.Uint32(c[12:]))
 			if at > size || length > size-at {
 				return errMachO

@@ -48,8 +48,9 @@ func (s *Superblob) VerifyContent(ctx context.Context, d *Directory, code io.Rea
 			return err
 		}
 	}
+	pages := &pageReader{ctx: ctx, r: code, left: d.CodeLimit, buf: buf}
 	for i := range d.code {
-		if err := d.verifyPage(ctx, h, i, code, buf); err != nil {
+		if err := d.verifyPage(h, i, pages); err != nil {
 			return err
 		}
 	}
@@ -85,25 +86,49 @@ func (d *Directory) verifySpecial(h hash.Hash, slot uint32, data []byte) error {
 }
 
 // verifyPage compares a page.
-func (d *Directory) verifyPage(ctx context.Context, h hash.Hash, i int64, code io.ReaderAt, buf []byte) error {
-	off, end := int64(0), d.CodeLimit
+func (d *Directory) verifyPage(h hash.Hash, i int64, pages *pageReader) error {
+	left := d.CodeLimit
 	if d.PageSize > 0 {
-		off, end = i*d.PageSize, min(end, (i+1)*d.PageSize)
+		left = min(d.CodeLimit-i*d.PageSize, d.PageSize)
 	}
 	h.Reset()
-	for off < end {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		b := buf[:min(int64(len(buf)), end-off)]
-		if _, err := readat.Full(code, b, off); err != nil {
+	for left > 0 {
+		b, err := pages.next(left)
+		if err != nil {
 			return err
 		}
 		h.Write(b)
-		off += int64(len(b))
+		left -= int64(len(b))
 	}
 	if got := h.Sum(nil)[:d.hashSize]; !bytes.Equal(got, d.hash(i)) {
 		return &Mismatch{fmt.Sprintf("page %d", i), d.HashType, d.hash(i), got}
 	}
 	return nil
+}
+
+// A pageReader reads from the start of something on, in large reads, however small pages are.
+type pageReader struct {
+	ctx  context.Context
+	r    io.ReaderAt
+	off  int64 // of the next read
+	left int64 // to be read
+	buf  []byte
+	have []byte // in buf, not returned yet
+}
+
+// next returns the next bytes, n at most.
+func (p *pageReader) next(n int64) ([]byte, error) {
+	if len(p.have) == 0 {
+		if p.ctx.Err() != nil {
+			return nil, context.Cause(p.ctx)
+		}
+		b := p.buf[:min(int64(len(p.buf)), p.left)]
+		if _, err := readat.Full(p.r, b, p.off); err != nil {
+			return nil, err
+		}
+		p.off, p.left, p.have = p.off+int64(len(b)), p.left-int64(len(b)), b
+	}
+	b := p.have[:min(int64(len(p.have)), n)]
+	p.have = p.have[len(b):]
+	return b, nil
 }
