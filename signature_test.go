@@ -85,8 +85,8 @@ func TestSignatureFlips(t *testing.T) {
 		if i+7 < len(img)-512 {
 			i += 6 // of the trailer every byte, of the rest some
 		}
-		if int64(i) == s.Offset {
-			i += int(s.Length)
+		if int64(i) >= s.Offset && int64(i) < s.Offset+s.Length {
+			i = int(s.Offset + s.Length)
 		}
 		b := bytes.Clone(img)
 		b[i] ^= 0x10
