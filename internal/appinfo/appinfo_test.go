@@ -315,7 +315,10 @@ func FuzzProgram(f *testing.F) {
 // FuzzInfo reads anything as an Info.plist.
 func FuzzInfo(f *testing.F) {
 	f.Add([]byte(appPlist))
-	f.Add(binaryInfo("CFBundleName", "a", "CFBundleVersion", "ä"))
+	list := binaryInfo("CFBundleName", "a", "CFBundleVersion", "ä")
+	f.Add(list)
+	loop := bytes.Replace(list, []byte("\xDF\x10\x02\x01\x03\x02\x04"), []byte("\xDF\x10\x02\x01\x03\x00\x00"), 1) // its values are itself
+	f.Add(loop)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		fuzzItem(t, fstest.MapFS{"a.app/Contents/Info.plist": {Data: b}})
 	})

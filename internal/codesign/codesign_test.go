@@ -28,6 +28,7 @@ var signings = []struct {
 }{
 	{"ad hoc", dmgtest.Signing{Identifier: "com.example.a"}, 2, false},
 	{"the first version", dmgtest.Signing{Identifier: "a", Version: 0x20001, Hashes: []crypto.Hash{crypto.SHA1}, PageBits: 12}, 1, false},
+	{"pages of two bytes", dmgtest.Signing{Identifier: "a", Hashes: []crypto.Hash{crypto.SHA1}, PageBits: 1}, 1, false},
 	{"signed", dmgtest.Signing{Identifier: "com.example.b", TeamID: "ABCDE12345", Signer: signer, Time: signed, PageBits: 12}, 2, true},
 	{"indefinite lengths", dmgtest.Signing{Identifier: "b", TeamID: "T", Version: 0x20200, Signer: signer, Time: signed, Indefinite: true}, 2, true},
 	{"limit of 64 bits", dmgtest.Signing{Identifier: "b", Limit: 19_999, Signer: signer, Time: signed, PageBits: 10}, 2, true},
@@ -93,6 +94,10 @@ func TestSignatures(t *testing.T) {
 			if err := verify(b, code, beside); err != nil {
 				t.Error(err)
 			}
+			counter := &dmgtest.Counter{R: bytes.NewReader(code)}
+			if err := s.VerifyContent(context.Background(), d, counter, beside, make([]byte, 1000)); err != nil || counter.Calls() != int(limit+999)/1000 {
+				t.Errorf("%d reads, %v", counter.Calls(), err)
+			}
 			// One wrong byte is noticed, wherever it is.
 			wrong := bytes.Clone(code)
 			for _, at := range []int64{0, 5000, limit - 1} {
@@ -116,7 +121,7 @@ func TestSignatures(t *testing.T) {
 // Every byte of a signature may be another. Then it isn't taken for that of the code, but
 // where nothing of it is asked for.
 func TestSignatureBytes(t *testing.T) {
-	sig := signings[2].Superblob(code, nil)
+	sig := signings[3].Superblob(code, nil)
 	s, d, _, err := read(sig)
 	if err != nil {
 		t.Fatal(err)
@@ -140,7 +145,7 @@ func TestSignatureBytes(t *testing.T) {
 		t.Errorf("%d of %d bytes are of no account", taken, len(sig))
 	}
 	// A directory that the message doesn't sign.
-	other := signings[2].Signing
+	other := signings[3].Signing
 	other.Identifier = "com.example.z"
 	forged := other.Superblob(code, nil)
 	so, do, _, err := read(forged)
@@ -167,7 +172,7 @@ func bend(b []byte, at int, v uint32) []byte {
 }
 
 func TestHostile(t *testing.T) {
-	sig := signings[2].Superblob(code, nil)
+	sig := signings[3].Superblob(code, nil)
 	s, _, _, err := read(sig)
 	if err != nil {
 		t.Fatal(err)
@@ -217,7 +222,7 @@ func TestHostile(t *testing.T) {
 			t.Errorf("%s: %v", tt.name, err)
 		}
 	}
-	names := signings[2].Signing
+	names := signings[3].Signing
 	names.Identifier = strings.Repeat("x", headLen)
 	sig = names.Superblob(code, nil)
 	if s, err := Open(bytes.NewReader(sig), int64(len(sig))); err != nil {
