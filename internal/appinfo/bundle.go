@@ -18,10 +18,11 @@ import (
 const maxInfo = 1 << 20
 
 // infoPlaces are where bundles have their Info.plist, and where their program is then: those of
-// macOS, those of iOS, and very old ones.
+// macOS, those of iOS, those of iOS inside of one that macOS can run, and very old ones.
 var infoPlaces = []struct{ info, programs string }{
 	{"Contents/Info.plist", "Contents/MacOS"},
 	{"Info.plist", "."},
+	{"WrappedBundle/Info.plist", "WrappedBundle"}, // a link
 	{"Support Files/Info.plist", "."},
 }
 

@@ -6,6 +6,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	_ "crypto/sha1" // hashes of signatures, as the next two
 	"crypto/sha256"
 	_ "crypto/sha512"
@@ -33,27 +34,38 @@ type Signing struct {
 
 // Signer is a key, and the certificates of it and of who signed that.
 type Signer struct {
-	Key   *ecdsa.PrivateKey
+	Key   crypto.Signer
 	Chain []*x509.Certificate // the key's first
 }
 
 // NewSigner makes a key with a certificate of the name and organizational unit, and one of an
 // authority's.
 func NewSigner(name, unit string) *Signer {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	must(err)
+	return newSigner(key, name, unit)
+}
+
+// NewRSASigner is NewSigner with an RSA key, as Apple's developers have one, though a short one.
+func NewRSASigner(name, unit string) *Signer {
+	key, err := rsa.GenerateKey(rand.Reader, 1024)
+	must(err)
+	return newSigner(key, name, unit)
+}
+
+func newSigner(key crypto.Signer, name, unit string) *Signer {
 	root := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Root of " + name}, IsCA: true, BasicConstraintsValid: true,
 		NotBefore: time.Unix(1e9, 0), NotAfter: time.Unix(4e9, 0)}
 	rootKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	must(err)
 	leaf := &x509.Certificate{SerialNumber: big.NewInt(4711), Subject: pkix.Name{CommonName: name, OrganizationalUnit: []string{unit}},
 		NotBefore: time.Unix(1e9, 0), NotAfter: time.Unix(4e9, 0)}
-	s := new(Signer)
-	s.Key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	must(err)
+	s := &Signer{Key: key}
 	for _, c := range []struct {
 		cert *x509.Certificate
-		key  *ecdsa.PrivateKey
-	}{{leaf, s.Key}, {root, rootKey}} {
-		der, err := x509.CreateCertificate(rand.Reader, c.cert, root, &c.key.PublicKey, rootKey)
+		key  crypto.Signer
+	}{{leaf, key}, {root, rootKey}} {
+		der, err := x509.CreateCertificate(rand.Reader, c.cert, root, c.key.Public(), rootKey)
 		must(err)
 		parsed, err := x509.ParseCertificate(der)
 		must(err)
@@ -262,7 +274,7 @@ func (s Signing) cms(directories [][]byte, hashes []crypto.Hash) []byte {
 		attributes = append(attributes, attribute(oidCDHashes2, all...))
 	}
 	signed := sha256.Sum256(der(0x31, attributes...))
-	signature, err := ecdsa.SignASN1(rand.Reader, s.Signer.Key, signed[:])
+	signature, err := s.Signer.Key.Sign(rand.Reader, signed[:], crypto.SHA256)
 	must(err)
 	leaf := s.Signer.Chain[0]
 	signer := der(0x30, der(2, []byte{1}),
