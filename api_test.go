@@ -190,7 +190,12 @@ func main() {
 
 // A program outside of the module compiles against the package's names, and go.mod needs
 // nothing that the module cache, from which this test was built, doesn't have.
-func TestAPI(t *testing.T) {
+func TestAPI(t *testing.T) { vetModule(t, apiProgram) }
+
+// vetModule vets a program in a module of its own, whose go.mod has this module and
+// what it requires.
+func vetModule(t *testing.T, program string) {
+	t.Helper()
 	goTool, err := exec.LookPath("go")
 	if err != nil {
 		t.Skip("there is no go command")
@@ -205,9 +210,10 @@ func TestAPI(t *testing.T) {
 	}
 	dir := t.TempDir()
 	for name, data := range map[string]string{
-		"go.mod":  "module example.com/program\n\ngo 1.25.0\n\nrequire github.com/go-dmg/dmg v0.0.0\n\nreplace github.com/go-dmg/dmg => " + strconv.Quote(module) + "\n",
+		"go.mod": "module example.com/program\n\ngo 1.25.0\n\nrequire github.com/go-dmg/dmg v0.0.0\n\n" +
+			"require howett.net/plist v1.0.1\n\nreplace github.com/go-dmg/dmg => " + strconv.Quote(module) + "\n",
 		"go.sum":  string(sums),
-		"main.go": apiProgram,
+		"main.go": program,
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(data), 0o666); err != nil {
 			t.Fatal(err)
@@ -217,7 +223,7 @@ func TestAPI(t *testing.T) {
 	vet.Dir = dir
 	vet.Env = append(os.Environ(), "GOFLAGS=-mod=mod", "GOPROXY=off", "GOWORK=off", "GOTOOLCHAIN=local")
 	if out, err := vet.CombinedOutput(); err != nil {
-		t.Errorf("%v\n%s", err, out)
+		t.Errorf("%v\n%s\n%s", err, out, program)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"embed"
 	"errors"
 	"fmt"
 	"io"
@@ -118,6 +119,22 @@ func ExampleOpenFS() {
 	fmt.Println(im.Format(), im.Size())
 	// Output:
 	// ULMO 135168
+}
+
+//go:embed testdata/containers/split*
+var splitImage embed.FS
+
+// An image in the program itself. It was split into three files, which are found beside the
+// one that is named.
+func ExampleOpenFS_embed() {
+	im, err := dmg.OpenFS(splitImage, "testdata/containers/split.dmg", nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer im.Close()
+	fmt.Println(im.Format(), im.Layers(), im.Size())
+	// Output:
+	// UDZO [segments UDIF] 135168
 }
 
 // An image in a zip archive, which must have it without compression.

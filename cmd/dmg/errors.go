@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"net"
+	"net/http"
 	"os"
 	"os/signal"
 	"syscall"
@@ -36,7 +37,7 @@ const statusHelp = `Exit status:
     2    the command line is wrong, or asks for what can't be done
     3    the file is no disk image, or something in it is not supported
     4    the password or key is missing or wrong
-    5    reading or writing a file failed
+    5    reading or writing a file, or asking a server, failed
     130  the command was interrupted`
 
 // A misuse is an error of the command line that shows only when it runs.
@@ -151,6 +152,8 @@ func hint(err error) string {
 		return "; choose one with -p"
 	case errors.Is(err, apfs.ErrNoPassword):
 		return ": give --password-file FILE or set " + passwordVar
+	case isStatus(err, http.StatusUnauthorized):
+		return "; give name and password in the URL: https://NAME:PASSWORD@HOST/..."
 	case errors.Is(err, dmg.ErrNoPrivateKey):
 		return "; this command takes none: open the image with the Go package, or with hdiutil"
 	}

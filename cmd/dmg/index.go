@@ -18,6 +18,7 @@ type indexCmd struct {
 	imageArg      `embed:""`
 	Out           string `short:"o" placeholder:"FILE" help:"The file to write, - for standard output; IMAGE.dmgidx if not given, or a file in the cache folder if IMAGE is a URL."`
 	Force         bool   `short:"f" help:"Overwrite the file even if it is no index."`
+	JSON          bool   `name:"json" help:"Print JSON, one object."`
 	Quiet         bool   `short:"q" help:"Show no progress."`
 	passwordFlags `embed:""`
 }
@@ -36,6 +37,9 @@ has more than 4 MiB of compressed data: in others a read takes few requests with
 The index holds pieces of the disk, of an encrypted image's too: it gets the image's permissions, and those of an
 encrypted image nobody else can read. An index can also be forged to give wrong bytes, so use none that came from
 elsewhere.
+
+With --json it prints an object with "image", "index" (the file's name), "size" of the file in bytes, and "checkpoints", which is
+0 if the image has no use for an index.
 
 Example:
 
@@ -92,6 +96,9 @@ func (c *indexCmd) Run(ctx context.Context, std *stdio) error {
 		return err
 	}
 	removeOthers(old, name)
+	if c.JSON {
+		return writeJSON(std.out, indexJSON{c.Image, name, size, checkpoints})
+	}
 	note := ""
 	if checkpoints == 0 {
 		note = ": the image has no use for an index"
@@ -100,8 +107,19 @@ func (c *indexCmd) Run(ctx context.Context, std *stdio) error {
 	return err
 }
 
+// indexJSON is an index that was written as scripts get it.
+type indexJSON struct {
+	Image       string `json:"image"`
+	Index       string `json:"index"` // the file
+	Size        int64  `json:"size"`  // of the file in bytes
+	Checkpoints int    `json:"checkpoints"`
+}
+
 // toStdout leaves nothing behind that a signal would have to wait for.
 func (c *indexCmd) toStdout(ctx context.Context, std *stdio) error {
+	if c.JSON {
+		return refusal("with --json, standard output gets an object: give a file for the index")
+	}
 	if isTerminal(std.out) && !c.Force {
 		return refusal("standard output is a terminal: redirect it, or insist with -f")
 	}

@@ -358,7 +358,7 @@ func (m *missed) add(std *stdio, err error) {
 		m.first = err
 	}
 	if m.n <= maxTold {
-		fmt.Fprintln(std.err, "dmg: "+oneLine(err))
+		fmt.Fprintln(std.err, "dmg: "+urlText(err, oneLine(err)))
 	}
 }
 

@@ -20,6 +20,7 @@ import (
 
 // TestLsSamples lists what Apple's tools wrote, as the manifest says.
 func TestLsSamples(t *testing.T) {
+	t.Parallel()
 	for _, name := range []string{"hfsplus-app", "hfsplus-basic", "hfsplus-xattrs", "hfsx", "apfs-app", "apfs-basic", "apfs-snapshots"} {
 		t.Run(name, func(t *testing.T) {
 			want := manifest(t, name)
@@ -169,6 +170,7 @@ func unpacked(t *testing.T, name string) []byte {
 
 // TestSeveralVolumes: a disk with two volumes, and a third that can't be read.
 func TestSeveralVolumes(t *testing.T) {
+	t.Parallel()
 	disk := make([]byte, 64*sectorSize)
 	disk[510], disk[511] = 0x55, 0xAA
 	for i, volume := range [][]byte{unpacked(t, "hfsplus-abslink.img.gz"), unpacked(t, "hfsplus-rsrc.img.gz"), append(make([]byte, 4086), "SWAPSPACE2"...)} {
@@ -290,6 +292,7 @@ func TestWindowsNames(t *testing.T) {
 
 // TestInfoVolumes: info says which volumes there are, and what is wrong with them.
 func TestInfoVolumes(t *testing.T) {
+	t.Parallel()
 	dirty := filepath.Join(t.TempDir(), "dirty.img")
 	if err := os.WriteFile(dirty, unpacked(t, "hfsplus-dirty.img.gz"), 0o600); err != nil {
 		t.Fatal(err)

@@ -163,14 +163,16 @@ func peakMemory(t *testing.T, pid int) int64 {
 // TestServeMemory measures a server that 16 clients keep busy, with 16 requests in
 // flight each, while 100 others ask for 32 MiB 16 times and take no answer.
 func TestServeMemory(t *testing.T) {
+	t.Parallel()
 	dmgtest.NotRaced(t) // whose own memory comes on top
 	dmgtest.NotEmulated(t)
 	took := time.Duration(dmgtest.Times(60_000, 2000, 500)) * time.Millisecond
-	const size, rounds = 10 << 20, 100
+	const size, rounds = 5 << 20, 200
 	data := dmgtest.Mixed(3, size).Bytes()
 	image := repeatedImage(t, data, rounds)
 	for _, limit := range []int64{16 << 20, dmg.DefaultMemoryLimit} {
 		t.Run(humanSize(limit), func(t *testing.T) {
+			t.Parallel()
 			socket := filepath.Join(socketDir(t), "s")
 			cmd := command(t, "nbd", image, "--socket", socket, "--memory-limit", strconv.FormatInt(limit, 10))
 			errOut := startCommand(t, cmd, "server", func() bool {

@@ -114,6 +114,7 @@ func startCommand(t *testing.T, cmd *exec.Cmd, what string, condition func() boo
 }
 
 func TestExtractInterrupted(t *testing.T) {
+	t.Parallel()
 	dmgtest.NotEmulated(t)
 	image := longImage(t)
 	signals := []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP}
@@ -159,6 +160,7 @@ func TestExtractInterrupted(t *testing.T) {
 
 // TestClosedPipe has a reader that has seen enough.
 func TestClosedPipe(t *testing.T) {
+	t.Parallel()
 	image := longImage(t)
 	for _, args := range [][]string{
 		{"extract", image, "-"},
@@ -245,6 +247,7 @@ func TestStopServer(t *testing.T) {
 
 // TestSparse looks at how much of a file is stored.
 func TestSparse(t *testing.T) {
+	t.Parallel()
 	size := int64(64 << 20)
 	if dmgtest.Raced() {
 		size /= 4
@@ -403,6 +406,7 @@ func TestSpecialInput(t *testing.T) {
 
 // TestNoRoom has a file system, or a limit, that the disk doesn't fit in.
 func TestNoRoom(t *testing.T) {
+	t.Parallel()
 	image := longImage(t)
 	var old syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &old); err != nil {
@@ -429,6 +433,7 @@ func TestNoRoom(t *testing.T) {
 
 // An interrupt ends requests, too.
 func TestURLInterrupted(t *testing.T) {
+	t.Parallel()
 	dmgtest.NotEmulated(t)
 	image := dmgtest.Image(t, dmgtest.Random(1, 1<<20).Bytes(), dmgtest.Options{ChunkSectors: 128})
 	asked := make(chan bool, 100)
@@ -460,6 +465,7 @@ func TestURLInterrupted(t *testing.T) {
 
 // Who has started the server learns when it can be used.
 func TestServeReady(t *testing.T) {
+	t.Parallel()
 	dmgtest.NotEmulated(t)
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -494,6 +500,7 @@ func TestServeReady(t *testing.T) {
 
 // An interrupt ends the command that the server runs, too.
 func TestServeRunInterrupted(t *testing.T) {
+	t.Parallel()
 	dmgtest.NotEmulated(t)
 	started := filepath.Join(t.TempDir(), "started")
 	cmd := command(t, "nbd", images+"good-zlib.dmg", "--run", "trap 'exit 3' TERM; echo $$ >"+started+"; while :; do sleep 0.05; done")
@@ -509,5 +516,17 @@ func TestServeRunInterrupted(t *testing.T) {
 	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
 	if err != nil || syscall.Kill(pid, 0) == nil {
 		t.Errorf("the command %q (%v) goes on", b, err)
+	}
+}
+
+// A proxy of the environment is asked.
+func TestURLProxy(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, map[string][]byte{"/a.dmg": read(t, "good-zlib.dmg")})
+	cmd := command(t, "info", "http://nowhere.invalid/a.dmg")
+	cmd.Env = append(cmd.Env, "http_proxy="+s.URL)
+	out, err := cmd.CombinedOutput()
+	if requests, _ := s.cost(); err != nil || len(requests) == 0 || !strings.HasPrefix(string(out), "http://nowhere.invalid/a.dmg: UDZO") {
+		t.Errorf("%v, %q, %d requests", err, out, len(requests))
 	}
 }

@@ -16,7 +16,7 @@ import (
 // Two hundred images at once, of which some are damaged, encrypted, missing or no images at
 // all: each gets its line, and none keeps the others from theirs.
 func TestVerifySeveral(t *testing.T) {
-	t.Setenv(passwordVar, "")
+	t.Parallel()
 	disk := dmgtest.Text(1, 64<<10).Bytes()
 	whole := dmgtest.Image(t, disk, dmgtest.Options{})
 	damaged := append([]byte(nil), whole...)
@@ -96,6 +96,7 @@ func TestVerifySeveral(t *testing.T) {
 }
 
 func TestInfoSeveral(t *testing.T) {
+	t.Parallel()
 	args := []string{"info", images + "good-zlib.dmg", images + "none.dmg", images + "bad-plist-range.dmg", images + "good-apfs.dmg"}
 	got := dmgRun(t, args...)
 	want := dmgRun(t, "info", args[1]).out + "\n" + dmgRun(t, "info", args[4]).out
@@ -117,6 +118,7 @@ func TestInfoSeveral(t *testing.T) {
 
 // The hashes are those of what cat writes.
 func TestInfoHash(t *testing.T) {
+	t.Parallel()
 	const image = images + "good-zlib.dmg"
 	var info imageInfo
 	got := dmgRun(t, "info", "--json", "--hash", "sha256,md5", image)

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -106,10 +107,15 @@ func (e *urlError) Unwrap() error { return e.err }
 // besides.
 func urlText(err error, text string) string {
 	var u *urlError
-	if errors.As(err, &u) {
-		text = strings.Replace(text, u.url+": "+u.url+": ", u.url+": ", 1)
+	if !errors.As(err, &u) {
+		return text
 	}
-	return text
+	named := u.url + ": "
+	before, after, ok := strings.Cut(text, named)
+	if !ok { // it has what is escaped there
+		return text
+	}
+	return before + named + strings.ReplaceAll(after, named, "")
 }
 
 // file opens the file at a URL as it is shown.
@@ -129,23 +135,82 @@ func (w *web) file(shown string) (*webFile, error) {
 	if err != nil {
 		return nil, &urlError{shown, err}
 	}
-	r := webReader{f, shown}
+	r := &webReader{file: f, shown: shown, onward: -1}
 	return &webFile{io.NewSectionReader(r, 0, f.Size()), f, shown}, nil
 }
 
 // webReader reads a file of a web server. Its errors but io.EOF are a *urlError.
+//
+// It keeps the file's end once that has been read: an image's tables are there, which are
+// read again with an index or another password, and as a rule the data of the disk's last
+// chunk. And it reads ahead where a short read goes on from the one before: so does whoever
+// reads the nodes of a tree one by one, and each would be a request.
 type webReader struct {
-	*httpfile.File
+	file  *httpfile.File
 	shown string
+
+	mu     sync.Mutex
+	tail   span  // the file's end
+	ahead  span  // what was read ahead last
+	onward int64 // where the last read of the server ended
 }
 
+// A span is a part of a file.
+type span struct {
+	off  int64
+	data []byte
+}
+
+const (
+	// tailLen is how many bytes of the end are kept: as many as are read when an image
+	// is opened.
+	tailLen = 32 << 10
+
+	// shortRead is what is read ahead of, and aheadLen how much is read then.
+	shortRead = 64 << 10
+	aheadLen  = 256 << 10
+)
+
 // ReadAt implements io.ReaderAt.
-func (r webReader) ReadAt(p []byte, off int64) (int, error) {
-	n, err := r.File.ReadAt(p, off)
+func (r *webReader) ReadAt(p []byte, off int64) (int, error) {
+	r.mu.Lock()
+	tail, ahead, goesOn := r.tail, r.ahead, off == r.onward && len(p) <= shortRead
+	r.mu.Unlock()
+	if tail.copy(p, off) || ahead.copy(p, off) {
+		return len(p), nil
+	}
+	b := p
+	if goesOn {
+		b = make([]byte, min(aheadLen, max(int64(len(p)), r.file.Size()-off)))
+	}
+	n, err := r.file.ReadAt(b, off)
+	r.mu.Lock()
+	r.onward = off + int64(n)
+	if start := r.file.Size() - tailLen; off == start && n == tailLen {
+		r.tail = span{off, slices.Clone(b[:n])}
+	}
+	if goesOn {
+		r.ahead = span{off, b[:n]}
+	}
+	r.mu.Unlock()
+	if goesOn {
+		if n = copy(p, b[:n]); n == len(p) {
+			err = nil // it is one of what is behind
+		}
+	}
 	if err != nil && err != io.EOF {
 		err = &urlError{r.shown, err}
 	}
 	return n, err
+}
+
+// copy fills p from off on, if the span has all of that.
+func (s span) copy(p []byte, off int64) bool {
+	if off < s.off || off-s.off > int64(len(s.data)-len(p)) {
+		return false
+	}
+	copy(p, s.data[off-s.off:])
+	return true
 }
 
 // A webFile is a file on a web server as an fs.File.
@@ -183,6 +248,10 @@ type webFolder struct {
 	files map[string]*webFile // by name
 }
 
+// maxParts bounds the files of a split image on a server, each of which takes 64 KiB of
+// memory.
+const maxParts = 1000
+
 // folder opens the image at a URL, and returns the folder that has it.
 func (w *web) folder(image string) (*webFolder, error) {
 	u, err := url.Parse(image)
@@ -212,6 +281,9 @@ func (d *webFolder) Open(name string) (fs.File, error) {
 	if f == nil {
 		if !fs.ValidPath(name) || path.Dir(name) != "." || name == "." {
 			return nil, &fs.PathError{Op: "open", Path: name, Err: errors.ErrUnsupported}
+		}
+		if len(d.files) >= maxParts {
+			return nil, refusal(fmt.Sprintf("%s: split into more than %d files, too many to read from a web server", d.image, maxParts))
 		}
 		shown := d.image
 		if err := editURL(&shown, func(p string) string { return path.Join(path.Dir(p), name) }); err != nil {
@@ -249,8 +321,13 @@ func editURL(s *string, edit func(path string) string) error {
 
 // isMissing reports whether a server says that it has no such file.
 func isMissing(err error) bool {
+	return isStatus(err, http.StatusNotFound) || isStatus(err, http.StatusGone)
+}
+
+// isStatus reports whether a server answered with the status.
+func isStatus(err error, code int) bool {
 	var status *httpfile.StatusError
-	return errors.As(err, &status) && (status.Code == http.StatusNotFound || status.Code == http.StatusGone)
+	return errors.As(err, &status) && status.Code == code
 }
 
 // open implements opener. The image's name is known already.

@@ -3,7 +3,9 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"io/fs"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -26,7 +28,8 @@ type site struct {
 	files map[string][]byte // by path
 	auth  string            // user:password; none: open to all
 	etag  string
-	fail  int // the number of requests from which on it refuses all; 0: never
+	near  bool // it answers at once
+	fail  int  // the number of requests from which on it refuses all; 0: never
 
 	mu       sync.Mutex
 	requests []string // path and range
@@ -41,7 +44,9 @@ func newSite(t *testing.T, files map[string][]byte) *site {
 }
 
 func (s *site) serve(w http.ResponseWriter, req *http.Request) {
-	time.Sleep(20 * time.Millisecond)
+	if !s.near {
+		time.Sleep(20 * time.Millisecond)
+	}
 	s.mu.Lock()
 	s.requests = append(s.requests, req.URL.Path+" "+req.Header.Get("Range"))
 	file, ok := s.files[req.URL.Path]
@@ -85,7 +90,7 @@ func (s *site) cost() ([]string, int64) {
 
 // installer is an image of an HFS+ volume as in an installer: with an application of 800
 // names, most small and some large, of size bytes in all, in zlib chunks of 1 MiB.
-func installer(t *testing.T, size int) []byte {
+func installer(t *testing.T, size int, o hfsvol.Options) []byte {
 	t.Helper()
 	plist := []byte("<plist>" + strings.Repeat("<key>CFBundleVersion</key><string>1.0</string>\n", 40) + "</plist>\n")
 	app := hfsvol.Dir("Foo.app")
@@ -107,7 +112,7 @@ func installer(t *testing.T, size int) []byte {
 		}
 		contents.Children = append(contents.Children, dir)
 	}
-	v := hfsvol.Write(hfsvol.Dir("Installer", app), hfsvol.Options{CatalogRoom: 128})
+	v := hfsvol.Write(hfsvol.Dir("Installer", app), o)
 	const first = 64 // sector
 	disk := append(make([]byte, first*sectorSize, first*sectorSize+len(v.Image)), v.Image...)
 	return dmgtest.Image(t, disk, dmgtest.Options{ChunkSectors: dmgtest.DefaultChunk, Level: 1, Partitions: []dmgtest.Partition{
@@ -119,34 +124,42 @@ func installer(t *testing.T, size int) []byte {
 
 // What a look into an image costs, far away.
 func TestURLRequests(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	size := 58 << 20
-	if dmgtest.Slowed() {
-		size = 6 << 20
+	if dmgtest.Part() {
+		size = 8 << 20
 	}
-	s := newSite(t, map[string][]byte{"/Installer.dmg": installer(t, size)})
+	s := newSite(t, map[string][]byte{
+		"/Installer.dmg": installer(t, size, hfsvol.Options{CatalogRoom: 128}),
+		"/late.dmg":      installer(t, size/2, hfsvol.Options{}),
+	})
 	const middle = "Foo.app/Contents/Resources 06.lproj/Localizable strings 003.nib"
 	for _, tt := range []struct {
+		image    string
 		args     []string
 		requests int
 		bytes    int64
 		lines    int // of output, at least
 	}{
-		{[]string{"cat", "Foo.app/Contents/Info.plist"}, 6, 400_000, 40},
-		{[]string{"cat", middle}, 6, 1_500_000, 1}, // the data before it in its chunk comes too
-		{[]string{"ls", "-R"}, 8, 400_000, 780},
-		{[]string{"info"}, 8, 400_000, 10},
+		{"Installer.dmg", []string{"cat", "Foo.app/Contents/Info.plist"}, 6, 400_000, 40},
+		{"Installer.dmg", []string{"cat", middle}, 6, 1_500_000, 1}, // the data before it in its chunk comes too
+		{"Installer.dmg", []string{"ls", "-R"}, 8, 400_000, 780},
+		{"Installer.dmg", []string{"info"}, 8, 400_000, 10},
+		// The catalog is in the last chunk, behind data that does not compress.
+		{"late.dmg", []string{"cat", "Foo.app/Contents/Info.plist"}, 6, 1_500_000, 40},
+		{"late.dmg", []string{"ls", "-R"}, 6, 1_500_000, 780},
 	} {
-		args := append([]string{tt.args[0], s.URL + "/Installer.dmg"}, tt.args[1:]...)
+		args := append([]string{tt.args[0], s.URL + "/" + tt.image}, tt.args[1:]...)
 		start := time.Now()
 		got := dmgRun(t, args...)
 		took := time.Since(start)
 		requests, n := s.cost()
-		t.Logf("%s: %d requests, %d bytes, %v: %q", tt.args, len(requests), n, took, requests)
+		t.Logf("%s of %s: %d requests, %d bytes, %v: %q", tt.args, tt.image, len(requests), n, took, requests)
 		if got.status != 0 || got.errOut != "" || strings.Count(got.out, "\n") < tt.lines {
-			t.Errorf("%s: status %d, %q, %d bytes", tt.args, got.status, got.errOut, len(got.out))
+			t.Errorf("%s of %s: status %d, %q, %d bytes", tt.args, tt.image, got.status, got.errOut, len(got.out))
 		}
 		if len(requests) > tt.requests || n > tt.bytes {
-			t.Errorf("%s: %d requests and %d bytes, want at most %d and %d", tt.args, len(requests), n, tt.requests, tt.bytes)
+			t.Errorf("%s of %s: %d requests and %d bytes, want at most %d and %d", tt.args, tt.image, len(requests), n, tt.requests, tt.bytes)
 		}
 	}
 }
@@ -163,6 +176,7 @@ func read(t *testing.T, name string) []byte {
 
 // Every command takes a URL for an image, and says of it what it says of the file.
 func TestURLCommands(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, map[string][]byte{"/good-apfs.dmg": read(t, "good-apfs.dmg"), "/bad-stream.dmg": read(t, "bad-stream.dmg")})
 	for _, args := range []string{
 		"info FILE", "info --json FILE", "ls -lR FILE", "cat FILE Hello.app/Contents/Info.plist", "cat FILE -n 1000",
@@ -198,6 +212,7 @@ func nbdSum(t *testing.T, image string) string {
 
 // What servers answer, and what is no server, as users are told.
 func TestURLErrors(t *testing.T) {
+	t.Parallel()
 	image := read(t, "good-zlib.dmg")
 	s := newSite(t, map[string][]byte{"/a.dmg": image, "/page": []byte("<html>" + strings.Repeat("no image ", 1000))})
 	whole := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write(image) }))
@@ -221,7 +236,7 @@ func TestURLErrors(t *testing.T) {
 		{"http://127.0.0.1:1/a.dmg", statusIO, "dmg: URL: .*refused.*\n"},
 		{"http://bad host/a.dmg", statusMisuse, "dmg: URL: not a valid URL: .*\n"},
 		{with("me:hush%40%2F:"), 0, ""},
-		{with("me:hush"), statusIO, "dmg: http://me:xxxxx@[0-9.:]+/a.dmg: 401 Unauthorized\n"},
+		{with("me:hush"), statusIO, "dmg: http://me:xxxxx@[0-9.:]+/a.dmg: 401 Unauthorized; give name and password in the URL: https://NAME:PASSWORD@HOST/...\n"},
 		{with("me:hu%sh"), statusMisuse, "dmg: http://me:xxxxx@[0-9.:]+/a.dmg: not a valid URL: .*\n"},
 	} {
 		got := dmgRun(t, "info", tt.url)
@@ -246,20 +261,43 @@ func TestURLErrors(t *testing.T) {
 
 // A server that begins to fail is no damage of the image.
 func TestURLFails(t *testing.T) {
-	image := dmgtest.Image(t, dmgtest.Random(1, 1<<20).Bytes(), dmgtest.Options{ChunkSectors: 128})
-	s := newSite(t, map[string][]byte{"/a.dmg": image})
-	s.fail = 2
-	for _, command := range []string{"verify", "cat", "map --verify"} {
+	t.Parallel()
+	disk := dmgtest.Image(t, dmgtest.Random(1, 1<<20).Bytes(), dmgtest.Options{ChunkSectors: 128})
+	s := newSite(t, map[string][]byte{"/a.dmg": disk, "/Installer.dmg": installer(t, 2<<20, hfsvol.Options{CatalogRoom: 128}), "/late.dmg": installer(t, 2<<20, hfsvol.Options{})})
+	s.near = true
+	const file = "Foo.app/Contents/Resources 06.lproj/Localizable strings 003.nib"
+	for _, tt := range []struct {
+		image string
+		fail  int // from which request on
+		args  []string
+	}{
+		{"a.dmg", 2, []string{"verify", "URL"}},
+		{"a.dmg", 2, []string{"cat", "URL"}},
+		{"a.dmg", 2, []string{"extract", "URL", filepath.Join(t.TempDir(), "out")}},
+		{"a.dmg", 2, []string{"extract", "--keep-going", "URL", filepath.Join(t.TempDir(), "out")}},
+		{"a.dmg", 2, []string{"map", "--verify", "URL"}},
+		{"a.dmg", 1, []string{"info", "URL"}},
+		{"late.dmg", 2, []string{"ls", "-R", "URL"}},
+		{"Installer.dmg", 3, []string{"cat", "URL", file}},
+		{"Installer.dmg", 3, []string{"cp", "URL", file, t.TempDir()}},
+		{"Installer.dmg", 3, []string{"cp", "--keep-going", "URL", "Foo.app/Contents/Resources 06.lproj", t.TempDir()}},
+	} {
 		s.cost()
-		got := dmgRun(t, append(strings.Fields(command), s.URL+"/a.dmg")...)
-		if want := "dmg: " + s.URL + "/a.dmg: 403 Forbidden\n"; got.status != statusIO || got.errOut != want {
-			t.Errorf("%s: status %d, %q, want %q", command, got.status, got.errOut, want)
+		s.fail = tt.fail
+		url := s.URL + "/" + tt.image
+		args := slices.Clone(tt.args)
+		args[slices.Index(args, "URL")] = url
+		got := dmgRun(t, args...)
+		first, _, _ := strings.Cut(got.errOut, "\n")
+		if got.status != statusIO || !strings.HasSuffix(first, ": 403 Forbidden") || strings.Count(first, url) != 1 {
+			t.Errorf("%s of %s: status %d, %q", tt.args, tt.image, got.status, got.errOut)
 		}
 	}
 }
 
 // The other parts of a split image have URLs beside its own.
 func TestURLSplit(t *testing.T) {
+	t.Parallel()
 	files := make(map[string][]byte)
 	for _, name := range []string{"split.dmg", "split.002.dmgpart", "split.003.dmgpart"} {
 		files["/images/"+name] = read(t, "containers/"+name)
@@ -280,6 +318,29 @@ func TestURLSplit(t *testing.T) {
 	}
 }
 
+// A server may say of an image that it has any number of parts, and have them all.
+func TestURLManyParts(t *testing.T) {
+	t.Parallel()
+	l, err := dmgtest.Build(dmgtest.Random(1, 512*(maxParts+1)).Bytes(), dmgtest.Options{Codecs: []dmgtest.Method{dmgtest.Raw}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := make(map[string][]byte)
+	for i, b := range l.Segments(512) {
+		name := "/a.dmg"
+		if i > 0 {
+			name = fmt.Sprintf("/a.%03d.dmgpart", i+1)
+		}
+		files[name] = b
+	}
+	s := newSite(t, files)
+	s.near = true
+	got := dmgRun(t, "info", s.URL+"/a.dmg")
+	if requests, _ := s.cost(); got.status != statusMisuse || !strings.Contains(got.errOut, "split into more than 1000 files") || len(requests) < maxParts || len(requests) > 3*maxParts {
+		t.Errorf("%d requests, %d, %q", len(requests), got.status, got.errOut)
+	}
+}
+
 // useCache gives the test a cache folder of its own, and returns it.
 func useCache(t *testing.T) string {
 	t.Helper()
@@ -294,7 +355,7 @@ func useCache(t *testing.T) string {
 // server is the same, or one beside the URL.
 func TestURLIndex(t *testing.T) {
 	cache := useCache(t)
-	image := dmgtest.Image(t, dmgtest.Random(1, 6<<20).Bytes(), dmgtest.Options{})
+	image := dmgtest.Image(t, dmgtest.Random(1, 4<<20+64<<10).Bytes(), dmgtest.Options{})
 	file := filepath.Join(t.TempDir(), "a.dmg")
 	if err := os.WriteFile(file, image, 0o600); err != nil {
 		t.Fatal(err)
@@ -307,8 +368,8 @@ func TestURLIndex(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := newSite(t, map[string][]byte{"/a.dmg": image})
-	args := []string{"cat", "-v", s.URL + "/a.dmg", "-o", "5M", "-n", "4k"}
-	want := dmgRun(t, "cat", file, "-o", "5M", "-n", "4k").out
+	args := []string{"cat", "-v", s.URL + "/a.dmg", "-o", "4M", "-n", "4k"}
+	want := dmgRun(t, "cat", file, "-o", "4M", "-n", "4k").out
 	cat := func(what, used string, most int64, more ...string) {
 		t.Helper()
 		s.cost()
@@ -356,5 +417,38 @@ func TestURLIndex(t *testing.T) {
 	}
 	if info, err := os.Stat(names[0]); err != nil || runtime.GOOS != "windows" && info.Mode() != 0o600 {
 		t.Errorf("%v, %v", info, err)
+	}
+}
+
+// Whatever is kept or read ahead, reads return what is in the file.
+func TestWebReader(t *testing.T) {
+	t.Parallel()
+	for _, size := range []int64{1, 1000, tailLen, tailLen + 1, 1 << 20} {
+		file := dmgtest.Random(1, size).Bytes()
+		s := newSite(t, map[string][]byte{"/a": file})
+		s.near = true
+		w, _ := newWeb(nil)
+		defer w.close()
+		f, err := w.file(s.URL + "/a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		rng := rand.New(rand.NewPCG(1, uint64(size)))
+		off := int64(0)
+		for range 300 {
+			switch rng.IntN(3) { // or it goes on
+			case 0:
+				off = rng.Int64N(size + 10)
+			case 1:
+				off = max(0, size-tailLen)
+			}
+			p := make([]byte, []int{1, 100, 4096, tailLen, shortRead, shortRead + 1, aheadLen}[rng.IntN(7)])
+			n, err := f.ReadAt(p, off)
+			want := max(0, min(int64(len(p)), size-off))
+			if int64(n) != want || !bytes.Equal(p[:n], file[min(off, size):][:n]) || (err == io.EOF) != (n < len(p)) || err != nil && err != io.EOF {
+				t.Fatalf("%d bytes at %d of %d: %d, %v, want %d", len(p), off, size, n, err, want)
+			}
+			off += int64(n)
+		}
 	}
 }

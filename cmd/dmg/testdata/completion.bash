@@ -11,7 +11,7 @@ _dmg() {
     *:extract) flags='--help --version --partition --force --keep-going --json --quiet --password-file --memory-limit --verbose --index --no-index' words='' ;;
     *:verify) flags='--help --version --json --quiet --password-file --memory-limit --verbose --index --no-index' words='' ;;
     *:map) flags='--help --version --out --verify --force --quiet --password-file --memory-limit --verbose --index --no-index' words='' ;;
-    *:index) flags='--help --version --out --force --quiet --password-file --memory-limit --verbose' words='' ;;
+    *:index) flags='--help --version --out --force --json --quiet --password-file --memory-limit --verbose' words='' ;;
     *:nbd) flags='--help --version --partition --socket --listen --run --ready-fd --password-file --memory-limit --verbose --index --no-index' words='' ;;
     *:completion) flags='--help --version' words='bash zsh fish' ;;
     *:help) flags='--help --version' words='' ;;

@@ -86,6 +86,7 @@ complete -c dmg -n '__fish_seen_subcommand_from map' -l index -r -d 'Use the ind
 complete -c dmg -n '__fish_seen_subcommand_from map' -l no-index -d 'Use no index.'
 complete -c dmg -n '__fish_seen_subcommand_from index' -l out -s o -r -d 'The file to write, - for standard output; IMAGE.dmgidx if not given, or a file in the cache folder if IMAGE is a URL.'
 complete -c dmg -n '__fish_seen_subcommand_from index' -l force -s f -d 'Overwrite the file even if it is no index.'
+complete -c dmg -n '__fish_seen_subcommand_from index' -l json -d 'Print JSON, one object.'
 complete -c dmg -n '__fish_seen_subcommand_from index' -l quiet -s q -d 'Show no progress.'
 complete -c dmg -n '__fish_seen_subcommand_from index' -l password-file -r -d 'Read an encrypted image'\''s password from FILE, - for standard input. Each line is a password, which are tried in order.'
 complete -c dmg -n '__fish_seen_subcommand_from index' -l memory-limit -x -d 'Memory for decoding, such as 32M; 64M if not given.'

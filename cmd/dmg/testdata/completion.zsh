@@ -190,6 +190,7 @@ _dmg() {
             '--out=[The file to write, - for standard output; IMAGE.dmgidx if not given, or a file in the cache folder if IMAGE is a URL.]:FILE:_files' \
             '-f[Overwrite the file even if it is no index.]' \
             '--force[Overwrite the file even if it is no index.]' \
+            '--json[Print JSON, one object.]' \
             '-q[Show no progress.]' \
             '--quiet[Show no progress.]' \
             '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input. Each line is a password, which are tried in order.]:FILE:_files' \
