@@ -188,7 +188,7 @@ func TestFind(t *testing.T) {
 		{Path: "Packages/one.pkg", Kind: Package, Name: "one", ID: "com.example.one", Version: "9", Signature: Unsigned},
 		{Path: "Packages/two.pkg", Kind: Package, Name: "two", ID: "com.example.two", Version: "8", Signature: Unsigned},
 		{Path: "Tools/Old.app", Kind: App, Name: "Foo", ID: "com.example.foo", Version: "1.2", Build: "345", MinSystem: "10.5", Architectures: []string{"ppc64"}, Signature: Signed, TeamID: "ABCDE12345"},
-		{Path: "Tools/Phone.APP", Kind: App, Name: "Phöne", ID: "com.example.phone", Build: "7", MinSystem: "15.0", Architectures: []string{"arm64"}, Signature: AdHoc},
+		{Path: "Tools/Phone.APP", Kind: App, Name: "Phöne", ID: "com.example.phone", Build: "7", MinSystem: "11.2", Architectures: []string{"arm64"}, Signature: AdHoc},
 		{Path: "Tools/plain.app", Kind: App, Name: "plain", MinSystem: "11.2", Architectures: []string{"i386"}, Signature: Unsigned},
 		{Path: "Tools/script.app", Kind: App, Name: "script"},
 	}

@@ -63,7 +63,7 @@ func (f *Finder) describe(it *Item, info map[string]string, programs string) {
 	}
 	it.ID = info["CFBundleIdentifier"]
 	it.Version, it.Build = info["CFBundleShortVersionString"], info["CFBundleVersion"]
-	it.MinSystem = first("LSMinimumSystemVersion", "MinimumOSVersion")
+	it.MinSystem = info["LSMinimumSystemVersion"] // MinimumOSVersion is of iOS
 	if it.Kind != App {
 		return
 	}
@@ -81,7 +81,7 @@ func (f *Finder) describe(it *Item, info map[string]string, programs string) {
 // infoKeys are what is read of an Info.plist.
 var infoKeys = []string{
 	"CFBundleDisplayName", "CFBundleName", "CFBundleIdentifier", "CFBundleShortVersionString", "CFBundleVersion",
-	"LSMinimumSystemVersion", "MinimumOSVersion", "CFBundleExecutable",
+	"LSMinimumSystemVersion", "CFBundleExecutable",
 }
 
 // parseInfo reads the texts of an Info.plist, which is XML or binary.
