@@ -37,7 +37,10 @@ func TestSignature(t *testing.T) {
 	}{{"one page", signing}, {"pages", pages}, {"two code directories", old}, {"ad hoc", adHoc}} {
 		t.Run(tt.name, func(t *testing.T) {
 			img := signedImage(t, tt.Signing)
-			for _, file := range [][]byte{img, dmgtest.Encryption{Password: "x"}.Image(img)} {
+			for _, file := range [][]byte{
+				img, dmgtest.Encryption{Password: "x"}.Image(img),
+				append(bytes.Clone(img), make([]byte, 300)...), append(make([]byte, 128), img...), // as after MacBinary
+			} {
 				im, err := dmg.NewImage(bytes.NewReader(file), int64(len(file)), &dmg.Options{Password: "x"})
 				if err != nil {
 					t.Fatal(err)
