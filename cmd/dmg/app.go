@@ -125,7 +125,7 @@ func (c *appCmd) image(ctx context.Context, std *stdio, image string) (*appsFoun
 		FS: files, Nested: c.Nested,
 		Folder: func(info fs.FileInfo) (uint64, bool) {
 			facts := factsOf(info)
-			return facts.id, facts.known && facts.links > 1
+			return facts.id, facts.known
 		},
 		Missed: func(err error) {
 			err = inVolume(image, err)

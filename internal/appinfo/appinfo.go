@@ -73,8 +73,10 @@ type Finder struct {
 	FS     fs.FS
 	Nested bool // those inside of applications, too
 
-	// Folder returns what identifies a folder that has several names; ok is false for one that
-	// has one name. It may be nil.
+	// Folder returns what identifies a folder, under whichever name. A damaged volume may have
+	// folders in themselves, and in each other under several names, which makes any number of
+	// paths: each is looked into once. It may be nil. If ok is false, nothing is known of the
+	// folder.
 	Folder func(fs.FileInfo) (id uint64, ok bool)
 
 	// Missed is called with the error of a folder that can't be read. The others go on.
@@ -90,7 +92,7 @@ type Finder struct {
 const (
 	maxDepth   = 512
 	maxPath    = 4 << 10 // bytes
-	maxFolders = 4 << 20
+	maxFolders = 1 << 20
 	maxItems   = 10_000
 	maxText    = 512 // bytes: no longer name, identifier or version is taken
 	batch      = 256 // entries of a folder that are held at a time
