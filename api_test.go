@@ -20,6 +20,7 @@ const apiProgram = `package main
 import (
 	"context"
 	"crypto"
+	"crypto/x509"
 	"encoding"
 	"errors"
 	"fmt"
@@ -28,6 +29,7 @@ import (
 	"iter"
 	"log"
 	"os"
+	"time"
 
 	"github.com/go-dmg/dmg"
 )
@@ -59,7 +61,12 @@ var (
 		Stats() dmg.Stats
 		Volumes() ([]dmg.Volume, error)
 		FS() (fs.FS, error)
+		Trailer() *dmg.Trailer
+		Licenses() ([]dmg.License, error)
+		Signature() (*dmg.Signature, error)
 	} = (*dmg.Image)(nil)
+
+	_ interface{ VerifyContent(context.Context) error } = (*dmg.Signature)(nil)
 
 	_ interface {
 		io.ReaderAt
@@ -158,6 +165,22 @@ func main() {
 	for _, c := range im.Checksums() {
 		var sum []byte = c.Sum
 		fmt.Println(c.Part, c.Partition, c.Algorithm, sum)
+	}
+	if t := im.Trailer(); t != nil {
+		var id [16]byte = t.SegmentID
+		fmt.Println(t.Flags, t.Segment, t.Segments, id, t.Variant)
+	}
+	licenses, err := im.Licenses()
+	for _, l := range licenses {
+		var data []byte = l.Data
+		var words []string = l.Words
+		fmt.Println(l.Language, l.Region, l.Default, l.Text, data, l.RTF, l.Encoding, words, err)
+	}
+	if s, err := im.Signature(); s != nil {
+		var certificates []*x509.Certificate = s.Certificates
+		var at time.Time = s.SigningTime
+		var hash, ticket []byte = s.CDHash, s.Ticket
+		fmt.Println(s.Identifier, s.TeamID, s.Flags, s.Hash, hash, certificates, at, ticket, s.Offset, s.Length, err)
 	}
 	s := im.Stats()
 	fmt.Println(s.BytesRead, s.BytesDecoded, s.SourceBytes, s.SourceReads, s.CacheHits, s.CheckpointBytes, s.CacheBytes, s.MemoryUsed)

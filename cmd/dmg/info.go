@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -20,10 +21,11 @@ import (
 // infoCmd is dmg info. It reads only the image's structures, and what says which file
 // systems are on the disk.
 type infoCmd struct {
-	imagesArg `embed:""`
-	JSON      bool     `name:"json" help:"Print JSON, an object a line for each image, whose fields stay as they are in later versions."`
-	Hash      []string `placeholder:"NAME" enum:"md5,sha1,sha256,sha512" help:"Decode the disk, and print its hash and that of each partition: md5, sha1, sha256, sha512, or several with commas."`
-	openFlags `embed:""`
+	imagesArg    `embed:""`
+	JSON         bool     `name:"json" help:"Print JSON, an object a line for each image, whose fields stay as they are in later versions."`
+	Hash         []string `placeholder:"NAME" enum:"md5,sha1,sha256,sha512" help:"Decode the disk, and print its hash and that of each partition: md5, sha1, sha256, sha512, or several with commas."`
+	carriedFlags `embed:""`
+	openFlags    `embed:""`
 }
 
 // Help implements kong.HelpProvider.
@@ -33,6 +35,9 @@ func (infoCmd) Help() string {
     its format, as hdiutil names it, and what is wrapped around the disk
     the size of the disk
     what is wrong with the image, in lines that begin with "damaged:"
+    the license agreement, if it has one: its languages
+    the code signature, if it has one: the name, the team, the certificates,
+      none of which is checked, and the hash that stands for the image
     the partitions, with their places, types and names
     the volumes: which file systems are on the disk, whatever a partition's
       type says, where, how much of each is in use, and how many files it has
@@ -63,6 +68,17 @@ With --json, a line is an object for an image. Its fields, all numbers of bytes 
     methods      each with method, chunks (a count), bytes (of the disk),
                  stored (in the image), ratio
     total        the same, of all methods together
+    trailer      of a UDIF image: flags, segment, segments, segment_id, variant,
+                 as stored; null for another
+    checksums    those that the image stores: part, partition (-1 for what is
+                 none), algorithm, stored
+    licenses     the license agreement in each language: language, region,
+                 default, encoding, rtf, and text with --license
+    signature    the code signature, or null: identifier, team, flags, hash,
+                 cdhash, certificates (names), signed (a time), ticket
+                 (whether a notarization ticket is attached), offset, length,
+                 matches with --signature, and error if it can't be read or
+                 does not match
 
 Of an image that can't be read it has image, error (in words) and status (the exit status for it) only.
 
@@ -70,7 +86,8 @@ Example:
 
     dmg info Installer.dmg
     dmg info --json *.dmg | jq -r 'select(.volumes) | .image + " " + .volumes[].type'
-    dmg info --hash sha256 evidence.dmg`
+    dmg info --hash sha256 evidence.dmg
+    dmg info --license Installer.dmg`
 }
 
 // imageInfo is what info says; its JSON is an interface that scripts rely on.
@@ -86,6 +103,7 @@ type imageInfo struct {
 	Volumes    []volumeInfo      `json:"volumes"`
 	Methods    []methodInfo      `json:"methods"`
 	Total      methodInfo        `json:"total"` // its Method is "total"
+	carried
 }
 
 // partitionInfo is a partition; Offset and Length are in bytes of the disk.
@@ -168,17 +186,19 @@ func (m *methodInfo) setRatio() {
 }
 
 // Run implements the command.
-func (c *infoCmd) Run(std *stdio) error {
+func (c *infoCmd) Run(ctx context.Context, std *stdio) error {
 	c.listsDefects = true
 	if err := c.checkSeveral(c.Images); err != nil {
 		return err
 	}
+	ctx, stop := std.interruptible(ctx)
+	defer stop()
 	first := true
 	return forEach(std, c.Images, func(image string) error {
 		var b bytes.Buffer // all at once, so that an error leaves no half of a table
-		err := c.image(std, image, &b)
+		err := c.image(ctx, std, image, &b)
 		switch {
-		case err != nil:
+		case err != nil && !isA[signatureError](err):
 			b.Reset()
 			if c.JSON && !isA[abortError](err) {
 				if err := writeJSON(&b, failedJSON{image, oneLine(err), statusOf(err)}); err != nil {
@@ -207,7 +227,7 @@ type failedJSON struct {
 }
 
 // image writes what is to be said of an image.
-func (c *infoCmd) image(std *stdio, image string, b *bytes.Buffer) error {
+func (c *infoCmd) image(ctx context.Context, std *stdio, image string, b *bytes.Buffer) error {
 	im, err := c.open(std, image)
 	if err != nil {
 		return err
@@ -221,17 +241,24 @@ func (c *infoCmd) image(std *stdio, image string, b *bytes.Buffer) error {
 	if err == nil && len(c.Hash) > 0 {
 		err = info.addHashes(std, im, c.Hash)
 	}
+	if err == nil {
+		info.carried, err = c.describeCarried(ctx, im)
+	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", image, err)
 	}
 	info.Image = image
-	if c.JSON {
-		return writeJSON(b, info)
+	switch {
+	case c.JSON:
+		err = writeJSON(b, info)
+	case c.License:
+		return info.printLicenses(b, image)
+	default:
+		if err = info.print(b); err == nil {
+			err = printLine(b, im, lineStyleOf(std.out))
+		}
 	}
-	if err := info.print(b); err != nil {
-		return err
-	}
-	return printLine(b, im, lineStyleOf(std.out))
+	return cmp.Or(err, c.signatureErr(image, info.Signature))
 }
 
 // describe sums up an image.
@@ -313,6 +340,7 @@ func (info *imageInfo) print(w io.Writer) error {
 		fmt.Fprintf(w, "damaged: %s\n", defect)
 	}
 	info.printHashes(w)
+	info.carried.print(w)
 	if len(info.Partitions) > 0 {
 		fmt.Fprintln(w)
 		if err := info.printPartitions(w); err != nil {

@@ -30,6 +30,7 @@ type cli struct {
 	Info       infoCmd       `cmd:"" help:"Say what an image is and what is in it."`
 	Ls         lsCmd         `cmd:"" help:"List the files in an image."`
 	Cp         cpCmd         `cmd:"" help:"Copy files and folders out of an image."`
+	App        appCmd        `cmd:"" help:"List the applications and installer packages in an image."`
 	Cat        catCmd        `cmd:"" help:"Write a file in an image, or a range of its disk, to standard output."`
 	Extract    extractCmd    `cmd:"" help:"Write an image's disk, or one partition, to a file."`
 	Verify     verifyCmd     `cmd:"" help:"Check an image against the checksums that it stores."`

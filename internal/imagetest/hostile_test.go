@@ -486,6 +486,17 @@ func try(t *testing.T, pack io.ReaderAt, p packed) (r trial) {
 		return err
 	})
 	r.class(indexErr)
+	r.class(r.time("Licenses", func() error {
+		_, err := im.Licenses()
+		return err
+	}))
+	r.class(r.time("Signature", func() error {
+		s, err := im.Signature()
+		if s != nil {
+			err = s.VerifyContent(ctx)
+		}
+		return err
+	}))
 	r.Read, r.Verify = r.class(readErr), r.class(err)
 	return r
 }

@@ -2,10 +2,11 @@
 _dmg() {
     local cur=${COMP_WORDS[COMP_CWORD]} flags= words=
     case $COMP_CWORD:${COMP_WORDS[1]} in
-    1:*) flags='--help --version' words='info ls cp cat extract verify map index nbd completion help version' ;;
-    *:info) flags='--help --version --json --hash --password-file --memory-limit --verbose --index --no-index' words='' ;;
+    1:*) flags='--help --version' words='info ls cp app cat extract verify map index nbd completion help version' ;;
+    *:info) flags='--help --version --json --hash --license --signature --password-file --memory-limit --verbose --index --no-index' words='' ;;
     *:ls) flags='--help --version --long --recursive --json --partition --password-file --memory-limit --verbose --index --no-index' words='' ;;
     *:cp) flags='--help --version --force --keep-going --xattrs --quiet --partition --password-file --memory-limit --verbose --index --no-index' words='' ;;
+    *:app) flags='--help --version --nested --json --partition --password-file --memory-limit --verbose --index --no-index' words='' ;;
     *:cat) flags='--help --version --offset --length --partition --password-file --memory-limit --verbose --index --no-index' words='' ;;
     *:extract) flags='--help --version --partition --force --keep-going --json --quiet --password-file --memory-limit --verbose --index --no-index' words='' ;;
     *:verify) flags='--help --version --json --quiet --password-file --memory-limit --verbose --index --no-index' words='' ;;

@@ -4,6 +4,7 @@ _dmg() {
         'info:Say what an image is and what is in it.'
         'ls:List the files in an image.'
         'cp:Copy files and folders out of an image.'
+        'app:List the applications and installer packages in an image.'
         'cat:Write a file in an image, or a range of its disk, to standard output.'
         'extract:Write an image'\''s disk, or one partition, to a file.'
         'verify:Check an image against the checksums that it stores.'
@@ -32,6 +33,8 @@ _dmg() {
             '--version[Print the version and exit.]' \
             '--json[Print JSON, an object a line for each image, whose fields stay as they are in later versions.]' \
             '--hash=[Decode the disk, and print its hash and that of each partition\: md5, sha1, sha256, sha512, or several with commas.]:NAME,...: ' \
+            '--license[Print the text of the license agreement that the image has, in each language, and nothing else.]' \
+            '--signature[Read the whole image, and compare it with its code signature. The exit status is 1 if it does not match.]' \
             '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input. Each line is a password, which are tried in order.]:FILE:_files' \
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
@@ -82,6 +85,23 @@ _dmg() {
             '--no-index[Use no index.]' \
             ':image:_files' \
             '*:path:_files'
+        ;;
+    app)
+        _arguments \
+            '-h[Show context-sensitive help.]' \
+            '--help[Show context-sensitive help.]' \
+            '--version[Print the version and exit.]' \
+            '--nested[List applications and packages inside of applications, too.]' \
+            '--json[Print JSON, an object a line for each image, whose fields stay as they are in later versions.]' \
+            '-p[Read this volume\: its name or type, or the number, name or type of its partition from dmg info, or a part of a name.]:NAME: ' \
+            '--partition=[Read this volume\: its name or type, or the number, name or type of its partition from dmg info, or a part of a name.]:NAME: ' \
+            '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input. Each line is a password, which are tried in order.]:FILE:_files' \
+            '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
+            '-v[Say on standard error what was decoded and fetched.]' \
+            '--verbose[Say on standard error what was decoded and fetched.]' \
+            '--index=[Use the index in FILE, from dmg index; IMAGE.dmgidx if not given and there is one.]:FILE:_files' \
+            '--no-index[Use no index.]' \
+            '*:image:_files'
         ;;
     cat)
         _arguments \
