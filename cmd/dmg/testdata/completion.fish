@@ -48,7 +48,7 @@ complete -c dmg -n '__fish_seen_subcommand_from app' -l partition -s p -x -d 'Re
 complete -c dmg -n '__fish_seen_subcommand_from app' -l password-file -r -d 'Read an encrypted image'\''s password from FILE, - for standard input. Each line is a password, which are tried in order.'
 complete -c dmg -n '__fish_seen_subcommand_from app' -l memory-limit -x -d 'Memory for decoding, such as 32M; 64M if not given.'
 complete -c dmg -n '__fish_seen_subcommand_from app' -l verbose -s v -d 'Say on standard error what was decoded and fetched.'
-complete -c dmg -n '__fish_seen_subcommand_from app' -l index -r -d 'Use the index in FILE, from dmg index; IMAGE.dmgidx if not given and there is one.'
+complete -c dmg -n '__fish_seen_subcommand_from app' -l index -r -d 'Use the index in FILE, or at a URL, from dmg index; IMAGE.dmgidx if not given and there is one.'
 complete -c dmg -n '__fish_seen_subcommand_from app' -l no-index -d 'Use no index.'
 complete -c dmg -n '__fish_seen_subcommand_from cat' -l offset -s o -x -d 'Where to begin; at the beginning if not given.'
 complete -c dmg -n '__fish_seen_subcommand_from cat' -l length -s n -x -d 'How much to write; to the end if not given.'

@@ -99,7 +99,7 @@ _dmg() {
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
             '--verbose[Say on standard error what was decoded and fetched.]' \
-            '--index=[Use the index in FILE, from dmg index; IMAGE.dmgidx if not given and there is one.]:FILE:_files' \
+            '--index=[Use the index in FILE, or at a URL, from dmg index; IMAGE.dmgidx if not given and there is one.]:FILE:_files' \
             '--no-index[Use no index.]' \
             '*:image:_files'
         ;;
