@@ -11,7 +11,8 @@ import (
 // A pipeline decodes a range of the disk on several cores. Each worker takes the
 // next task, a piece of the disk, and decodes it into buffers. An output beside each
 // worker delivers these while the worker goes on. In order, an output waits until all
-// before its task is delivered, and the worker runs ahead as far as its buffers go.
+// before its task is delivered, and the worker runs ahead as far as its buffers and some of
+// the run's go.
 type pipeline struct {
 	e        *engine
 	from, to int64 // of the disk
@@ -96,6 +97,8 @@ func (p *pipeline) run(ctx context.Context) (int64, error) {
 	if err != nil {
 		return p.from, err
 	}
+	r.more.begin(p, workers, buffer)
+	defer r.more.end()
 	for range workers {
 		w := newWorker(&r, buffer)
 		wg.Add(2)
@@ -186,6 +189,7 @@ type pipelineRun struct {
 		leave   bool      // and none is about to
 	}
 	prefetch prefetcher
+	more     moreBuffers
 	// unfinished are the offsets up to which the tasks under way, and those
 	// that failed, were delivered.
 	unfinished struct {

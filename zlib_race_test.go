@@ -172,7 +172,7 @@ func TestZlibAheadTogether(t *testing.T) {
 		{"nothing to find", []zlibPiece{noMatches, storedText}, 32 << 20, 0, []togetherWork{extracts}},
 		{"cancelled", all, 160 << 20, 0, []togetherWork{cancels, indexes, cancels}},
 		{"damaged", []zlibPiece{repeats}, 160 << 20, 0.6, []togetherWork{extracts, writesTo, verifies, cancels}},
-		{"wrong sum", all, 160 << 20, 1, []togetherWork{extracts, readsFar}},
+		{"wrong sum", all, 160 << 20, 1, []togetherWork{extracts, writesTo}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			ti := cheapZlib(t, 9<<20+512<<10, tt.pieces...)
@@ -248,7 +248,7 @@ func (tt *togetherTest) run(t *testing.T, ti testImage) {
 	done.Store(true)
 	readers.Wait()
 	checkAtRest(t, &im.engine)
-	if im.count.bytesAhead.Load() == 0 {
+	if im.count.bytesAhead.Load() == 0 && tt.limit >= 32<<20 {
 		t.Errorf("of %d bytes in %d nothing was decoded ahead", len(ti.disk), len(ti.file))
 	}
 	for range 1000 { // those that tell of a cancelled context
