@@ -2,6 +2,7 @@ package dmg
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"io"
 	"iter"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -291,6 +293,71 @@ func TestLZMAStreams(t *testing.T) {
 				t.Errorf("WriteTo: %d bytes, %v; want %v", w.Len(), err, tt.err)
 			}
 		})
+	}
+}
+
+// A later stream of a chunk may need a larger decoder than the first one says. Where one
+// worker has the memory for it, any number of workers come to the same, at whatever limit.
+func TestLZMAWindowGrows(t *testing.T) {
+	dmgtest.NotEmulated(t)
+	const window = 5 << 19
+	far := make([]byte, window)
+	copy(far, dmgtest.Random(3, 8<<10).Bytes())
+	disk := slices.Concat(dmgtest.Text(1, 64<<10).Bytes(), far, far[:8<<10])
+	stream := slices.Concat(xzStream(t, disk[:64<<10], xz.WriterConfig{DictCap: 4 << 10}),
+		xzStream(t, disk[64<<10:], xz.WriterConfig{DictCap: window}))
+	text := dmgtest.Text(2, 1<<20).Bytes()
+	small, err := dmgtest.Compress(dmgtest.Zlib, 1, text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := slices.Concat(stream, small)
+	one := dmgtest.Chunk{Method: dmgtest.LZMA, Sectors: uint64(len(disk) / sectorSize), Length: uint64(len(stream))}
+	other := dmgtest.Chunk{Method: dmgtest.Zlib, Sectors: uint64(len(text) / sectorSize), Offset: uint64(len(stream)), Length: uint64(len(small))}
+	all := slices.Concat(text, disk, disk, text, text, text, disk, text)
+	ti := testImage{all, fileOf(t, data, other, one, one, other, other, other, one, other)}
+	fits, anew := 0, 0
+	for limit := int64(7 << 19); limit <= 12<<20; limit += limit / 4 {
+		var want error
+		for _, workers := range []int{1, 2, 8} {
+			for _, ordered := range []bool{false, true} {
+				im := ti.open(t, limit, nil)
+				out := &recorder{disk: make([]byte, len(all))}
+				last := int64(0)
+				var err error
+				within(t, "Extract", func() {
+					err = im.Extract(context.Background(), out, &ExtractOptions{Workers: workers, Ordered: ordered, Progress: func(done, _ int64) {
+						if done <= last {
+							t.Errorf("progress %d after %d", done, last)
+						}
+						last = done
+					}})
+				})
+				if workers == 1 {
+					want = err
+				}
+				if (err == nil) != (want == nil) || err != nil && !errors.Is(err, ErrMemoryLimit) {
+					t.Errorf("%d workers in %d bytes, in order %v: %v, one worker %v", workers, limit, ordered, err, want)
+				}
+				if err == nil {
+					fits++
+					if k := firstDifference(out.disk, all); k >= 0 {
+						t.Errorf("%d workers in %d bytes, in order %v: byte %d is wrong", workers, limit, ordered, k)
+					}
+					if last != int64(len(all)) {
+						t.Errorf("progress ends at %d of %d", last, len(all))
+					}
+				}
+				if ordered && im.count.bytesDecoded.Load() > int64(len(all)+len(disk)) {
+					anew++
+				}
+				checkAtRest(t, &im.engine)
+			}
+		}
+	}
+	t.Logf("%d succeed, %d have begun anew", fits, anew)
+	if fits < 12 {
+		t.Errorf("%d succeed", fits)
 	}
 }
 

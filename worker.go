@@ -190,17 +190,44 @@ func (w *worker) fillRaw(t *task, c *Chunk) (at int64, err error) {
 
 // fillDecoded decodes the task from byte at of the disk on. It returns how far it
 // got.
-func (w *worker) fillDecoded(t *task, c *Chunk, at int64) (int64, error) {
-	at, err := w.decode(t, c, at)
-	var short *xz.WindowError
-	if errors.As(err, &short) && w.run.e.needWindow(t.chunk, short.Window) {
-		// Only the header of a later block said how large a decoder must be.
+func (w *worker) fillDecoded(t *task, c *Chunk, at int64) (_ int64, err error) {
+	for known := false; ; {
+		at, err = w.decode(t, c, at)
+		var short *xz.WindowError
+		if !errors.As(err, &short) {
+			return at, err
+		}
+		// Only the header of a later block said how large a decoder must be. Another
+		// worker may have learned that meanwhile.
+		grew := w.run.e.needWindow(t.chunk, short.Window)
+		if !grew && known {
+			return at, err
+		}
+		known = !grew
 		w.giveBackDecoder(t)
-		if t.d, err = w.run.e.newDecoderFor(w.run.ctx, t.chunk, w.run.held.Load()); err == nil {
-			at, err = w.decode(t, c, at)
+		if t.d, err = w.largerDecoder(t.chunk); err != nil {
+			return at, err
 		}
 	}
-	return at, err
+}
+
+// largerDecoder returns a decoder in the middle of a task. In order, later tasks keep their
+// memory until this one is delivered, so the worker can't wait for it: if there is none, or
+// it has no room beside other workers, the run begins anew with one worker.
+func (w *worker) largerDecoder(chunk int) (d *decoder, err error) {
+	r := w.run
+	if r.alone {
+		return r.e.newDecoderFor(r.ctx, chunk, r.held.Load())
+	}
+	if r.ordered {
+		d, err = r.e.decoderNow(chunk)
+	} else {
+		d, err = r.e.newDecoderFor(r.ctx, chunk, r.held.Load())
+	}
+	if errors.Is(err, ErrMemoryLimit) {
+		err = fmt.Errorf("%w: %w", errFewerWorkers, err)
+	}
+	return d, err
 }
 
 func (w *worker) decode(t *task, c *Chunk, at int64) (int64, error) {
