@@ -12,6 +12,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/ulikunitz/xz"
@@ -358,6 +359,55 @@ func TestLZMAWindowGrows(t *testing.T) {
 	t.Logf("%d succeed, %d have begun anew", fits, anew)
 	if fits < 12 {
 		t.Errorf("%d succeed", fits)
+	}
+}
+
+// Verify names the same places of a chunk that is damaged twice, whatever its workers find
+// first, and whatever readers find before it.
+func TestLZMATwoDamages(t *testing.T) {
+	dmgtest.NotEmulated(t)
+	const block = 512 << 10
+	disk := make([]byte, 16*block)
+	for i := 0; i < len(disk); i += block / 8 {
+		copy(disk[i:], dmgtest.Random(uint64(i), 512).Bytes())
+	}
+	stream := xzStream(t, disk, xz.WriterConfig{DictCap: 64 << 10, BlockSize: block, CheckSum: xz.CRC32})
+	ti := chunkImage(t, disk, stream)
+	c := slices.Collect(ti.open(t, 0, nil).Chunks())[0]
+	for _, part := range []int64{5, 11} { // of 16: in a block's random bytes
+		ti.file[c.DataOffset+c.DataLength*part/16+100] ^= 1
+	}
+	want := ti.open(t, 0, nil).Verify(context.Background(), &VerifyOptions{Workers: 1})
+	if want == nil || strings.Count(want.Error(), "\n") < 1 {
+		t.Fatalf("alone: %v", want)
+	}
+	for i := range 16 {
+		im := ti.open(t, 0, nil)
+		var readers sync.WaitGroup
+		for r := range 3 {
+			readers.Add(1)
+			go func() {
+				defer readers.Done()
+				p := make([]byte, 10_000)
+				for k := range 8 {
+					im.ReadAt(p, int64((k*5+r*3+i)%16*block))
+				}
+			}()
+		}
+		if err := im.Verify(context.Background(), &VerifyOptions{Workers: 1 + i%4}); err == nil || err.Error() != want.Error() {
+			t.Errorf("%d workers beside readers: %v\nalone: %v", 1+i%4, err, want)
+		}
+		readers.Wait()
+	}
+	// Workers that are about to begin at a block find it, though a reader has just failed.
+	im := ti.open(t, 0, nil)
+	if _, err := im.ReadAt(make([]byte, block), 5*block); !errors.Is(err, ErrFormat) && !errors.Is(err, ErrChecksum) {
+		t.Errorf("ReadAt: %v", err)
+	}
+	im.mu.Lock()
+	defer im.mu.Unlock()
+	if n := len(im.mu.points.chunks[0]); n != len(disk)/block-1 {
+		t.Errorf("after damage there are %d checkpoints", n)
 	}
 }
 

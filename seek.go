@@ -214,6 +214,9 @@ type flight struct {
 func (e *engine) step(ctx context.Context, i int, p []byte, off, more int64) (n int, proven int64, err error) {
 	for known := false; ; {
 		n, proven, err = e.stepOnce(ctx, i, p, off, more)
+		if err == nil {
+			return n, proven, nil
+		}
 		var short *xz.WindowError
 		if !errors.As(err, &short) {
 			return n, proven, err
