@@ -160,6 +160,7 @@ type verifier struct {
 // errorList keeps some errors and counts the others.
 type errorList struct {
 	errs []error
+	offs []int64 // of those that were inserted
 	more int
 }
 
@@ -167,6 +168,25 @@ func (l *errorList) add(err error) {
 	if len(l.errs) < maxVerifyErrors {
 		l.errs = append(l.errs, err)
 	} else {
+		l.more++
+	}
+}
+
+// insert adds an error about byte off of the disk, unless it is there. Errors that come in any
+// order are kept in that of the disk, and of too many the first ones.
+func (l *errorList) insert(off int64, err error) {
+	if slices.Contains(l.errs, err) {
+		return
+	}
+	i, _ := slices.BinarySearchFunc(l.offs, off, func(a, b int64) int {
+		if a <= b {
+			return -1
+		}
+		return 1
+	})
+	l.errs, l.offs = slices.Insert(l.errs, i, err), slices.Insert(l.offs, i, off)
+	if n := len(l.errs); n > maxVerifyErrors {
+		l.errs, l.offs = l.errs[:n-1], l.offs[:n-1]
 		l.more++
 	}
 }
@@ -203,7 +223,7 @@ func (v *verifier) damaged(d Damage) error {
 	var chunk *ChunkError
 	if errors.As(d.Err, &chunk) && chunk != v.last {
 		v.last = chunk
-		v.chunks.add(chunk)
+		v.chunks.insert(d.Offset, chunk)
 	}
 	if v.o.Result != nil {
 		v.o.Result(VerifyResult{Damage: &d, Err: d.Err})
