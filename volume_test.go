@@ -3,6 +3,7 @@ package dmg_test
 import (
 	"bytes"
 	"compress/gzip"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	"sync"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"github.com/go-dmg/dmg"
 	"github.com/go-dmg/dmg/hfsplus"
@@ -393,6 +395,80 @@ func TestVolumeEncrypted(t *testing.T) {
 	}
 }
 
+// TestVolumeSnapshots lists snapshots, which show their files as they were.
+func TestVolumeSnapshots(t *testing.T) {
+	im := openSample(t, "apfs-snapshots.dmg", nil)
+	v, err := im.Volume()
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := v.Snapshots()
+	if err != nil || len(list) != 2 {
+		t.Fatalf("%v, %v", list, err)
+	}
+	again, err := v.Snapshots()
+	if err != nil || !slices.Equal(list, again) {
+		t.Errorf("again: %v, %v", again, err)
+	}
+	live, err := v.FS()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[fs.FS]bool{live: true}
+	for i, s := range list {
+		manifest, err := os.ReadFile(filepath.Join(imagetest.Samples(), "fs", []string{"apfs-snapshots.snap10.tsv", "apfs-snapshots.snap22.tsv"}[i]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if made := fmt.Sprintf("# snapshot '%s' of xid", s.Name); !strings.HasPrefix(string(manifest), made) || !strings.Contains(string(manifest), s.Created.Format(time.RFC3339Nano)) {
+			t.Errorf("%s, made %v; want %.150s", s, s.Created, manifest)
+		}
+		if want := fmt.Sprintf("snapshot %q of APFS %q (partition 4)", s.Name, v.Name); s.String() != want {
+			t.Errorf("%s, want %s", s, want)
+		}
+		files, err := s.FS()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if same, err := again[i].FS(); err != nil || same != files || seen[files] {
+			t.Errorf("%s: %v, %v; seen %v", s, same, err, seen[files])
+		}
+		seen[files] = true
+		n := 0
+		for line := range strings.Lines(string(manifest)) {
+			row := strings.Split(line, "\t")
+			if strings.HasPrefix(line, "#") || row[0] == "path" {
+				continue
+			}
+			n++
+			if row[1] != "file" {
+				continue
+			}
+			data, err := fs.ReadFile(files, row[0])
+			if sum := fmt.Sprintf("%x", sha256.Sum256(data)); err != nil || sum != row[3] {
+				t.Errorf("%s: %s: %d bytes of sum %s, %v", s, row[0], len(data), sum, err)
+			}
+		}
+		found := 0
+		err = fs.WalkDir(files, ".", func(string, fs.DirEntry, error) error { found++; return nil })
+		if err != nil || found != n || n < 3 {
+			t.Errorf("%s: %d entries, %v, want %d", s, found, err, n)
+		}
+	}
+	if v, err = openSample(t, "hfsx.dmg", nil).Volume(); err != nil {
+		t.Fatal(err)
+	}
+	if list, err := v.Snapshots(); err != nil || list != nil {
+		t.Errorf("HFSX: %v, %v", list, err)
+	}
+	if list, err := (dmg.Volume{}).Snapshots(); err != nil || list != nil {
+		t.Errorf("no volume: %v, %v", list, err)
+	}
+	if _, err := (dmg.Snapshot{}).FS(); !errors.Is(err, dmg.ErrUnsupported) {
+		t.Errorf("no snapshot: %v", err)
+	}
+}
+
 // TestVolumeDamaged: a volume whose structures are damaged is listed, and its FS says so.
 func TestVolumeDamaged(t *testing.T) {
 	disk := volumeDisk(map[int]string{1024: hfsHeader(256)}) // without a catalog
@@ -419,7 +495,21 @@ func TestVolumeDamaged(t *testing.T) {
 
 // R8. A volume that the source let fail once can be read the next time.
 func TestVolumeFSSourceFaults(t *testing.T) {
-	for _, name := range []string{"hfsplus-basic.dmg", "apfs-basic.dmg"} {
+	for name, open := range map[string]func(*dmg.Image) (fs.FS, error){
+		"hfsplus-basic.dmg": (*dmg.Image).FS,
+		"apfs-basic.dmg":    (*dmg.Image).FS,
+		"apfs-snapshots.dmg": func(im *dmg.Image) (fs.FS, error) {
+			v, err := im.Volume()
+			if err != nil {
+				return nil, err
+			}
+			list, err := v.Snapshots()
+			if err != nil {
+				return nil, err
+			}
+			return list[1].FS()
+		},
+	} {
 		image, err := os.ReadFile(filepath.Join(imagetest.Samples(), "fs", name))
 		if err != nil {
 			t.Skip("no samples")
@@ -433,9 +523,12 @@ func TestVolumeFSSourceFaults(t *testing.T) {
 				continue
 			}
 			read := func() ([]byte, error) {
-				files, err := im.FS()
+				files, err := open(im)
 				if err != nil {
 					return nil, err
+				}
+				if name == "apfs-snapshots.dmg" {
+					return fs.ReadFile(files, "foo.txt")
 				}
 				return fs.ReadFile(files, "dir1/nested/deep.txt")
 			}

@@ -12,7 +12,6 @@ import (
 	"syscall"
 
 	"github.com/go-dmg/dmg"
-	"github.com/go-dmg/dmg/apfs"
 )
 
 // Exit statuses, as statusHelp tells users. The last two are what a shell reports of
@@ -138,8 +137,6 @@ func hint(err error) string {
 		return "; leave it out with --no-index"
 	case errors.Is(err, dmg.ErrSeveralVolumes):
 		return "; choose one with -p"
-	case errors.Is(err, apfs.ErrNoPassword):
-		return ": give --password-file FILE or set " + passwordVar
 	case errors.Is(err, dmg.ErrNoPrivateKey):
 		return "; this command takes none: open the image with the Go package, or with hdiutil"
 	}

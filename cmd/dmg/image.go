@@ -18,7 +18,7 @@ type imageArg struct {
 
 // passwordFlags are how an image is to be opened that needs no index.
 type passwordFlags struct {
-	PasswordFile string   `placeholder:"FILE" help:"Read an encrypted image's password from FILE, - for standard input; one newline at its end is not part of it."`
+	PasswordFile string   `placeholder:"FILE" help:"Read the password of an encrypted image or APFS volume from FILE, - for standard input; one newline at its end is not part of it."`
 	MemoryLimit  byteSize `placeholder:"SIZE" help:"Memory for decoding, such as 32M; 64M if not given."`
 	Verbose      bool     `short:"v" help:"Say on standard error what was decoded and fetched."`
 
@@ -108,27 +108,47 @@ type openFlags struct {
 
 // open opens the image with its index, if it has one.
 func (f *openFlags) open(std *stdio, image string) (*dmg.Image, error) {
+	return f.openWithVolume(std, image, func(*dmg.Image) error { return nil })
+}
+
+// openWithVolume opens the image with its index, if it has one, and then by the function
+// what is to be read of it. If either takes a password, it asks for that.
+func (f *openFlags) openWithVolume(std *stdio, image string, volume func(*dmg.Image) error) (*dmg.Image, error) {
+	open := dmg.Open
 	name := f.Index
 	if name == "" && !f.NoIndex {
 		name = indexName(image)
 	}
-	if name == "" {
-		return f.passwordFlags.open(std, image)
-	}
-	index, err := readIndex(name, f.Index == "")
-	switch {
-	case err == nil:
-	case f.Index != "":
-		return nil, newIndexError(name, err)
-	default:
-		if !errors.Is(err, fs.ErrNotExist) {
+	if name != "" {
+		index, err := readIndex(name, f.Index == "")
+		switch {
+		case err == nil:
+			open = func(image string, opts *dmg.Options) (*dmg.Image, error) {
+				return f.openIndexed(std, image, opts, name, index)
+			}
+		case f.Index != "":
+			return nil, newIndexError(name, err)
+		case !errors.Is(err, fs.ErrNotExist):
 			f.ignoreIndex(std, image, newIndexError(name, err))
 		}
-		return f.passwordFlags.open(std, image)
 	}
-	return f.openWith(std, image, func(image string, opts *dmg.Options) (*dmg.Image, error) {
-		return f.openIndexed(std, image, opts, name, index)
+	var failed error // and not for a password
+	im, err := f.openWith(std, image, func(image string, opts *dmg.Options) (*dmg.Image, error) {
+		im, err := open(image, opts)
+		if err != nil {
+			return nil, err
+		}
+		if failed = volume(im); errors.Is(failed, dmg.ErrPassword) {
+			im.Close()
+			return nil, failed
+		}
+		return im, nil
 	})
+	if err == nil && failed != nil {
+		im.Close()
+		return nil, fmt.Errorf("%s: %w", image, failed)
+	}
+	return im, err
 }
 
 // openIndexed opens the image with an index. One that doesn't fit is done

@@ -31,7 +31,7 @@ _dmg() {
             '--help[Show context-sensitive help.]' \
             '--version[Print the version and exit.]' \
             '--json[Print JSON, whose fields stay as they are in later versions.]' \
-            '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input; one newline at its end is not part of it.]:FILE:_files' \
+            '--password-file=[Read the password of an encrypted image or APFS volume from FILE, - for standard input; one newline at its end is not part of it.]:FILE:_files' \
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
             '--verbose[Say on standard error what was decoded and fetched.]' \
@@ -51,7 +51,8 @@ _dmg() {
             '--json[Print JSON, an object a line, whose fields stay as they are in later versions.]' \
             '-p[Read this volume\: its name or type, or the number, name or type of its partition from dmg info, or a part of a name.]:NAME: ' \
             '--partition=[Read this volume\: its name or type, or the number, name or type of its partition from dmg info, or a part of a name.]:NAME: ' \
-            '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input; one newline at its end is not part of it.]:FILE:_files' \
+            '--snapshot=[Read an APFS volume as it was\: the name of a snapshot from dmg info, or a part of it.]:NAME: ' \
+            '--password-file=[Read the password of an encrypted image or APFS volume from FILE, - for standard input; one newline at its end is not part of it.]:FILE:_files' \
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
             '--verbose[Say on standard error what was decoded and fetched.]' \
@@ -73,7 +74,8 @@ _dmg() {
             '--quiet[Show no progress, and don'\''t tell what is left out.]' \
             '-p[Read this volume\: its name or type, or the number, name or type of its partition from dmg info, or a part of a name.]:NAME: ' \
             '--partition=[Read this volume\: its name or type, or the number, name or type of its partition from dmg info, or a part of a name.]:NAME: ' \
-            '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input; one newline at its end is not part of it.]:FILE:_files' \
+            '--snapshot=[Read an APFS volume as it was\: the name of a snapshot from dmg info, or a part of it.]:NAME: ' \
+            '--password-file=[Read the password of an encrypted image or APFS volume from FILE, - for standard input; one newline at its end is not part of it.]:FILE:_files' \
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
             '--verbose[Say on standard error what was decoded and fetched.]' \
@@ -93,7 +95,8 @@ _dmg() {
             '--length=[How much to write; to the end if not given.]:N: ' \
             '-p[The volume that the files are in, or the partition to count from and to end with\: a number, name or type from dmg info, or a part of a name.]:NAME: ' \
             '--partition=[The volume that the files are in, or the partition to count from and to end with\: a number, name or type from dmg info, or a part of a name.]:NAME: ' \
-            '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input; one newline at its end is not part of it.]:FILE:_files' \
+            '--snapshot=[Read an APFS volume as it was\: the name of a snapshot from dmg info, or a part of it.]:NAME: ' \
+            '--password-file=[Read the password of an encrypted image or APFS volume from FILE, - for standard input; one newline at its end is not part of it.]:FILE:_files' \
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
             '--verbose[Say on standard error what was decoded and fetched.]' \
@@ -115,7 +118,7 @@ _dmg() {
             '--json[List what is damaged as JSON, an object a line, on standard output.]' \
             '-q[Show no progress.]' \
             '--quiet[Show no progress.]' \
-            '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input; one newline at its end is not part of it.]:FILE:_files' \
+            '--password-file=[Read the password of an encrypted image or APFS volume from FILE, - for standard input; one newline at its end is not part of it.]:FILE:_files' \
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
             '--verbose[Say on standard error what was decoded and fetched.]' \
@@ -132,7 +135,7 @@ _dmg() {
             '--json[Print JSON, an object a line.]' \
             '-q[Show no progress.]' \
             '--quiet[Show no progress.]' \
-            '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input; one newline at its end is not part of it.]:FILE:_files' \
+            '--password-file=[Read the password of an encrypted image or APFS volume from FILE, - for standard input; one newline at its end is not part of it.]:FILE:_files' \
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
             '--verbose[Say on standard error what was decoded and fetched.]' \
@@ -152,7 +155,7 @@ _dmg() {
             '--force[Overwrite the file if it exists.]' \
             '-q[Show no progress.]' \
             '--quiet[Show no progress.]' \
-            '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input; one newline at its end is not part of it.]:FILE:_files' \
+            '--password-file=[Read the password of an encrypted image or APFS volume from FILE, - for standard input; one newline at its end is not part of it.]:FILE:_files' \
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
             '--verbose[Say on standard error what was decoded and fetched.]' \
@@ -171,7 +174,7 @@ _dmg() {
             '--force[Overwrite the file even if it is no index.]' \
             '-q[Show no progress.]' \
             '--quiet[Show no progress.]' \
-            '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input; one newline at its end is not part of it.]:FILE:_files' \
+            '--password-file=[Read the password of an encrypted image or APFS volume from FILE, - for standard input; one newline at its end is not part of it.]:FILE:_files' \
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
             '--verbose[Say on standard error what was decoded and fetched.]' \
@@ -186,7 +189,7 @@ _dmg() {
             '--partition=[Serve this partition only\: a number, name or type from dmg info, or a part of a name.]:NAME: ' \
             '--socket=[Listen on a Unix socket, which must not exist.]:PATH:_files' \
             '--listen=[Listen on a TCP address, HOST\:PORT or PORT; 127.0.0.1\:10809 if neither is given. Port 0 takes a free one.]:ADDR: ' \
-            '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input; one newline at its end is not part of it.]:FILE:_files' \
+            '--password-file=[Read the password of an encrypted image or APFS volume from FILE, - for standard input; one newline at its end is not part of it.]:FILE:_files' \
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
             '--verbose[Say on standard error what was decoded and fetched.]' \
