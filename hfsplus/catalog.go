@@ -76,8 +76,14 @@ type record struct {
 	mode                                          uint16 // 0 if there are no permissions
 	special                                       uint32 // of a device, a hard link, or what is linked to
 	finder                                        [32]byte
-	data, resource                                forkData
+	forks                                         []byte // as stored, and not changed: the data fork's, and the resource fork's
 }
+
+// data is the data fork of a file.
+func (r *record) data() forkData { return parseFork(r.forks) }
+
+// resource is the resource fork of a file.
+func (r *record) resource() forkData { return parseFork(r.forks[80:]) }
 
 const (
 	folderRecordLen = 88
@@ -108,7 +114,7 @@ func parseRecord(b []byte) record {
 	}
 	copy(r.finder[:], b[48:80])
 	if !r.folder {
-		r.data, r.resource = parseFork(b[88:]), parseFork(b[168:])
+		r.forks = b[88:fileRecordLen]
 	}
 	return r
 }

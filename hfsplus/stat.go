@@ -116,7 +116,7 @@ func (n *node) Info() (vfs.Info, error) {
 	case r.folder:
 		info.Mode = folderMode(r.mode)
 	case n.typ == fs.ModeSymlink, n.regular():
-		info.Size = r.data.length()
+		info.Size = forkSize(r.forks)
 	}
 	if h, err := n.compression(&r); err != nil {
 		return vfs.Info{}, err
@@ -154,7 +154,7 @@ func (n *node) stat(r *record) *Stat {
 		st.Links = max(r.special, 1)
 	}
 	if !r.folder {
-		st.ResourceFork = r.resource.length()
+		st.ResourceFork = forkSize(r.forks[80:])
 	}
 	return st
 }
@@ -240,11 +240,11 @@ func (n *node) Content() (vfs.Content, error) {
 }
 
 func (n *node) dataFork(r *record) *fork {
-	return n.fs.volume.newFork(r.data, n.fs.overflowOf(dataFork, r.id))
+	return n.fs.fileFork(r.data(), dataFork, r.id)
 }
 
 func (n *node) resourceFork(r *record) *fork {
-	return n.fs.volume.newFork(r.resource, n.fs.overflowOf(resourceFork, r.id))
+	return n.fs.fileFork(r.resource(), resourceFork, r.id)
 }
 
 // A content gives decmpfs's errors the classes of this package.
