@@ -27,6 +27,7 @@ type tree struct {
 	maxKey   int
 
 	recent      atomic.Pointer[bnode] // the sorted leaf that was searched last
+	current     atomic.Pointer[bnode] // the node that was asked for last
 	buffers     sync.Pool             // of *[]byte, for nodes that are read at once
 	last        atomic.Uint32         // the node that was read last
 	stored      *tree                 // of HFS, to read nodes before they are converted
@@ -121,6 +122,17 @@ const readAhead = 64 << 10
 
 // node reads a node, by one read.
 func (t *tree) node(number uint32) (*bnode, error) {
+	if n := t.current.Load(); n != nil && n.number == number {
+		return n, nil
+	}
+	n, err := t.cachedNode(number)
+	if err == nil {
+		t.current.Store(n)
+	}
+	return n, err
+}
+
+func (t *tree) cachedNode(number uint32) (*bnode, error) {
 	k := nodeKey{t.keys.id, number}
 	if n := t.cache.get(k); n != nil {
 		return n, nil

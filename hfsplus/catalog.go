@@ -46,6 +46,11 @@ func compareFolded(a, b []byte) int {
 		return c
 	}
 	a, b = keyName(a), keyName(b)
+	same := 0 // bytes that are: neighbours begin alike
+	for same+8 <= min(len(a), len(b)) && be.Uint64(a[same:]) == be.Uint64(b[same:]) {
+		same += 8
+	}
+	a, b = a[same:], b[same:]
 	for {
 		var x, y uint16 // 0 at the end: no unit folds to 0 that isn't ignored
 		for len(a) >= 2 && x == 0 {

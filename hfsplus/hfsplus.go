@@ -317,7 +317,7 @@ func (fsys *FS) ReadLink(name string) (string, error) { return fsys.files.ReadLi
 // The list is what macOS shows. The resource fork is com.apple.ResourceFork, and the
 // Finder's information com.apple.FinderInfo, unless that is all zeros. It leaves out
 // com.apple.system.*, where access control lists are, and of a compressed file
-// com.apple.decmpfs and the resource fork. [FS.Xattr] returns these, too, when asked
+// com.apple.decmpfs and the resource fork, wherever the content is. [FS.Xattr] returns these, too, when asked
 // for by name.
 func (fsys *FS) ListXattr(name string) ([]string, error) {
 	x, err := fsys.xattrs("listxattr", name)

@@ -27,8 +27,8 @@ type Stat struct {
 
 	Rdev uint32 // device number of a device
 
-	// ResourceFork is the resource fork's size in bytes. It is 0 for a compressed
-	// file, which has its content there.
+	// ResourceFork is the resource fork's size in bytes. It is 0 for a compressed file,
+	// which may have its content there: macOS hides the fork of any such file.
 	ResourceFork int64
 
 	// Compressed says that the file is stored compressed. Its size and its content
@@ -121,10 +121,7 @@ func (n *node) Info() (vfs.Info, error) {
 	if h, err := n.compression(&r); err != nil {
 		return vfs.Info{}, err
 	} else if h != nil {
-		st.Compressed, info.Size = true, h.Size
-		if h.InFork() {
-			st.ResourceFork = 0
-		}
+		st.Compressed, info.Size, st.ResourceFork = true, h.Size, 0
 	}
 	return info, nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"math/rand/v2"
+	"slices"
 	"strings"
 
 	"github.com/go-dmg/dmg/internal/dmgtest/decmpfsenc"
@@ -251,6 +252,10 @@ func decmpfsTree() *Entry {
 	}
 	flag := File("flag alone", []byte("not compressed"))
 	flag.OwnerFlags = 0x20
-	root.Children = append(root.Children, flag)
+	// The fork of a file whose content is not there is hidden, too.
+	both := &Entry{Name: "inline, and a fork", OwnerFlags: 0x20, Rsrc: []byte("hidden"), Shown: short}
+	zlib := slices.IndexFunc(root.Children, func(e *Entry) bool { return strings.HasSuffix(e.Name, "-zlib-inline") })
+	both.Xattrs = append(both.Xattrs, root.Children[zlib].Xattrs[0], Xattr{Name: "com.example.other", Data: []byte("seen")})
+	root.Children = append(root.Children, flag, both)
 	return root
 }
