@@ -319,7 +319,8 @@ type volumes struct {
 
 // Volumes returns all file systems on the disk, in disk order: those that can't be read too,
 // and those in partitions whose type says otherwise. It looks at the start of each partition
-// and of the disk, so it finds no file system behind a start that is damaged. An APFS
+// and of the disk, so it finds no file system behind a start that is damaged, but for HFS+ and
+// HFSX, of whose header there is a copy at the end. An APFS
 // container gives one Volume for each of its volumes.
 //
 // The first call reads some 30 KB of each partition, and what it takes to decode these. If the

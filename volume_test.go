@@ -23,6 +23,7 @@ import (
 	"github.com/go-dmg/dmg/hfsplus"
 	"github.com/go-dmg/dmg/internal/deflate"
 	"github.com/go-dmg/dmg/internal/dmgtest"
+	"github.com/go-dmg/dmg/internal/dmgtest/hfsvol"
 	"github.com/go-dmg/dmg/internal/imagetest"
 )
 
@@ -490,6 +491,31 @@ func TestVolumeDamaged(t *testing.T) {
 	}
 	if _, err := vs[0].FS(); !errors.Is(err, dmg.ErrFormat) && !errors.Is(err, dmg.ErrChecksum) {
 		t.Error(err)
+	}
+}
+
+// TestVolumeLostHeader: a volume whose header is lost is found by the copy, and read.
+func TestVolumeLostHeader(t *testing.T) {
+	v := hfsvol.Write(hfsvol.Dir("Lost", hfsvol.File("file", []byte("content"))), hfsvol.Options{})
+	clear(v.Image[v.Header:][:512])
+	sectors := int64(len(v.Image) / 512)
+	disk := append(make([]byte, 64*512), v.Image...)
+	copy(disk[446:], entry(0xAF, 64, uint32(sectors)))
+	copy(disk[510:], "\x55\xAA")
+	im, err := dmg.NewImage(bytes.NewReader(disk), int64(len(disk)), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	vs, err := im.Volumes()
+	if err != nil || len(vs) != 1 || vs[0].Name != "Lost" || vs[0].Type != "HFS+" || vs[0].Offset != 64*512 {
+		t.Fatalf("%+v, %v", vs, err)
+	}
+	files, err := vs[0].FS()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if data, err := fs.ReadFile(files, "file"); string(data) != "content" || err != nil {
+		t.Errorf("%q, %v", data, err)
 	}
 }
 
