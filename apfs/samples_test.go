@@ -319,8 +319,8 @@ func TestSampleSnapshots(t *testing.T) {
 
 func TestSamplesFS(t *testing.T) {
 	names := sampleNames(t)
-	if dmgtest.Slowed() {
-		names = []string{"apfs-tree.dmg", "apfs-rsrc.img.gz"}
+	if dmgtest.Part() {
+		names = []string{"apfs-tree.dmg", "apfs-rsrc.img.gz", "apfs-case-sensitive.dmg"}
 	}
 	for _, name := range names {
 		t.Run(name, func(t *testing.T) {

@@ -167,9 +167,10 @@ func tryVolume(h hfsvol.HostileVolume) (r volumeTrial) {
 		r.Total = time.Since(begun)
 		r.Peak = peak()
 	}()
+	image := h.Image()
 	var fsys *hfsplus.FS
 	err := r.time("New", func() (err error) {
-		fsys, err = hfsplus.New(bytes.NewReader(h.Image), int64(len(h.Image)))
+		fsys, err = hfsplus.New(bytes.NewReader(image), int64(len(image)))
 		return err
 	})
 	if err != nil {

@@ -124,13 +124,12 @@ func TestListingsBounded(t *testing.T) {
 		r.put(fmt.Sprintf("d%02d/file", i), file0("x"))
 	}
 	long := strings.Repeat("x", 1000)
-	for i := range 2000 {
-		for _, dir := range []string{"big1/", "big2/", "big3/"} {
-			r.put(fmt.Sprint(dir, long, i), file0("x"))
+	for name, n := range map[string]int{"big1": 1600, "big2": 1600, "big3": 1600, "huge": 5000} {
+		dir := newMem(fs.ModeDir, "")
+		for i := range n {
+			dir.names, dir.children = append(dir.names, fmt.Sprint(long, i)), append(dir.children, file0("x"))
 		}
-	}
-	for i := range 5000 {
-		r.put(fmt.Sprint("huge/", long, i), file0("x"))
+		r.put(name, dir)
 	}
 	check := func() {
 		t.Helper()
