@@ -2,7 +2,6 @@ package dmg_test
 
 import (
 	"bytes"
-	"compress/gzip"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -244,20 +243,13 @@ func TestUnsupportedFS(t *testing.T) {
 // openSample opens a sample of samples/fs, packed or not.
 func openSample(t *testing.T, name string, opts *dmg.Options) *dmg.Image {
 	t.Helper()
-	f, err := os.Open(filepath.Join(imagetest.Samples(), "fs", name))
+	file := filepath.Join(imagetest.Samples(), "fs", name)
+	image, err := os.ReadFile(file)
 	if err != nil {
 		t.Skip("no samples")
 	}
-	defer f.Close()
-	var r io.Reader = f
 	if strings.HasSuffix(name, ".gz") {
-		if r, err = gzip.NewReader(f); err != nil {
-			t.Fatal(err)
-		}
-	}
-	image, err := io.ReadAll(r)
-	if err != nil {
-		t.Fatal(err)
+		image = dmgtest.Unpack(t, file)
 	}
 	im, err := dmg.NewImage(bytes.NewReader(image), int64(len(image)), opts)
 	if err != nil {
@@ -417,12 +409,9 @@ func TestVolumeSnapshots(t *testing.T) {
 	}
 	seen := map[fs.FS]bool{live: true}
 	for i, s := range list {
-		manifest, err := os.ReadFile(filepath.Join(imagetest.Samples(), "fs", []string{"apfs-snapshots.snap10.tsv", "apfs-snapshots.snap22.tsv"}[i]))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if made := fmt.Sprintf("# snapshot '%s' of xid", s.Name); !strings.HasPrefix(string(manifest), made) || !strings.Contains(string(manifest), s.Created.Format(time.RFC3339Nano)) {
-			t.Errorf("%s, made %v; want %.150s", s, s.Created, manifest)
+		manifest := dmgtest.ReadVolumeManifest(t, filepath.Join(imagetest.Samples(), "fs", []string{"apfs-snapshots.snap10", "apfs-snapshots.snap22"}[i]))
+		if made := fmt.Sprintf("snapshot '%s' of xid", s.Name); !strings.HasPrefix(manifest.About, made) || !strings.Contains(manifest.About, s.Created.Format(time.RFC3339Nano)) {
+			t.Errorf("%s, made %v; want %.150s", s, s.Created, manifest.About)
 		}
 		if want := fmt.Sprintf("snapshot %q of APFS %q (partition 4)", s.Name, v.Name); s.String() != want {
 			t.Errorf("%s, want %s", s, want)
@@ -435,25 +424,19 @@ func TestVolumeSnapshots(t *testing.T) {
 			t.Errorf("%s: %v, %v; seen %v", s, same, err, seen[files])
 		}
 		seen[files] = true
-		n := 0
-		for line := range strings.Lines(string(manifest)) {
-			row := strings.Split(line, "\t")
-			if strings.HasPrefix(line, "#") || row[0] == "path" {
+		for _, f := range manifest.Files {
+			if f.Type != "file" {
 				continue
 			}
-			n++
-			if row[1] != "file" {
-				continue
-			}
-			data, err := fs.ReadFile(files, row[0])
-			if sum := fmt.Sprintf("%x", sha256.Sum256(data)); err != nil || sum != row[3] {
-				t.Errorf("%s: %s: %d bytes of sum %s, %v", s, row[0], len(data), sum, err)
+			data, err := fs.ReadFile(files, f.Path)
+			if sum := fmt.Sprintf("%x", sha256.Sum256(data)); err != nil || sum != f.Sum {
+				t.Errorf("%s: %s: %d bytes of sum %s, %v", s, f.Path, len(data), sum, err)
 			}
 		}
 		found := 0
 		err = fs.WalkDir(files, ".", func(string, fs.DirEntry, error) error { found++; return nil })
-		if err != nil || found != n || n < 3 {
-			t.Errorf("%s: %d entries, %v, want %d", s, found, err, n)
+		if err != nil || found != len(manifest.Files) {
+			t.Errorf("%s: %d entries, %v, want %d", s, found, err, len(manifest.Files))
 		}
 	}
 	if v, err = openSample(t, "hfsx.dmg", nil).Volume(); err != nil {

@@ -2,12 +2,10 @@ package main
 
 import (
 	"bytes"
-	"compress/gzip"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -153,20 +151,7 @@ func TestLs(t *testing.T) {
 // unpacked returns a sample that is packed with gzip.
 func unpacked(t *testing.T, name string) []byte {
 	t.Helper()
-	f, err := os.Open(samples + "fs/" + name)
-	if err != nil {
-		t.Skip("no samples")
-	}
-	defer f.Close()
-	z, err := gzip.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	data, err := io.ReadAll(z)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return data
+	return bytes.Clone(dmgtest.Unpack(t, samples+"fs/"+name))
 }
 
 // TestSeveralVolumes: a disk with two volumes, and a third that can't be read.

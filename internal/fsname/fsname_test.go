@@ -2,7 +2,6 @@ package fsname
 
 import (
 	"bytes"
-	"compress/gzip"
 	"errors"
 	"io"
 	"os"
@@ -202,19 +201,7 @@ var samples = []struct{ file, kind, label string }{
 func TestSamples(t *testing.T) {
 	for _, tt := range samples {
 		t.Run(tt.file, func(t *testing.T) {
-			f, err := os.Open("../../../shared/samples/fs/" + tt.file)
-			if err != nil {
-				t.Skip("no samples")
-			}
-			defer f.Close()
-			z, err := gzip.NewReader(f)
-			if err != nil {
-				t.Fatal(err)
-			}
-			disk, err := io.ReadAll(z)
-			if err != nil {
-				t.Fatal(err)
-			}
+			disk := dmgtest.Unpack(t, "../../../shared/samples/fs/"+tt.file)
 			found, err := probeAll(bytes.NewReader(disk), int64(len(disk)))
 			if err != nil || kinds(found) != tt.kind || found[0].Label != tt.label {
 				t.Errorf("%+v, %v, want %s %q", found, err, tt.kind, tt.label)
