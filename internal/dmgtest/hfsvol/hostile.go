@@ -18,12 +18,12 @@ type HostileVolume struct {
 	Name  string // of its own: the class, what is bent, and to what
 	Class string // what it aims at, such as "node"
 
-	make func() []byte
+	image func() []byte
 }
 
 // Image makes the volume. It may be called until Hostile goes on to the next one: most
 // callers want some of them only, and that all are made takes seconds.
-func (h *HostileVolume) Image() []byte { return h.make() }
+func (h *HostileVolume) Image() []byte { return h.image() }
 
 // Hostile makes hostile volumes, the same ones every time: each field of each
 // structure bent to the numbers at which arithmetic breaks, trees that lead in
@@ -81,8 +81,8 @@ func (b *bender) give(image []byte, name string, args ...any) {
 	b.giveMade(func() []byte { return image }, name, args...)
 }
 
-func (b *bender) giveMade(make func() []byte, name string, args ...any) {
-	h := HostileVolume{Class: b.class, Name: b.class + "/" + fmt.Sprintf(name, args...), make: make}
+func (b *bender) giveMade(image func() []byte, name string, args ...any) {
+	h := HostileVolume{Class: b.class, Name: b.class + "/" + fmt.Sprintf(name, args...), image: image}
 	if !b.stopped && !b.given[h.Name] {
 		b.given[h.Name] = true
 		b.stopped = !b.yield(h)
