@@ -20,6 +20,7 @@ const apiProgram = `package main
 import (
 	"context"
 	"crypto"
+	"crypto/x509"
 	"encoding"
 	"errors"
 	"fmt"
@@ -61,7 +62,12 @@ var (
 		Volumes() ([]dmg.Volume, error)
 		Volume() (dmg.Volume, error)
 		FS() (fs.FS, error)
+		Trailer() *dmg.Trailer
+		Licenses() ([]dmg.License, error)
+		Signature() (*dmg.Signature, error)
 	} = (*dmg.Image)(nil)
+
+	_ interface{ VerifyContent(context.Context) error } = (*dmg.Signature)(nil)
 
 	_ interface {
 		io.ReaderAt
@@ -172,6 +178,22 @@ func main() {
 		var sum []byte = c.Sum
 		fmt.Println(c.Part, c.Partition, c.Algorithm, sum)
 	}
+	if t := im.Trailer(); t != nil {
+		var id [16]byte = t.SegmentID
+		fmt.Println(t.Flags, t.Segment, t.Segments, id, t.Variant)
+	}
+	licenses, err := im.Licenses()
+	for _, l := range licenses {
+		var data []byte = l.Data
+		var words []string = l.Words
+		fmt.Println(l.Language, l.Region, l.Default, l.Text, data, l.RTF, l.Encoding, words, err)
+	}
+	if s, err := im.Signature(); s != nil {
+		var certificates []*x509.Certificate = s.Certificates
+		var at time.Time = s.SigningTime
+		var hash, ticket []byte = s.CDHash, s.Ticket
+		fmt.Println(s.Identifier, s.TeamID, s.Flags, s.Hash, hash, certificates, at, ticket, s.Offset, s.Length, err)
+	}
 	s := im.Stats()
 	fmt.Println(s.BytesRead, s.BytesDecoded, s.SourceBytes, s.SourceReads, s.CacheHits, s.CheckpointBytes, s.CacheBytes, s.MemoryUsed)
 	fmt.Println(methods, classes)
@@ -180,7 +202,12 @@ func main() {
 
 // A program outside of the module compiles against the package's names, and go.mod needs
 // nothing that the module cache, from which this test was built, doesn't have.
-func TestAPI(t *testing.T) {
+func TestAPI(t *testing.T) { vetModule(t, apiProgram) }
+
+// vetModule vets a program in a module of its own, whose go.mod has this module and
+// what it requires.
+func vetModule(t *testing.T, program string) {
+	t.Helper()
 	goTool, err := exec.LookPath("go")
 	if err != nil {
 		t.Skip("there is no go command")
@@ -195,9 +222,10 @@ func TestAPI(t *testing.T) {
 	}
 	dir := t.TempDir()
 	for name, data := range map[string]string{
-		"go.mod":  "module example.com/program\n\ngo 1.25.0\n\nrequire github.com/go-dmg/dmg v0.0.0\n\nreplace github.com/go-dmg/dmg => " + strconv.Quote(module) + "\n",
+		"go.mod": "module example.com/program\n\ngo 1.25.0\n\nrequire github.com/go-dmg/dmg v0.0.0\n\n" +
+			"require howett.net/plist v1.0.1\n\nreplace github.com/go-dmg/dmg => " + strconv.Quote(module) + "\n",
 		"go.sum":  string(sums),
-		"main.go": apiProgram,
+		"main.go": program,
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(data), 0o666); err != nil {
 			t.Fatal(err)
@@ -207,7 +235,7 @@ func TestAPI(t *testing.T) {
 	vet.Dir = dir
 	vet.Env = append(os.Environ(), "GOFLAGS=-mod=mod", "GOPROXY=off", "GOWORK=off", "GOTOOLCHAIN=local")
 	if out, err := vet.CombinedOutput(); err != nil {
-		t.Errorf("%v\n%s", err, out)
+		t.Errorf("%v\n%s\n%s", err, out, program)
 	}
 }
 

@@ -17,14 +17,16 @@
 // readers of a part. [Image.WriteTo], [Image.Extract] and [Image.Verify] go
 // through the whole disk on all cores. [Image.FS] returns the files of HFS+, HFS and
 // APFS volumes as an [io/fs.FS]. [Image.Volumes] lists all file systems on the disk.
+// [Image.Licenses] and [Image.Signature] tell what an image carries besides.
 //
 // # Formats
 //
 // The package reads UDIF images compressed by zlib (UDZO), bzip2 (UDBZ), LZFSE
 // (ULFO), LZMA (ULMO) and ADC (UDCO), and uncompressed ones (UDRO), with a
-// property list or a resource fork; sparse images (UDSP) and sparse bundles
-// (UDSB); images split into segments; raw disks (UDRW, UDTO); and all of these
-// encrypted by a password or for a certificate. It does not decode the
+// property list or a resource fork; sparse images (UDSP), sparse bundles (UDSB)
+// and the sparse images of macOS 26 (ASIF); images split into segments; raw disks
+// (UDRW, UDTO); all of these encrypted by a password or for a certificate; and disks
+// in firmware files (IM4P, IMG4). It does not decode the
 // compressions of the 1990s, KenCode, RLE and LZH: such an image opens, and
 // reading such a chunk returns [ErrUnsupported].
 //
@@ -86,8 +88,11 @@
 //
 // These come on top of the limit:
 //
-//   - the chunk map, 48 bytes a chunk, as long as the Image is in use
+//   - the chunk map, 48 bytes a chunk, as long as the Image is in use; of an ASIF image
+//     instead of it a megabyte of the image's tables
 //   - the property list and the block tables, while the image is opened
+//   - the list once more while [Image.Licenses] reads it, and the code signature that
+//     [Image.Signature] returns, of 34 MiB at most
 //   - of each volume whose files are read, some megabytes of its trees, which packages
 //     hfsplus and apfs bound
 //   - what Go's garbage collector has not freed yet. The heap may grow to twice
@@ -354,6 +359,9 @@ func (im *Image) open(u *crypt.Unlocker, opts *Options) error {
 		im.addDefect(err)
 	}
 	im.engine.init(c.disk, m, limit)
+	if c.mapped != nil {
+		im.span = asifDisk{c.mapped}.span
+	}
 	password := opts.Password
 	im.volumes.password = func() string { return password }
 	if opts.Index != nil {
@@ -407,7 +415,15 @@ func (im *Image) addDefect(err error) {
 
 // Chunks yields the chunks of the whole disk in order, from byte 0 to [Image.Size].
 // Holes, which no block table covers, come as [Zero] chunks without a partition.
-func (im *Image) Chunks() iter.Seq[Chunk] { return im.all() }
+//
+// Of an ASIF image, whose tables aren't read at opening, going through the chunks reads
+// them. If the source fails, one raw chunk stands for the rest of the disk.
+func (im *Image) Chunks() iter.Seq[Chunk] {
+	if d := im.plain.mapped; d != nil {
+		return asifDisk{d}.chunks
+	}
+	return im.all()
+}
 
 // ReadAt reads len(p) bytes of the disk from byte off on, as [io.ReaderAt] says. If it
 // returns fewer bytes, it returns an error too: [io.EOF] at the disk's end, and a
@@ -450,7 +466,7 @@ func (im *Image) Stats() Stats { return im.stats() }
 // Format returns the image's format as hdiutil names it: "UDZO", "UDBZ",
 // "ULFO", "ULMO", "UDCO" by the method that compresses most of the disk, "UDRO"
 // for a UDIF image that compresses nothing, "UDSP" for a sparse image, "UDSB"
-// for a sparse bundle, "UDRW" for a raw disk, "UDTO" for that of a CD or DVD. A
+// for a sparse bundle, "ASIF" for that of macOS 26, "UDRW" for a raw disk, "UDTO" for that of a CD or DVD. A
 // UDIF image of methods that hdiutil has no name for is "UDIF".
 func (im *Image) Format() string {
 	if im.koly == nil {
@@ -481,14 +497,14 @@ func (im *Image) Format() string {
 // Encrypted reports whether the image is encrypted.
 func (im *Image) Encrypted() bool { return slices.Contains(im.plain.layers, "encrypted") }
 
-// Layers returns what is wrapped around the disk, outermost first: "encrypted",
-// "segments", and "UDIF", "sparse image", "sparse bundle" or "raw".
+// Layers returns what is wrapped around the disk, outermost first: "IMG4", "IM4P", "LZFSE",
+// "encrypted", "segments", and "UDIF", "sparse image", "sparse bundle", "ASIF" or "raw".
 func (im *Image) Layers() []string {
 	layers := slices.Clone(im.plain.layers)
 	switch {
 	case im.koly != nil:
 		layers = append(layers, "UDIF")
-	case im.plain.extents == nil:
+	case im.plain.raw():
 		layers = append(layers, "raw")
 	}
 	return layers

@@ -2,6 +2,7 @@ package dmg
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/go-dmg/dmg/internal/blkx"
 	"github.com/go-dmg/dmg/internal/dmgtest"
+	"github.com/go-dmg/dmg/internal/dmgtest/lzfseenc"
 )
 
 // seedImages adds the images in testdata, whole, and one of each raw disk.
@@ -36,6 +38,9 @@ func seedImages(f *testing.F) {
 	for _, b := range containerSeeds(f) {
 		f.Add(b)
 	}
+	f.Add(dmgtest.Signing{Identifier: "x", PageBits: 12}.Image(dmgtest.Image(f, dmgtest.Random(1, 9000).Bytes(), dmgtest.Options{Extra: []dmgtest.Resource{
+		{Type: "LPic", ID: 5000, Data: make([]byte, 10)}, {Type: "TEXT", ID: 5000, Data: []byte("text")}, {Type: "STR#", ID: 5000, Data: []byte("\x00\x01\x01x")},
+	}})))
 }
 
 const (
@@ -51,7 +56,14 @@ func containerSeeds(tb testing.TB) [][]byte {
 	udif := dmgtest.Image(tb, disk, dmgtest.Options{ChunkSectors: 4})
 	thin := dmgtest.SparseImage(disk, dmgtest.SparseOptions{BandSectors: 1})
 	nodes := dmgtest.SparseImage(disk, dmgtest.SparseOptions{BandSectors: 1, NodeIDs: 3, Shuffle: true})
-	seeds := [][]byte{thin, nodes}
+	asif, _ := dmgtest.ASIF{Size: 2 * 16896, Chunk: 16896, Data: map[int64][]byte{0: disk}, Garbage: true}.Bytes()
+	boot := append(make([]byte, 510), "\x55\xAA"...)
+	seeds := [][]byte{
+		thin, nodes, asif,
+		dmgtest.IM4P{Payload: boot, Keybag: []byte{}}.Bytes(),
+		dmgtest.IM4P{Payload: udif, IMG4: true}.Bytes(),
+		dmgtest.IM4P{Payload: lzfseenc.Encode(lzfseenc.V2, boot), Compressed: true, Algorithm: 1, Size: 512}.Bytes(),
+	}
 	for _, e := range []dmgtest.Encryption{
 		{Version: 1, KeyBits: 128, BlockSize: 512},
 		{BlockSize: 512},
@@ -181,6 +193,20 @@ func checkOpen(t *testing.T, open func(*Options) (*Image, error)) {
 		if p.Offset < 0 || p.Length < 0 || p.Offset > im.Size()-p.Length {
 			t.Fatalf("partition at %d of %d bytes on a disk of %d", p.Offset, p.Length, im.Size())
 		}
+	}
+
+	ofImage := func(err error) bool {
+		return err == nil || errors.Is(err, ErrFormat) || errors.Is(err, ErrUnsupported) || errors.Is(err, ErrChecksum)
+	}
+	if _, err := im.Licenses(); !ofImage(err) {
+		t.Fatalf("Licenses: an error without a class: %v", err)
+	}
+	signature, err := im.Signature()
+	if signature != nil {
+		err = signature.VerifyContent(context.Background())
+	}
+	if !ofImage(err) {
+		t.Fatalf("Signature: an error without a class: %v", err)
 	}
 
 	other, err := open(opts)

@@ -370,10 +370,13 @@ func (im *Image) findVolumes() ([]Volume, error) {
 			continue
 		}
 		p.Length = min(p.Length, im.size-p.Offset)
+		reach := p.Length
 		if i == len(parts) {
-			i = -1
+			if i = -1; len(parts) > 0 {
+				reach = hybridReach
+			}
 		}
-		found, err := im.look(p)
+		found, err := im.look(p, reach)
 		if err != nil {
 			return nil, err
 		}
@@ -392,15 +395,21 @@ func (im *Image) findVolumes() ([]Volume, error) {
 	return all, nil
 }
 
-// look returns the file systems that begin where the partition does.
-func (im *Image) look(p Partition) ([]fsname.FileSystem, error) {
+// hybridReach is how far into a disk with partitions a file system is looked for that is
+// not in one of them, in bytes. Those of hybrid discs say near the start where they are. The
+// disk's end is the last partition's, and far away in a compressed image.
+const hybridReach = 4 << 20
+
+// look returns the file systems that begin where the partition does. It reads the first
+// reach bytes of it.
+func (im *Image) look(p Partition, reach int64) ([]fsname.FileSystem, error) {
 	var disk io.ReaderAt = readerAt(im.ReadAt)
 	if isScaffold(p.Type) {
 		// Where nothing is to be found, not much is spent on it.
 		const deep = 128 << 10
 		disk = newBoundedReader(&im.engine, deep)
 	}
-	r := &readable{disk, p.Offset}
+	r := &readable{disk, p.Offset, reach}
 	return fsname.Probe(r, p.Length)
 }
 
@@ -422,15 +431,19 @@ type readerAt func(p []byte, off int64) (int, error)
 // ReadAt implements io.ReaderAt.
 func (r readerAt) ReadAt(p []byte, off int64) (int, error) { return r(p, off) }
 
-// readable is the disk from an offset on, with zeros for what can't be decoded: what is
-// found elsewhere is found in spite of it.
+// readable is the disk from an offset on, with zeros for what can't be decoded, and for what
+// is out of reach: what is found elsewhere is found in spite of it.
 type readable struct {
-	r   io.ReaderAt
-	off int64
+	r          io.ReaderAt
+	off, reach int64
 }
 
 // ReadAt implements io.ReaderAt.
 func (r *readable) ReadAt(p []byte, off int64) (int, error) {
+	if off > r.reach-int64(len(p)) {
+		clear(p)
+		return len(p), nil
+	}
 	n, err := r.r.ReadAt(p, r.off+off)
 	if isLost(err) || err == errDeep {
 		clear(p[n:])

@@ -20,6 +20,7 @@ import (
 
 // TestLsSamples lists what Apple's tools wrote, as the manifest says.
 func TestLsSamples(t *testing.T) {
+	t.Parallel()
 	for _, name := range []string{"hfsplus-app", "hfsplus-basic", "hfsplus-xattrs", "hfsx", "apfs-app", "apfs-basic", "apfs-snapshots"} {
 		t.Run(name, func(t *testing.T) {
 			want := manifest(t, name)
@@ -156,6 +157,7 @@ func unpacked(t *testing.T, name string) []byte {
 
 // TestSeveralVolumes: a disk with two volumes, and a third that can't be read.
 func TestSeveralVolumes(t *testing.T) {
+	t.Parallel()
 	disk := make([]byte, 64*sectorSize)
 	disk[510], disk[511] = 0x55, 0xAA
 	for i, volume := range [][]byte{unpacked(t, "hfsplus-abslink.img.gz"), unpacked(t, "hfsplus-rsrc.img.gz"), append(make([]byte, 4086), "SWAPSPACE2"...)} {
@@ -207,7 +209,7 @@ func TestLsDamaged(t *testing.T) {
 	var out, errOut bytes.Buffer
 	c := &lsCmd{imageArg: imageArg{"image.dmg"}, Recursive: true}
 	files := openFails{app(), "A.app/Contents"}
-	err := c.list(&stdio{nil, &out, &errOut}, files)
+	err := c.list(&stdio{out: &out, err: &errOut}, files)
 	if status := statusOf(err); status != statusDamaged || !strings.Contains(errOut.String(), "image.dmg: A.app/Contents: damaged") {
 		t.Errorf("%v, status %d, %q", err, status, errOut.String())
 	}
@@ -277,6 +279,7 @@ func TestWindowsNames(t *testing.T) {
 
 // TestInfoVolumes: info says which volumes there are, and what is wrong with them.
 func TestInfoVolumes(t *testing.T) {
+	t.Parallel()
 	dirty := filepath.Join(t.TempDir(), "dirty.img")
 	if err := os.WriteFile(dirty, unpacked(t, "hfsplus-dirty.img.gz"), 0o600); err != nil {
 		t.Fatal(err)
@@ -397,7 +400,7 @@ func TestPrintSnapshots(t *testing.T) {
 func TestLsLinkedFolders(t *testing.T) {
 	var out, errOut bytes.Buffer
 	c := &lsCmd{imageArg: imageArg{"image.dmg"}, Recursive: true}
-	if err := c.list(&stdio{nil, &out, &errOut}, linkedDirs{40}); err != nil {
+	if err := c.list(&stdio{out: &out, err: &errOut}, linkedDirs{40}); err != nil {
 		t.Fatal(err)
 	}
 	if n := strings.Count(out.String(), "\n"); n < 80 || n > 4000 {

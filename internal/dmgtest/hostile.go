@@ -57,6 +57,8 @@ var hostileClasses = []struct {
 	{"encrypted", (*bender).encrypted},
 	{"sparse", (*bender).sparse},
 	{"bundle", (*bender).bundles},
+	{"asif", (*bender).asif},
+	{"im4p", (*bender).im4p},
 	{"segments", (*bender).segments},
 	{"raw", (*bender).raw},
 	{"stream", (*bender).streams},

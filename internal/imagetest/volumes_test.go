@@ -49,6 +49,7 @@ type volumeTrial struct {
 // noticed and whose memory is bounded.
 func TestHostileVolumes(t *testing.T) {
 	dmgtest.Native(t)
+	dmgtest.Long(t)
 	t.Parallel()
 	if from := os.Getenv(volumeEnv); from != "" {
 		readVolumes(t, from)
