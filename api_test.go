@@ -60,6 +60,7 @@ var (
 		Index() (*dmg.Index, error)
 		Stats() dmg.Stats
 		Volumes() ([]dmg.Volume, error)
+		Volume() (dmg.Volume, error)
 		FS() (fs.FS, error)
 		Trailer() *dmg.Trailer
 		Licenses() ([]dmg.License, error)
@@ -85,7 +86,12 @@ var (
 	_ interface {
 		fmt.Stringer
 		FS() (fs.FS, error)
+		Snapshots() ([]dmg.Snapshot, error)
 	} = dmg.Volume{}
+	_ interface {
+		fmt.Stringer
+		FS() (fs.FS, error)
+	} = dmg.Snapshot{}
 	_ interface {
 		fmt.Stringer
 		End() int64
@@ -161,6 +167,12 @@ func main() {
 		var name, kind, role string = v.Name, v.Type, v.Role
 		var offset, length, block, used, files int64 = v.Offset, v.Length, v.BlockSize, v.Used, v.Files
 		fmt.Println(name, kind, role, v.Partition, offset, length, block, used, files, v.Encrypted, err)
+		snapshots, err := v.Snapshots()
+		for _, s := range snapshots {
+			var name string = s.Name
+			var created time.Time = s.Created
+			fmt.Println(name, created, err)
+		}
 	}
 	for _, c := range im.Checksums() {
 		var sum []byte = c.Sum

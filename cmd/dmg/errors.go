@@ -13,7 +13,6 @@ import (
 	"syscall"
 
 	"github.com/go-dmg/dmg"
-	"github.com/go-dmg/dmg/apfs"
 )
 
 // Exit statuses, as statusHelp tells users. The last two are what a shell reports of
@@ -150,8 +149,6 @@ func hint(err error) string {
 		return "; leave it out with --no-index"
 	case errors.Is(err, dmg.ErrSeveralVolumes):
 		return "; choose one with -p"
-	case errors.Is(err, apfs.ErrNoPassword):
-		return ": give --password-file FILE or set " + passwordVar
 	case isStatus(err, http.StatusUnauthorized):
 		return "; give name and password in the URL: https://NAME:PASSWORD@HOST/..."
 	case errors.Is(err, dmg.ErrNoPrivateKey):

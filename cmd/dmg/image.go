@@ -18,7 +18,7 @@ type imageArg struct {
 
 // passwordFlags are how an image is to be opened that needs no index.
 type passwordFlags struct {
-	PasswordFile string   `placeholder:"FILE" help:"Read an encrypted image's password from FILE, - for standard input. Each line is a password, which are tried in order."`
+	PasswordFile string   `placeholder:"FILE" help:"Read the password of an encrypted image or APFS volume from FILE, - for standard input. Each line is a password, which are tried in order."`
 	MemoryLimit  byteSize `placeholder:"SIZE" help:"Memory for decoding, such as 32M; 64M if not given."`
 	Verbose      bool     `short:"v" help:"Say on standard error what was decoded and fetched."`
 
@@ -116,11 +116,33 @@ type openFlags struct {
 
 // open opens the image with its index, if it has one.
 func (f *openFlags) open(std *stdio, image string) (*dmg.Image, error) {
+	return f.openWithVolume(std, image, func(*dmg.Image) error { return nil })
+}
+
+// openWithVolume opens the image with its index, if it has one, and then by the function
+// what is to be read of it. If either takes a password, it asks for that.
+func (f *openFlags) openWithVolume(std *stdio, image string, volume func(*dmg.Image) error) (*dmg.Image, error) {
 	open, err := f.opener(std, image)
 	if err != nil {
 		return nil, err
 	}
-	return f.openWith(std, image, open)
+	var failed error // and not for a password
+	im, err := f.openWith(std, image, func(image string, opts *dmg.Options) (*dmg.Image, error) {
+		im, err := open(image, opts)
+		if err != nil {
+			return nil, err
+		}
+		if failed = volume(im); errors.Is(failed, dmg.ErrPassword) {
+			im.Close()
+			return nil, failed
+		}
+		return im, nil
+	})
+	if err == nil && failed != nil {
+		im.Close()
+		return nil, fmt.Errorf("%s: %w", image, failed)
+	}
+	return im, err
 }
 
 // opener returns the function that opens the image with its index, if it has one: beside

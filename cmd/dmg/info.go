@@ -7,12 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"iter"
 	"maps"
 	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/go-dmg/dmg"
 	"github.com/go-dmg/dmg/hfsplus"
@@ -41,6 +43,7 @@ func (infoCmd) Help() string {
     the partitions, with their places, types and names
     the volumes: which file systems are on the disk, whatever a partition's
       type says, where, how much of each is in use, and how many files it has
+    the snapshots of APFS volumes, by the time in UTC at which they were made
     each method of storing bytes: how many chunks use it, how many bytes
       of the disk they hold, how many bytes are stored for these, and the
       ratio of the two
@@ -87,7 +90,8 @@ Example:
     dmg info Installer.dmg
     dmg info --json *.dmg | jq -r 'select(.volumes) | .image + " " + .volumes[].type'
     dmg info --hash sha256 evidence.dmg
-    dmg info --license Installer.dmg`
+    dmg info --license Installer.dmg
+    dmg info --json disk.dmg | jq -r '.volumes[].snapshots[] | .created + " " + .name'`
 }
 
 // imageInfo is what info says; its JSON is an interface that scripts rely on.
@@ -130,11 +134,19 @@ type volumeInfo struct {
 	Encrypted bool   `json:"encrypted"`
 	Dirty     bool   `json:"dirty"`           // its journal has changes that were not made yet
 	Error     string `json:"error,omitempty"` // why its files can't be read, if it is damaged
+
+	Snapshots []snapshotInfo `json:"snapshots"` // the oldest first
+}
+
+// snapshotInfo is a snapshot of an APFS volume.
+type snapshotInfo struct {
+	Name    string     `json:"name"`
+	Created *time.Time `json:"created"` // null if the volume has no time
 }
 
 // newVolumeInfo leaves null what isn't known. The error is that of reading the image.
 func newVolumeInfo(v *dmg.Volume) (volumeInfo, error) {
-	info := volumeInfo{Name: v.Name, Type: v.Type, Offset: v.Offset, Length: v.Length, Role: v.Role, Encrypted: v.Encrypted}
+	info := volumeInfo{Name: v.Name, Type: v.Type, Offset: v.Offset, Length: v.Length, Role: v.Role, Encrypted: v.Encrypted, Snapshots: []snapshotInfo{}}
 	if v.Partition >= 0 {
 		info.Partition = &v.Partition
 	}
@@ -147,9 +159,16 @@ func newVolumeInfo(v *dmg.Volume) (volumeInfo, error) {
 	if v.Files >= 0 {
 		info.Files = &v.Files
 	}
-	files, err := v.FS()
-	if journaled, ok := files.(interface{ Dirty() (bool, error) }); ok {
-		info.Dirty, err = journaled.Dirty()
+	snapshots, err := v.Snapshots()
+	for _, s := range snapshots {
+		info.Snapshots = append(info.Snapshots, snapshotInfo{s.Name, timeJSON(s.Created)})
+	}
+	if err == nil {
+		var files fs.FS
+		files, err = v.FS()
+		if journaled, ok := files.(interface{ Dirty() (bool, error) }); ok {
+			info.Dirty, err = journaled.Dirty()
+		}
 	}
 	damaged := errors.Is(err, dmg.ErrFormat) || errors.Is(err, dmg.ErrChecksum) || errors.Is(err, hfsplus.ErrFormat)
 	switch {
@@ -418,8 +437,26 @@ func (info *imageInfo) printVolumes(w io.Writer) error {
 		if v.Dirty {
 			fmt.Fprintf(w, "not unmounted: %s has changes in its journal, without which it is read\n", partitionName(v.Name))
 		}
+		v.printSnapshots(w)
 	}
 	return nil
+}
+
+// printSnapshots writes a line a snapshot, of the newest ones.
+func (v *volumeInfo) printSnapshots(w io.Writer) {
+	const most = 100
+	list := v.Snapshots
+	if n := len(list) - most; n > 0 {
+		fmt.Fprintf(w, "snapshots of %s: %d older ones, which --json lists\n", partitionName(v.Name), n)
+		list = list[n:]
+	}
+	for _, s := range list {
+		made := "at no known time"
+		if s.Created != nil {
+			made = s.Created.Format("2006-01-02 15:04:05")
+		}
+		fmt.Fprintf(w, "snapshot of %s, %s: %s\n", partitionName(v.Name), made, printable(s.Name))
+	}
 }
 
 // partitionName is a partition's name as tables show it.

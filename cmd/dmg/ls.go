@@ -42,6 +42,7 @@ Example:
 
     dmg ls Installer.dmg
     dmg ls -l Installer.dmg Foo.app/Contents
+    dmg ls --snapshot 2024-05-06 disk.dmg
     dmg ls -R --json Installer.dmg | jq -r 'select(.size > 1000000) | .path'`
 }
 

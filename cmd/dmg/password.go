@@ -38,7 +38,7 @@ type givenPasswords struct {
 }
 
 // openWithPassword opens the image with a password that was given, or else
-// asks for it on the terminal if the image has one.
+// asks for it on the terminal if the image has one, or the volume that open reads.
 func (f *passwordFlags) openWithPassword(std *stdio, image string, opts *dmg.Options, open opener) (*dmg.Image, error) {
 	given, err := f.passwords(std)
 	if err != nil {
@@ -61,21 +61,31 @@ func (f *passwordFlags) openWithPassword(std *stdio, image string, opts *dmg.Opt
 	case !errors.Is(err, dmg.ErrNoPassword):
 		return im, err
 	}
-	tty, err := openTerminal(std)
-	if err != nil {
-		return nil, passwordError{errors.New("encrypted, and no terminal to ask for the password: give --password-file FILE or set " + passwordVar)}
+	tty, asked := openTerminal(std)
+	if asked != nil {
+		return nil, passwordError{errors.New(lockedVolume(err, "", " is ") + "encrypted, and no terminal to ask for the password: give --password-file FILE or set " + passwordVar)}
 	}
 	defer tty.close()
 	for range tries {
-		if opts.Password, err = tty.ask("Password for " + printable(image) + ": "); err != nil {
-			return nil, passwordError{err}
+		if opts.Password, asked = tty.ask("Password for " + lockedVolume(err, "", " in ") + printable(image) + ": "); asked != nil {
+			return nil, passwordError{asked}
 		}
 		if im, err = open(image, opts); !errors.Is(err, dmg.ErrWrongPassword) {
 			return im, err
 		}
-		fmt.Fprintln(tty.out, "Wrong password.")
+		fmt.Fprintln(tty.out, "Wrong password"+lockedVolume(err, " for ", "")+".")
 	}
-	return nil, passwordError{errors.New("wrong password")}
+	return nil, passwordError{errors.New("wrong password" + lockedVolume(err, " for ", ""))}
+}
+
+// lockedVolume names the volume that an error of the password is about, between two texts;
+// it is empty if that is the image.
+func lockedVolume(err error, before, after string) string {
+	var locked lockedError
+	if !errors.As(err, &locked) {
+		return ""
+	}
+	return before + locked.volume.String() + after
 }
 
 // passwords returns the passwords that were given, which are read once: standard input

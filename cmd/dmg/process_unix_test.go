@@ -404,6 +404,43 @@ func TestSpecialInput(t *testing.T) {
 	}
 }
 
+// TestVolumePassword types a password for a volume at the prompt.
+func TestVolumePassword(t *testing.T) {
+	script, err := exec.LookPath("script")
+	if err != nil {
+		t.Skip(err)
+	}
+	if about, _ := exec.Command(script, "--version").Output(); !strings.Contains(string(about), "util-linux") {
+		t.Skip("a script that takes other arguments")
+	}
+	image := filepath.Join(t.TempDir(), "locked.img")
+	if err := os.WriteFile(image, unpacked(t, "apfs-encrypted.img.gz"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for typed, want := range map[string]int{"wrong\nhunter2hunter2\n": statusOK, "1\n2\n3\n": statusPassword} {
+		inner := command(t, "cat", image, "secret.txt")
+		cmd := exec.Command(script, "-qec", "'"+strings.Join(inner.Args, "' '")+"'", "/dev/null")
+		cmd.Env, cmd.Stdin = append(inner.Env, passwordVar+"="), strings.NewReader(typed)
+		var out bytes.Buffer
+		cmd.Stdout = &out
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		wantStatus(t, cmd, want)
+		text := out.String()
+		if !strings.Contains(text, `Password for APFS "Enc" in `+image+": ") || !strings.Contains(text, `Wrong password for APFS "Enc".`) {
+			t.Errorf("%q", text)
+		}
+		end := "secret content for the encrypted volume"
+		if want != statusOK {
+			end = `locked.img: wrong password for APFS "Enc"`
+		}
+		if !strings.HasSuffix(strings.TrimSpace(text), end) {
+			t.Errorf("%q, want %q at the end", text, end)
+		}
+	}
+}
+
 // TestNoRoom has a file system, or a limit, that the disk doesn't fit in.
 func TestNoRoom(t *testing.T) {
 	t.Parallel()

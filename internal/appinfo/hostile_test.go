@@ -22,7 +22,8 @@ func TestHostileVolumes(t *testing.T) {
 		if n++; n%100 != 0 && h.Class != "folders" {
 			continue
 		}
-		files, err := hfsplus.New(bytes.NewReader(h.Image), int64(len(h.Image)))
+		image := h.Image()
+		files, err := hfsplus.New(bytes.NewReader(image), int64(len(image)))
 		if err != nil {
 			continue
 		}

@@ -4,10 +4,10 @@ _dmg() {
     case $COMP_CWORD:${COMP_WORDS[1]} in
     1:*) flags='--help --version' words='info ls cp app cat extract verify map index nbd completion help version' ;;
     *:info) flags='--help --version --json --hash --license --signature --password-file --memory-limit --verbose --index --no-index' words='' ;;
-    *:ls) flags='--help --version --long --recursive --json --partition --password-file --memory-limit --verbose --index --no-index' words='' ;;
-    *:cp) flags='--help --version --force --keep-going --xattrs --quiet --partition --password-file --memory-limit --verbose --index --no-index' words='' ;;
-    *:app) flags='--help --version --nested --json --partition --password-file --memory-limit --verbose --index --no-index' words='' ;;
-    *:cat) flags='--help --version --offset --length --partition --password-file --memory-limit --verbose --index --no-index' words='' ;;
+    *:ls) flags='--help --version --long --recursive --json --partition --snapshot --password-file --memory-limit --verbose --index --no-index' words='' ;;
+    *:cp) flags='--help --version --force --keep-going --xattrs --quiet --partition --snapshot --password-file --memory-limit --verbose --index --no-index' words='' ;;
+    *:app) flags='--help --version --nested --json --partition --snapshot --password-file --memory-limit --verbose --index --no-index' words='' ;;
+    *:cat) flags='--help --version --offset --length --partition --snapshot --password-file --memory-limit --verbose --index --no-index' words='' ;;
     *:extract) flags='--help --version --partition --force --keep-going --json --quiet --password-file --memory-limit --verbose --index --no-index' words='' ;;
     *:verify) flags='--help --version --json --quiet --password-file --memory-limit --verbose --index --no-index' words='' ;;
     *:map) flags='--help --version --out --verify --force --quiet --password-file --memory-limit --verbose --index --no-index' words='' ;;

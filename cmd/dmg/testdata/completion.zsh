@@ -35,7 +35,7 @@ _dmg() {
             '--hash=[Decode the disk, and print its hash and that of each partition\: md5, sha1, sha256, sha512, or several with commas.]:NAME,...: ' \
             '--license[Print the text of the license agreement that the image has, in each language, and nothing else.]' \
             '--signature[Read the whole image, and compare it with its code signature. The exit status is 1 if it does not match.]' \
-            '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input. Each line is a password, which are tried in order.]:FILE:_files' \
+            '--password-file=[Read the password of an encrypted image or APFS volume from FILE, - for standard input. Each line is a password, which are tried in order.]:FILE:_files' \
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
             '--verbose[Say on standard error what was decoded and fetched.]' \
@@ -55,7 +55,8 @@ _dmg() {
             '--json[Print JSON, an object a line, whose fields stay as they are in later versions.]' \
             '-p[Read this volume\: its name or type, or the number, name or type of its partition from dmg info, or a part of a name.]:NAME: ' \
             '--partition=[Read this volume\: its name or type, or the number, name or type of its partition from dmg info, or a part of a name.]:NAME: ' \
-            '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input. Each line is a password, which are tried in order.]:FILE:_files' \
+            '--snapshot=[Read an APFS volume as it was\: the name of a snapshot from dmg info, or a part of it.]:NAME: ' \
+            '--password-file=[Read the password of an encrypted image or APFS volume from FILE, - for standard input. Each line is a password, which are tried in order.]:FILE:_files' \
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
             '--verbose[Say on standard error what was decoded and fetched.]' \
@@ -77,7 +78,8 @@ _dmg() {
             '--quiet[Show no progress, and don'\''t tell what is left out.]' \
             '-p[Read this volume\: its name or type, or the number, name or type of its partition from dmg info, or a part of a name.]:NAME: ' \
             '--partition=[Read this volume\: its name or type, or the number, name or type of its partition from dmg info, or a part of a name.]:NAME: ' \
-            '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input. Each line is a password, which are tried in order.]:FILE:_files' \
+            '--snapshot=[Read an APFS volume as it was\: the name of a snapshot from dmg info, or a part of it.]:NAME: ' \
+            '--password-file=[Read the password of an encrypted image or APFS volume from FILE, - for standard input. Each line is a password, which are tried in order.]:FILE:_files' \
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
             '--verbose[Say on standard error what was decoded and fetched.]' \
@@ -95,7 +97,8 @@ _dmg() {
             '--json[Print JSON, an object a line for each image, whose fields stay as they are in later versions.]' \
             '-p[Read this volume\: its name or type, or the number, name or type of its partition from dmg info, or a part of a name.]:NAME: ' \
             '--partition=[Read this volume\: its name or type, or the number, name or type of its partition from dmg info, or a part of a name.]:NAME: ' \
-            '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input. Each line is a password, which are tried in order.]:FILE:_files' \
+            '--snapshot=[Read an APFS volume as it was\: the name of a snapshot from dmg info, or a part of it.]:NAME: ' \
+            '--password-file=[Read the password of an encrypted image or APFS volume from FILE, - for standard input. Each line is a password, which are tried in order.]:FILE:_files' \
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
             '--verbose[Say on standard error what was decoded and fetched.]' \
@@ -114,7 +117,8 @@ _dmg() {
             '--length=[How much to write; to the end if not given.]:N: ' \
             '-p[The volume that the files are in, or the partition to count from and to end with\: a number, name or type from dmg info, or a part of a name.]:NAME: ' \
             '--partition=[The volume that the files are in, or the partition to count from and to end with\: a number, name or type from dmg info, or a part of a name.]:NAME: ' \
-            '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input. Each line is a password, which are tried in order.]:FILE:_files' \
+            '--snapshot=[Read an APFS volume as it was\: the name of a snapshot from dmg info, or a part of it.]:NAME: ' \
+            '--password-file=[Read the password of an encrypted image or APFS volume from FILE, - for standard input. Each line is a password, which are tried in order.]:FILE:_files' \
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
             '--verbose[Say on standard error what was decoded and fetched.]' \
@@ -136,7 +140,7 @@ _dmg() {
             '--json[List what is damaged as JSON, an object a line, on standard output.]' \
             '-q[Show no progress.]' \
             '--quiet[Show no progress.]' \
-            '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input. Each line is a password, which are tried in order.]:FILE:_files' \
+            '--password-file=[Read the password of an encrypted image or APFS volume from FILE, - for standard input. Each line is a password, which are tried in order.]:FILE:_files' \
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
             '--verbose[Say on standard error what was decoded and fetched.]' \
@@ -153,7 +157,7 @@ _dmg() {
             '--json[Print JSON, an object a line for each image, whose fields stay as they are in later versions.]' \
             '-q[Show no progress.]' \
             '--quiet[Show no progress.]' \
-            '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input. Each line is a password, which are tried in order.]:FILE:_files' \
+            '--password-file=[Read the password of an encrypted image or APFS volume from FILE, - for standard input. Each line is a password, which are tried in order.]:FILE:_files' \
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
             '--verbose[Say on standard error what was decoded and fetched.]' \
@@ -173,7 +177,7 @@ _dmg() {
             '--force[Overwrite the file if it exists.]' \
             '-q[Show no progress.]' \
             '--quiet[Show no progress.]' \
-            '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input. Each line is a password, which are tried in order.]:FILE:_files' \
+            '--password-file=[Read the password of an encrypted image or APFS volume from FILE, - for standard input. Each line is a password, which are tried in order.]:FILE:_files' \
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
             '--verbose[Say on standard error what was decoded and fetched.]' \
@@ -193,7 +197,7 @@ _dmg() {
             '--json[Print JSON, one object.]' \
             '-q[Show no progress.]' \
             '--quiet[Show no progress.]' \
-            '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input. Each line is a password, which are tried in order.]:FILE:_files' \
+            '--password-file=[Read the password of an encrypted image or APFS volume from FILE, - for standard input. Each line is a password, which are tried in order.]:FILE:_files' \
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
             '--verbose[Say on standard error what was decoded and fetched.]' \
@@ -210,7 +214,7 @@ _dmg() {
             '--listen=[Listen on a TCP address, HOST\:PORT or PORT; 127.0.0.1\:10809 if neither is given. Port 0 takes a free one.]:ADDR: ' \
             '--run=[Run COMMAND by the shell, with the URI in $uri, serve until it ends, and exit with its status.]:COMMAND: ' \
             '--ready-fd=[When clients can connect, write the URI and a newline to file descriptor N, and close it.]:N: ' \
-            '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input. Each line is a password, which are tried in order.]:FILE:_files' \
+            '--password-file=[Read the password of an encrypted image or APFS volume from FILE, - for standard input. Each line is a password, which are tried in order.]:FILE:_files' \
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
             '--verbose[Say on standard error what was decoded and fetched.]' \
