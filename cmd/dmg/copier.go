@@ -34,7 +34,7 @@ type copier struct {
 
 	sources []source
 	links   map[uint64]*linked // what has several names, by its id
-	visited map[uint64]bool    // folders that have several names
+	visited seenFolders
 	jobs    chan []piece
 	small   []piece    // files for one worker, which have not been handed to it yet
 	buf     []byte     // of the walker itself
@@ -86,7 +86,7 @@ func (k *copier) plan(paths []string) error {
 
 // run copies all sources.
 func (k *copier) run(dest destination) error {
-	k.links, k.visited = make(map[uint64]*linked), make(map[uint64]bool)
+	k.links, k.visited = make(map[uint64]*linked), make(seenFolders)
 	k.jobs = make(chan []piece, 1)
 	progress, stop := startProgress(k.std, "cp", 1, k.Quiet)
 	k.update = progress
@@ -109,9 +109,9 @@ func (k *copier) run(dest destination) error {
 	for _, s := range k.sources {
 		to := dest.in(s.path)
 		if s.info.IsDir() && to == "." {
-			k.entries(top, s.path, ".", 0, false)
+			k.entries(top, s.path, ".", walk{})
 		} else {
-			k.copy(top, s.path, to, s.info, 0, false)
+			k.copy(top, s.path, to, s.info, walk{})
 		}
 	}
 	k.flush()
@@ -247,13 +247,13 @@ func (f *folder) setTimes(name string, info fs.FileInfo) error {
 }
 
 // copy copies what is at a path of the volume.
-func (k *copier) copy(in *folder, from, to string, info fs.FileInfo, depth int, again bool) {
+func (k *copier) copy(in *folder, from, to string, info fs.FileInfo, w walk) {
 	if k.ctx.Err() != nil {
 		return
 	}
 	switch info.Mode().Type() {
 	case fs.ModeDir:
-		k.folder(in, from, to, info, depth, again)
+		k.folder(in, from, to, info, w)
 	case 0:
 		k.file(in, from, to, info)
 	case fs.ModeSymlink:
@@ -265,24 +265,16 @@ func (k *copier) copy(in *folder, from, to string, info fs.FileInfo, depth int, 
 	}
 }
 
-// folder copies a folder and all that is in it. A folder with several names, as only HFS+
-// has them, is copied at each of them; but again is true in its further copies, and there
-// no other such folder is copied again: or else a few of these, each with two of the next,
-// would have more copies than any disk has room for.
-func (k *copier) folder(in *folder, from, to string, info fs.FileInfo, depth int, again bool) {
-	if depth > maxDepth {
+// folder copies a folder and all that is in it.
+func (k *copier) folder(in *folder, from, to string, info fs.FileInfo, w walk) {
+	if w.depth > maxDepth {
 		k.fail(inVolume(k.Image, &fs.PathError{Op: "open", Path: from, Err: errDepth}))
 		return
 	}
-	if f := factsOf(info); f.known && f.links > 1 {
-		if k.visited[f.id] {
-			if again {
-				k.note(from, "it is a further name of a folder that has been copied")
-				return
-			}
-			again = true
-		}
-		k.visited[f.id] = true
+	w, ok := k.visited.enter(w, info, path.Base(from))
+	if !ok {
+		k.note(from, "it is a further name of a folder that has been copied")
+		return
 	}
 	f := &folder{copier: k, parent: in, name: to, info: info, ours: true}
 	err := in.dir.Mkdir(path.Base(to), 0o700)
@@ -301,7 +293,7 @@ func (k *copier) folder(in *folder, from, to string, info fs.FileInfo, depth int
 	in.pending.Add(1)
 	defer f.release()
 	k.sideFile(in, from, to)
-	k.entries(f, from, to, depth, again)
+	k.entries(f, from, to, w)
 	k.flush() // two workers in one folder would wait for each other
 }
 
@@ -328,7 +320,7 @@ func (f *folder) enter(in *folder) error {
 }
 
 // entries copies what is in a folder.
-func (k *copier) entries(f *folder, from, to string, depth int, again bool) {
+func (k *copier) entries(f *folder, from, to string, w walk) {
 	open, err := k.files.Open(from)
 	if err != nil {
 		k.fail(inVolume(k.Image, err))
@@ -353,7 +345,7 @@ func (k *copier) entries(f *folder, from, to string, depth int, again bool) {
 				k.fail(inVolume(k.Image, &fs.PathError{Op: "lstat", Path: full, Err: causeOf(err)}))
 				continue
 			}
-			k.copy(f, full, path.Join(to, e.Name()), info, depth+1, again)
+			k.copy(f, full, path.Join(to, e.Name()), info, w)
 		}
 		if err == io.EOF {
 			return

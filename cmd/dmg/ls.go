@@ -58,7 +58,7 @@ func (c *lsCmd) Run(std *stdio) error {
 
 // list lists what is at the path.
 func (c *lsCmd) list(std *stdio, files fs.FS) error {
-	l := &lister{lsCmd: c, std: std, files: files, out: bufio.NewWriter(std.out), missed: missed{what: "listed"}, room: sorted, seen: make(map[uint64]bool)}
+	l := &lister{lsCmd: c, std: std, files: files, out: bufio.NewWriter(std.out), missed: missed{what: "listed"}, room: sorted, seen: make(seenFolders)}
 	name := cleanPath(c.Path)
 	// As ls does, follow a link where there is no room to show it. It may lead to nowhere:
 	// in installers, /Applications is that of the system.
@@ -72,7 +72,7 @@ func (c *lsCmd) list(std *stdio, files fs.FS) error {
 		return inVolume(c.Image, err)
 	}
 	if info.IsDir() {
-		err = l.folder(name, 0, false)
+		err = l.folder(name, walk{})
 	} else {
 		err = l.entry(name, name, info)
 	}
@@ -86,8 +86,8 @@ type lister struct {
 	files  fs.FS
 	out    *bufio.Writer
 	missed missed
-	room   int             // for entries that are held to be sorted
-	seen   map[uint64]bool // folders that have several names, by id
+	room   int // for entries that are held to be sorted
+	seen   seenFolders
 }
 
 const (
@@ -106,10 +106,9 @@ const (
 var errDepth = fmt.Errorf("folders more than %d deep in each other", maxDepth)
 
 // folder lists a folder. It goes on past what can't be read, and returns only errors of
-// the output. In the second list of a folder with several names, again is true: see
-// copier.folder.
-func (l *lister) folder(name string, depth int, again bool) error {
-	if depth > maxDepth {
+// the output.
+func (l *lister) folder(name string, w walk) error {
+	if w.depth > maxDepth {
 		return l.miss(&fs.PathError{Op: "open", Path: name, Err: errDepth})
 	}
 	f, err := l.files.Open(name)
@@ -127,7 +126,7 @@ func (l *lister) folder(name string, depth int, again bool) error {
 		entries, err := dir.ReadDir(most)
 		slices.SortFunc(entries, func(a, b fs.DirEntry) int { return cmp.Compare(a.Name(), b.Name()) })
 		l.room -= len(entries)
-		if err := l.entries(name, entries, depth, again); err != nil {
+		if err := l.entries(name, entries, w); err != nil {
 			return err
 		}
 		l.room += len(entries)
@@ -142,7 +141,7 @@ func (l *lister) folder(name string, depth int, again bool) error {
 }
 
 // entries lists entries of a folder.
-func (l *lister) entries(name string, entries []fs.DirEntry, depth int, again bool) error {
+func (l *lister) entries(name string, entries []fs.DirEntry, w walk) error {
 	for _, e := range entries {
 		full := path.Join(name, e.Name())
 		info, err := e.Info()
@@ -162,15 +161,10 @@ func (l *lister) entries(name string, entries []fs.DirEntry, depth int, again bo
 		if !l.Recursive || !e.IsDir() {
 			continue
 		}
-		again := again
-		if f := factsOf(info); f.known && f.links > 1 {
-			if l.seen[f.id] && again {
-				continue
+		if in, ok := l.seen.enter(w, info, e.Name()); ok {
+			if err := l.folder(full, in); err != nil {
+				return err
 			}
-			again, l.seen[f.id] = again || l.seen[f.id], true
-		}
-		if err := l.folder(full, depth+1, again); err != nil {
-			return err
 		}
 	}
 	return nil
