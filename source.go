@@ -4,7 +4,6 @@ import (
 	"context"
 	"io"
 	"math"
-	"reflect"
 	"sync/atomic"
 
 	"github.com/go-dmg/dmg/internal/budget"
@@ -30,16 +29,8 @@ type laneCounters struct {
 	_           [96]byte // the next is in another cache line, also of those that are fetched in pairs
 }
 
-// laneOf returns a number that concurrent reads do not share as a rule, and that a
-// goroutine's reads do: it comes from the address of their buffer.
-func laneOf(p []byte) uint {
-	if len(p) == 0 {
-		return 0
-	}
-	const smallest = 9 // bits: buffers of 512 bytes have lanes of their own
-	h := uint64(reflect.ValueOf(&p[0]).Pointer()>>smallest) * 0x9E3779B97F4A7C15
-	return uint(h >> 32)
-}
+// laneOf returns the lane of reads into p.
+func laneOf(p []byte) uint { return pagecache.Lane(p) }
 
 // lane returns the counters of a lane.
 func (c *counters) lane(n uint) *laneCounters { return &c.lanes[n%pagecache.Lanes] }
