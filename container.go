@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sort"
 
+	"github.com/go-dmg/dmg/internal/aea"
 	"github.com/go-dmg/dmg/internal/crypt"
 	"github.com/go-dmg/dmg/internal/location"
 	"github.com/go-dmg/dmg/internal/readat"
@@ -138,36 +139,120 @@ type container struct {
 	defects  []error // what is wrong with it though the rest can be read
 	lost     int64   // bytes that were cut off the end of an encrypted file
 
+	archives []*aea.Reader // that were taken off, outermost first
+	opened   aea.Stats     // of them, when the image was opened
+	count    *counters     // what is read of the source below the first archive
+
 	disk    io.ReaderAt             // of a format without block tables: what extents lie in
 	extents iter.Seq[sparse.Extent] // of that disk; nil if it is r itself
 	format  string                  // hdiutil's name for it
 }
 
-// unwrap takes encryption off, and finds out whether what is inside is a sparse
-// image.
-func (c *container) unwrap(u *crypt.Unlocker) error {
+// maxWrappings is how many encrypted archives and encrypted images are taken off.
+const maxWrappings = 4
+
+// unwrap takes archives and encryption off, and finds out whether what is inside is a
+// sparse image. It returns what the archives leave of the memory limit.
+func (c *container) unwrap(u *crypt.Unlocker, keys aea.Keys, limit int64) (int64, error) {
 	if c.disk != nil {
-		return nil
+		return limit, nil
 	}
-	if err := c.decrypt(u); err != nil {
-		return wrapError(err)
+	for {
+		before := len(c.layers)
+		if before > maxWrappings {
+			return 0, fmt.Errorf("%w: more than %d encrypted containers inside each other", ErrUnsupported, maxWrappings)
+		}
+		left, err := c.takeArchive(keys, limit)
+		if limit = left; err == nil && len(c.layers) == before && !slices.Contains(c.layers, "encrypted") {
+			err = c.decrypt(u)
+		}
+		if err != nil {
+			return 0, wrapError(err)
+		}
+		if len(c.layers) == before {
+			break
+		}
 	}
 	magic := make([]byte, min(4, c.size))
 	if _, err := readat.Full(c.r, magic, 0); err != nil {
-		return err
+		return 0, err
 	}
 	if string(magic) != "sprs" {
-		return nil
+		return limit, nil
 	}
 	s, err := sparse.OpenImage(c.r, c.size)
 	if err != nil {
-		return wrapError(err)
+		return 0, wrapError(err)
 	}
 	c.layers = append(c.layers, "sparse image")
 	c.disk, c.extents, c.format = c.r, s.Extents(), "UDSP"
 	c.size, c.lost = s.Size(), 0
 	c.note(s.Defects())
+	return limit, nil
+}
+
+// takeArchive takes an encrypted archive off, if there is one, and returns what it leaves of
+// the memory limit. Its error is package aea's.
+func (c *container) takeArchive(keys aea.Keys, limit int64) (int64, error) {
+	is, err := aea.Detect(c.r, c.size)
+	if err != nil || !is {
+		return limit, err
+	}
+	src := c.r
+	if len(c.archives) == 0 {
+		src = newSource(src, c.count)
+	}
+	r, err := aea.Open(src, c.size, keys, limit)
+	if err != nil {
+		return 0, err
+	}
+	if c.lost, err = r.Missing(); err != nil {
+		return 0, err
+	}
+	if c.lost > 0 {
+		c.defects = append(c.defects, &FormatError{Section: "encrypted archive", Offset: c.size, Msg: fmt.Sprintf("the file is cut off: %d bytes of what it holds are missing", c.lost)})
+	}
+	c.archives = append(c.archives, r)
+	c.layers = append(c.layers, "AEA")
+	c.r, c.size = archiveData{r}, r.Size()-c.lost
+	return limit - r.Reserved(), nil
+}
+
+// archiveData is the content of an encrypted archive. What is wrong with a segment is an
+// error of the image, not of the source.
+type archiveData struct{ *aea.Reader }
+
+// ReadAt implements io.ReaderAt.
+func (a archiveData) ReadAt(p []byte, off int64) (int, error) {
+	n, err := a.Reader.ReadAt(p, off)
+	if err != nil && err != io.EOF {
+		err = wrapError(err)
+	}
+	return n, err
+}
+
+// passDamage notes damage of an archive's last segments, where a trailer was looked for, and
+// returns any other error: a raw disk needs none.
+func (c *container) passDamage(err error) error {
+	if len(c.archives) == 0 || !isDamage(err) {
+		return err
+	}
+	if !slices.ContainsFunc(c.defects, func(d error) bool { return d.Error() == err.Error() }) {
+		c.defects = append(c.defects, err)
+	}
 	return nil
+}
+
+// archiveStats returns the sum over all archives.
+func (c *container) archiveStats() (s aea.Stats) {
+	for _, r := range c.archives {
+		a := r.Stats()
+		s.Decoded += a.Decoded
+		s.Hits += a.Hits
+		s.Cached += a.Cached
+		s.Memory += a.Memory
+	}
+	return s
 }
 
 // note keeps the defects that a container package found, in its words.
@@ -361,7 +446,7 @@ func (c *container) rawDisk() error {
 // like one if its trailer is missing, and may be read as one as far as they go.
 func (c *container) takeRaw(format string) error {
 	tail := make([]byte, min(c.size, readat.EndLen)) // which has been fetched with the trailer's place
-	if _, err := readat.Full(c.r, tail, c.size-int64(len(tail))); err != nil {
+	if _, err := readat.Full(c.r, tail, c.size-int64(len(tail))); c.passDamage(err) != nil {
 		return err
 	}
 	if sniff.EndsLikeUDIF(tail) {
@@ -402,7 +487,7 @@ func (c *container) isUDF() (bool, error) {
 func (c *container) noImage() error {
 	section := "file"
 	if len(c.layers) > 0 {
-		section = "what is encrypted"
+		section = "what is inside"
 	}
 	if c.lost > 0 {
 		return &FormatError{Section: section, Offset: c.size, Msg: fmt.Sprintf("the file is cut off: the image in it can't be read without the %d bytes that are missing", c.lost)}
@@ -445,11 +530,20 @@ func wrapError(err error) error {
 	var c *crypt.FormatError
 	var s *sparse.FormatError
 	var part *segment.PartError
+	var archive *aea.FormatError
 	switch {
 	case errors.Is(err, crypt.ErrPassword):
 		return &classError{passwordClass(err), err}
-	case errors.Is(err, crypt.ErrUnsupported), errors.Is(err, sparse.ErrUnsupported):
+	case errors.Is(err, aea.ErrPassword):
+		return &classError{passwordClass(err), err}
+	case errors.Is(err, crypt.ErrUnsupported), errors.Is(err, sparse.ErrUnsupported), errors.Is(err, aea.ErrUnsupported):
 		return &classError{ErrUnsupported, err}
+	case errors.Is(err, aea.ErrChecksum):
+		return &classError{ErrChecksum, err}
+	case errors.Is(err, aea.ErrMemory):
+		return &classError{ErrMemoryLimit, err}
+	case errors.As(err, &archive):
+		return &FormatError{Section: "encrypted archive's " + archive.Section, Offset: archive.Offset, Msg: archive.Msg}
 	case errors.As(err, &c):
 		section := "encryption header"
 		if errors.As(err, &part) {
@@ -468,13 +562,19 @@ func wrapError(err error) error {
 	return err
 }
 
-// passwordClass returns the class of an error that is crypt.ErrPassword.
+// passwordClass returns the class of an error that is crypt.ErrPassword or aea.ErrPassword.
 func passwordClass(err error) error {
 	for _, c := range []struct{ inside, class error }{
 		{crypt.ErrNoPassword, ErrNoPassword},
 		{crypt.ErrWrongPassword, ErrWrongPassword},
 		{crypt.ErrNoPrivateKey, ErrNoPrivateKey},
 		{crypt.ErrWrongPrivateKey, ErrWrongPrivateKey},
+		{aea.ErrNoPassword, ErrNoPassword},
+		{aea.ErrWrongPassword, ErrWrongPassword},
+		{aea.ErrNoPrivateKey, ErrNoPrivateKey},
+		{aea.ErrWrongPrivateKey, ErrWrongPrivateKey},
+		{aea.ErrNoKey, ErrNoKey},
+		{aea.ErrWrongKey, ErrWrongKey},
 	} {
 		if errors.Is(err, c.inside) {
 			return c.class

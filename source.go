@@ -35,6 +35,14 @@ func laneOf(p []byte) uint { return pagecache.Lane(p) }
 // lane returns the counters of a lane.
 func (c *counters) lane(n uint) *laneCounters { return &c.lanes[n%pagecache.Lanes] }
 
+// resetSource forgets what was read of the source.
+func (c *counters) resetSource() {
+	for i := range c.lanes {
+		c.lanes[i].sourceBytes.Store(0)
+		c.lanes[i].sourceReads.Store(0)
+	}
+}
+
 // sum returns the totals of all lanes.
 func (c *counters) sum() (s Stats) {
 	s.BytesDecoded = c.bytesDecoded.Load()
@@ -54,6 +62,9 @@ type countingSource struct {
 	n    *counters
 	unit int64 // of an encrypted source; else 0
 	size int64 // of an encrypted source
+
+	block int64 // that an archive decodes as one; 0 of another source
+	inner bool  // it is in an archive, whose own reads are counted instead
 }
 
 // maxUnit is the most that may be fetched in vain at either end of a fetch.
@@ -64,6 +75,9 @@ func newSource(r io.ReaderAt, n *counters) countingSource {
 	s := countingSource{r: r, n: n}
 	if b, ok := r.(*crypt.Reader); ok && b.BlockSize() <= maxUnit {
 		s.unit, s.size = b.BlockSize(), b.Size()
+	}
+	if a, ok := r.(archiveData); ok {
+		s.block = a.Segment()
 	}
 	return s
 }
@@ -120,6 +134,9 @@ func (s inflateSource) Align(off int64) int64 {
 // size: one that ends earlier now has changed, which is io.ErrUnexpectedEOF.
 func (s countingSource) ReadAt(p []byte, off int64) (int, error) {
 	n, err := readat.Full(s.r, p, off)
+	if s.inner {
+		return n, err
+	}
 	lane := s.n.lane(laneOf(p))
 	lane.sourceReads.Add(1)
 	lane.sourceBytes.Add(int64(n))

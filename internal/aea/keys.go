@@ -305,6 +305,15 @@ func agreement(key crypto.PrivateKey) (exchanger, bool) {
 	return e, true
 }
 
+// IsPrivateKey reports whether key is a private key that Keys can use.
+func IsPrivateKey(key crypto.PrivateKey) bool {
+	_, ok := agreement(key)
+	return ok
+}
+
+// IsPublicKey reports whether key is a public key that Keys can use.
+func IsPublicKey(key crypto.PublicKey) bool { return pointOf(key) != nil }
+
 // agreed returns the input of profiles 3 and 4: what the recipient's private key and the
 // sender's public key have in common, and the recipient's point.
 func (p *prologue) agreed(key crypto.PrivateKey) (secret, recipient []byte, err error) {
