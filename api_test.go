@@ -99,7 +99,7 @@ var (
 	methods = []dmg.Method{dmg.Zero, dmg.Raw, dmg.Ignore, dmg.ADC, dmg.Zlib, dmg.Bzip2, dmg.LZFSE, dmg.LZMA}
 	classes = []error{
 		dmg.ErrFormat, dmg.ErrUnsupported, dmg.ErrChecksum, dmg.ErrMemoryLimit,
-		dmg.ErrPassword, dmg.ErrNoPassword, dmg.ErrWrongPassword, dmg.ErrNoPrivateKey, dmg.ErrWrongPrivateKey,
+		dmg.ErrPassword, dmg.ErrNoPassword, dmg.ErrWrongPassword, dmg.ErrNoPrivateKey, dmg.ErrWrongPrivateKey, dmg.ErrNoKey, dmg.ErrWrongKey,
 		dmg.ErrIndex, dmg.ErrStaleIndex, dmg.ErrSeveralVolumes,
 	}
 )

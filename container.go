@@ -232,7 +232,7 @@ func (a archiveData) ReadAt(p []byte, off int64) (int, error) {
 }
 
 // passDamage notes damage of an archive's last segments, where a trailer was looked for, and
-// returns any other error: a raw disk needs none.
+// returns any other error: a raw disk has none.
 func (c *container) passDamage(err error) error {
 	if len(c.archives) == 0 || !isDamage(err) {
 		return err
@@ -265,7 +265,7 @@ func (c *container) note(defects []error) {
 // decrypt takes encryption off, if there is any. Its error is package crypt's.
 func (c *container) decrypt(u *crypt.Unlocker) error {
 	v, err := crypt.Detect(c.r, c.size)
-	if err != nil || v == crypt.None {
+	if err = c.passDamage(err); err != nil || v == crypt.None {
 		return err
 	}
 	r, err := u.Open(c.r, c.size)
@@ -532,6 +532,8 @@ func wrapError(err error) error {
 	var part *segment.PartError
 	var archive *aea.FormatError
 	switch {
+	case errors.As(err, new(*classError)):
+		return err // of an archive inside another
 	case errors.Is(err, crypt.ErrPassword):
 		return &classError{passwordClass(err), err}
 	case errors.Is(err, aea.ErrPassword):

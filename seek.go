@@ -189,7 +189,16 @@ func (e *engine) readRaw(c *Chunk, p []byte, off int64) (int, error) {
 	if err == nil && n < len(p) {
 		err = &ChunkError{*c, errMissing}
 	}
-	return n, err
+	return n, e.archiveError(c, err)
+}
+
+// archiveError names the chunk in an error that says that an archive is damaged, which the
+// image is in.
+func (e *engine) archiveError(c *Chunk, err error) error {
+	if e.src.inner && isDamage(err) && !errors.As(err, new(*ChunkError)) {
+		err = &ChunkError{*c, err}
+	}
+	return err
 }
 
 // A flight is one reader's decoding of a part of a chunk. Others that need what it is
@@ -532,7 +541,7 @@ func (e *engine) sealPageLocked(t *flight, end int64) {
 func (e *engine) chunkError(d *decoder, c *Chunk, err error) error {
 	d.fetch.discardBuffer()
 	if errors.Is(err, d.fetch.err) {
-		return err
+		return e.archiveError(c, err)
 	}
 	wrong := errors.Is(err, ErrChecksum)
 	if wrong || errors.Is(err, ErrFormat) {

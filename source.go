@@ -91,6 +91,15 @@ func (s countingSource) alignToUnit(off, end int64) (int64, int64) {
 	return off - off%s.unit, min((end+s.unit-1)/s.unit*s.unit, max(end, s.size))
 }
 
+// cutAtBlock returns where a range up to end may end: behind the last block of an archive
+// that is in it as a whole, so that no other core waits for that block.
+func (s countingSource) cutAtBlock(off, end int64) int64 {
+	if s.block > 0 && end-end%s.block > off {
+		return end - end%s.block
+	}
+	return end
+}
+
 // parallel returns s for a parallel reader, whose reads end where a unit does.
 func (s countingSource) parallel() bzip2.ParallelSource {
 	return bzip2.ParallelSource{

@@ -35,11 +35,13 @@ type Archive struct {
 
 	Segment    int  // bytes; 0: 1 MiB
 	PerCluster int  // segments; 0: 256
-	Codec      byte // '-', 'z', 'e', 'f' or 'x'; 0: 'e'
+	Codec      byte // '-', 'z', 'e' or 'x'; 0: 'e'; others are stored, or have Encode
 	Sum        byte // 0 SHA-256, 1 murmur, 2 none
 	Mixed      bool // every other segment is stored
 	Padding    int  // bytes behind the last cluster
 	Seed       uint64
+
+	Encode func(b []byte) []byte // compresses a segment; nil: by Codec
 
 	// What lies in an authentic archive: each may be nil.
 	Root    func(r *ArchiveRoot)               // its root header
@@ -300,7 +302,7 @@ func (w *archiveWriter) clusters(content io.ReaderAt, size int64) (headers, stor
 		}
 		packed := plain
 		if !w.Mixed || i%2 == 0 {
-			packed = archiveCompress(w.Codec, plain)
+			packed = w.encode(plain)
 		}
 		if len(packed) >= len(plain) {
 			packed = plain
@@ -336,8 +338,11 @@ func (w *archiveWriter) sealCluster(i int, plain, next []byte) (header, mac []by
 	return append(sealed, bound...), mac
 }
 
-func archiveCompress(codec byte, b []byte) []byte {
-	switch codec {
+func (w *archiveWriter) encode(b []byte) []byte {
+	if w.Encode != nil {
+		return w.Encode(b)
+	}
+	switch w.Codec {
 	case 'z':
 		out, err := Compress(Zlib, 0, b)
 		must(err)
