@@ -107,7 +107,7 @@ var (
 func main() {
 	var key crypto.Decrypter
 	var index *dmg.Index
-	im, err := dmg.Open(os.Args[1], &dmg.Options{Password: "secret", PrivateKey: key, MemoryLimit: dmg.DefaultMemoryLimit, Index: index})
+	im, err := dmg.Open(os.Args[1], &dmg.Options{Password: "secret", PrivateKey: key, Key: make([]byte, 32), PublicKey: crypto.PublicKey(nil), MemoryLimit: dmg.DefaultMemoryLimit, Index: index})
 	if err != nil {
 		log.Fatal(err)
 	}

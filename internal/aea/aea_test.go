@@ -124,7 +124,10 @@ func TestProfiles(t *testing.T) {
 			t.Run(fmt.Sprintf("%s/%d", tt.name, sum), func(t *testing.T) {
 				a, keys := tt.how()
 				a.Sum, a.Padding = byte(sum), 100*sum
-				checkReads(t, open(t, archiveOf(a, content), keys), content.Bytes(), 1, 5)
+				r := open(t, archiveOf(a, content), keys)
+				checkReads(t, r, content.Bytes(), 1, 5)
+				defer r.CompareSums()()
+				checkReads(t, r, content.Bytes(), 2, 5)
 			})
 		}
 	}
@@ -372,6 +375,26 @@ func TestDamage(t *testing.T) {
 				t.Errorf("in one read: %d, %v", n, err)
 			}
 		})
+	}
+}
+
+// A checksum that is not the content's is noticed when checksums are compared, whatever has
+// been read before.
+func TestCompareSums(t *testing.T) {
+	content := dmgtest.Mixed(12, 50_000)
+	for _, sum := range []byte{0, 1} {
+		r := open(t, archiveOf(dmgtest.Archive{Codec: 'z', Sum: sum, BadSum: map[int]bool{1: true}}, content), aea.Keys{Key: dmgtest.ArchiveKey})
+		p := make([]byte, 40_000)
+		for range 2 {
+			if n, err := r.ReadAt(p, 0); n != len(p) || err != nil {
+				t.Fatal(n, err)
+			}
+			stop := r.CompareSums()
+			if n, err := r.ReadAt(p, 0); n != 16<<10 || !errors.Is(err, aea.ErrChecksum) {
+				t.Errorf("%d, %v", n, err)
+			}
+			stop()
+		}
 	}
 }
 

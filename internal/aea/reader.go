@@ -43,8 +43,9 @@ type Reader struct {
 	tableShare int64 // of the memory, for clusters' headers
 	maxKnown   int   // positions of clusters
 
-	view  *pagecache.View // of mu.cache, without the lock
-	_     [128]byte       // reads of cached pages use what is above, and what is below changes
+	view    *pagecache.View // of mu.cache, without the lock
+	compare atomic.Int32    // calls of CompareSums that have not been stopped
+	_       [128]byte       // reads of cached pages use what is above, and what is below changes
 	count counters
 
 	mu struct {
@@ -203,10 +204,30 @@ func (r *Reader) Missing() (int64, error) {
 	return 0, nil
 }
 
-// place returns under which key of the cache a segment's pages are, and from which offset on:
-// on some machines an int has no more than 31 bits for a segment's number.
-func place(segment int64) (chunk int, base int64) {
-	return int(segment & (1<<30 - 1)), segment >> 30 << 32
+// id is a segment to the cache and to flights: what has its checksum compared is apart from
+// what has not.
+type id struct {
+	segment  int64
+	compared bool
+}
+
+// place returns under which key of the cache the pages are, and from which offset on: on some
+// machines an int has no more than 31 bits for a segment's number.
+func (d id) place() (chunk int, base int64) {
+	const bits = 30
+	chunk = int(d.segment & (1<<bits - 1))
+	if d.compared {
+		chunk |= 1 << bits
+	}
+	return chunk, d.segment >> bits << 32
+}
+
+// CompareSums has all segments that are read from now on have the checksums of their content
+// compared, until stop is called. Otherwise a read compares the MAC alone, which says the
+// same of the bytes that are stored: the checksum takes as long as a half of decoding.
+func (r *Reader) CompareSums() (stop func()) {
+	r.compare.Add(1)
+	return func() { r.compare.Add(-1) }
 }
 
 // ReadAt implements io.ReaderAt. The bytes before an error are right. A segment that is
@@ -240,16 +261,16 @@ func (r *Reader) ReadAt(p []byte, off int64) (n int, err error) {
 
 // step reads some of p: what a cached page has, or as much as one flight decodes.
 func (r *Reader) step(p []byte, off int64) (int, error) {
-	segment := off / r.g.segment
-	in := off - segment*r.g.segment
-	mine := p[:min(int64(len(p)), r.g.plain(segment)-in)]
-	chunk, base := place(segment)
+	d := id{off / r.g.segment, r.compare.Load() > 0}
+	in := off - d.segment*r.g.segment
+	mine := p[:min(int64(len(p)), r.g.plain(d.segment)-in)]
+	chunk, base := d.place()
 	lane := pagecache.Lane(p)
 	if n := r.view.Copy(mine, chunk, base+in, lane); n > 0 {
 		r.count.hits[lane%pagecache.Lanes].n.Add(1)
 		return n, nil
 	}
-	pg, f := r.cachedOrFlight(segment, in, off+int64(len(p)))
+	pg, f := r.cachedOrFlight(d, in, off+int64(len(p)))
 	if pg != nil {
 		n := copy(mine, pg.From(base+in))
 		r.count.hits[lane%pagecache.Lanes].n.Add(1)
@@ -265,8 +286,8 @@ func (r *Reader) step(p []byte, off int64) (int, error) {
 // of them wait.
 type flight struct {
 	first, end int64 // segments
+	compared   bool
 	waiting    int
-	landed     bool
 	moved      sync.Cond
 	entries    []entry
 }
@@ -277,15 +298,15 @@ const maxRun = 64
 // cachedOrFlight returns the page with byte in of a segment, pinned, or a new flight of that
 // segment and those behind it that the reader wants and nobody has: up to byte stop of the
 // content, in one cluster.
-func (r *Reader) cachedOrFlight(segment, in, stop int64) (*pagecache.Page, *flight) {
+func (r *Reader) cachedOrFlight(d id, in, stop int64) (*pagecache.Page, *flight) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	chunk, base := place(segment)
+	chunk, base := d.place()
 	for {
 		if pg := r.mu.cache.Pin(chunk, base+in); pg != nil {
 			return pg, nil
 		}
-		f := r.flightLocked(segment)
+		f := r.flightLocked(d)
 		if f == nil {
 			break
 		}
@@ -293,23 +314,23 @@ func (r *Reader) cachedOrFlight(segment, in, stop int64) (*pagecache.Page, *flig
 		f.moved.Wait()
 		f.waiting--
 	}
-	last := min((stop-1)/r.g.segment+1, segment+maxRun, (segment/r.g.segments+1)*r.g.segments)
-	end := segment + 1
-	for ; end < last; end++ {
-		if chunk, base := place(end); r.mu.cache.Has(chunk, base/pagecache.PageSize) || r.flightLocked(end) != nil {
+	last := min((stop-1)/r.g.segment+1, d.segment+maxRun, (d.segment/r.g.segments+1)*r.g.segments)
+	f := &flight{first: d.segment, end: d.segment + 1, compared: d.compared}
+	for ; f.end < last; f.end++ {
+		next := id{f.end, d.compared}
+		if chunk, base := next.place(); r.mu.cache.Has(chunk, base/pagecache.PageSize) || r.flightLocked(next) != nil {
 			break
 		}
 	}
-	f := &flight{first: segment, end: end}
 	f.moved.L = &r.mu
 	r.mu.flights = append(r.mu.flights, f)
 	return nil, f
 }
 
 // flightLocked returns the flight that decodes a segment, nil if there is none.
-func (r *Reader) flightLocked(segment int64) *flight {
+func (r *Reader) flightLocked(d id) *flight {
 	for _, f := range r.mu.flights {
-		if f.first <= segment && segment < f.end {
+		if f.first <= d.segment && d.segment < f.end && f.compared == d.compared {
 			return f
 		}
 	}
@@ -441,9 +462,14 @@ func (w *worker) segment(f *flight, segment int64, e *entry, packed, p []byte, i
 	if err := k.decrypt(packed); err != nil {
 		return err
 	}
-	w.out.begin(r.g.sum, e.plain, p, in)
+	sum := byte(sumNone)
+	if f.compared {
+		sum = r.g.sum
+	}
+	d := id{segment, f.compared}
+	w.out.begin(sum, e.plain, p, in)
 	if keep {
-		w.openPages(segment, e.plain, in)
+		w.openPages(d, e.plain, in)
 	}
 	err = w.decode(packed, e.plain, &w.out)
 	r.count.decoded.Add(w.out.pos)
@@ -452,18 +478,18 @@ func (w *worker) segment(f *flight, segment int64, e *entry, packed, p []byte, i
 		return fmt.Errorf("%w of %s", err, section())
 	case err != nil:
 		return &FormatError{section(), e.at, "it does not decode: " + err.Error()}
-	case !w.out.matches(r.g.sum, e.sum[:]):
+	case !w.out.matches(e.sum[:]):
 		return &sumError{section(), e.at, "its checksum does not match"}
 	}
-	w.publish(f, segment, e.plain, p)
+	w.publish(f, d, e.plain, p)
 	return nil
 }
 
 // openPages opens pages for a segment: from that on which the reader wants first, and as many
 // as there is memory for.
-func (w *worker) openPages(segment, plain, in int64) {
+func (w *worker) openPages(d id, plain, in int64) {
 	r := w.r
-	chunk, base := place(segment)
+	chunk, base := d.place()
 	n := int((plain-1)/pagecache.PageSize) + 1
 	if cap(w.out.pages) < n {
 		w.out.pages = make([]*pagecache.Page, n)
@@ -487,18 +513,18 @@ func (w *worker) openPages(segment, plain, in int64) {
 // publish seals the pages of a segment that has turned out right, and ends the flight for
 // those who wait for it. If they do, and it was decoded for the caller alone, it is cached
 // now.
-func (w *worker) publish(f *flight, segment, plain int64, p []byte) {
+func (w *worker) publish(f *flight, d id, plain int64, p []byte) {
 	r := w.r
 	if len(w.out.pages) == 0 && int64(len(p)) == plain {
 		r.mu.Lock()
 		waiting := f.waiting > 0
 		r.mu.Unlock()
 		if waiting {
-			w.openPages(segment, plain, 0)
+			w.openPages(d, plain, 0)
 			w.out.copyPages(p, 0)
 		}
 	}
-	_, base := place(segment)
+	_, base := d.place()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for i, pg := range w.out.pages {
@@ -508,7 +534,7 @@ func (w *worker) publish(f *flight, segment, plain int64, p []byte) {
 		w.out.pages[i] = nil
 	}
 	w.out.pages = w.out.pages[:0]
-	if f.first = segment + 1; f.first < f.end && f.waiting > 0 {
+	if f.first = d.segment + 1; f.first < f.end && f.waiting > 0 {
 		f.moved.Broadcast()
 	}
 }
@@ -574,9 +600,9 @@ func (o *output) copyPages(b []byte, at int64) {
 	}
 }
 
-// matches reports whether all that was taken has that checksum.
-func (o *output) matches(kind byte, sum []byte) bool {
-	switch kind {
+// matches reports whether all that was taken has that checksum, if it is to be compared.
+func (o *output) matches(sum []byte) bool {
+	switch o.kind {
 	case sumSHA256:
 		var got [sha256.Size]byte
 		return string(o.sha.Sum(got[:0])) == string(sum)

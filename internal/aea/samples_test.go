@@ -166,6 +166,7 @@ func readAll(data []byte, keys aea.Keys) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	defer r.CompareSums()()
 	return io.ReadAll(io.NewSectionReader(r, 0, r.Size()))
 }
 

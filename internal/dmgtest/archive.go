@@ -48,6 +48,7 @@ type Archive struct {
 	Entry   func(segment int, e *ArchiveEntry) // a segment's entry
 	Content func(segment int, b []byte) []byte // a segment as it is stored, before it is encrypted
 
+	BadSum     map[int]bool // segments whose checksum is wrong
 	Flip       map[int]bool // segments of which a bit is flipped
 	FlipHeader map[int]bool // likewise, clusters
 }
@@ -315,7 +316,11 @@ func (w *archiveWriter) clusters(content io.ReaderAt, size int64) (headers, stor
 		if w.Entry != nil {
 			w.Entry(i, &e)
 		}
-		header = append(append(header, le32(int(e.Plain))+le32(int(e.Packed))...), w.sum(plain)...)
+		sum := w.sum(plain)
+		if w.BadSum[i] {
+			sum[0] ^= 1
+		}
+		header = append(append(header, le32(int(e.Plain))+le32(int(e.Packed))...), sum...)
 		macs = append(macs, mac...)
 		if w.Flip[i] {
 			sealed[len(sealed)/2] ^= 4

@@ -194,6 +194,21 @@ func TestArchiveDamage(t *testing.T) {
 	}
 }
 
+// Verify compares the checksums of segments, too.
+func TestArchiveVerify(t *testing.T) {
+	disk := archiveDisk(100_000)
+	a := dmgtest.Archive{Segment: 32 << 10, PerCluster: 32, Codec: 'z', BadSum: map[int]bool{1: true}}
+	b := a.Image(bytes.NewReader(disk), int64(len(disk)))
+	im, err := dmg.NewImage(bytes.NewReader(b), int64(len(b)), &archiveOpts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	CheckDisk(t, im, int64(len(disk)), SumOf(disk))
+	if err := im.Verify(context.Background(), nil); !errors.Is(err, dmg.ErrChecksum) || !strings.Contains(err.Error(), "segment 1") {
+		t.Errorf("Verify = %v", err)
+	}
+}
+
 // A compressed image in an archive of which a segment is damaged loses the chunks in it.
 func TestArchiveDamageInside(t *testing.T) {
 	disk := containerDisk()
