@@ -140,8 +140,8 @@ func hint(err error) string {
 		return "; choose one with -p"
 	case errors.Is(err, apfs.ErrNoPassword):
 		return ": give --password-file FILE or set " + passwordVar
-	case errors.Is(err, dmg.ErrNoPrivateKey):
-		return "; this command takes none: open the image with the Go package, or with hdiutil"
+	case errors.Is(err, dmg.ErrNoPrivateKey), errors.Is(err, dmg.ErrNoKey):
+		return ": give --key-file FILE or set " + keyVar
 	}
 	return ""
 }

@@ -35,8 +35,14 @@ func (f *passwordFlags) openWithPassword(std *stdio, image string, opts *dmg.Opt
 	if err != nil {
 		return nil, passwordError{fmt.Errorf("password file: %w", err)}
 	}
+	keyFrom, err := f.givenKey(std, opts)
+	if err != nil {
+		return nil, passwordError{fmt.Errorf("key: %w", err)}
+	}
 	im, err := open(image, opts)
 	switch {
+	case errors.Is(err, dmg.ErrWrongKey), errors.Is(err, dmg.ErrWrongPrivateKey):
+		return nil, fmt.Errorf("%w (key from %s)", err, keyFrom)
 	case errors.Is(err, dmg.ErrWrongPassword):
 		return nil, fmt.Errorf("%w (password from %s)", err, from)
 	case !errors.Is(err, dmg.ErrNoPassword):

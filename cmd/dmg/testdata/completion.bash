@@ -3,15 +3,15 @@ _dmg() {
     local cur=${COMP_WORDS[COMP_CWORD]} flags= words=
     case $COMP_CWORD:${COMP_WORDS[1]} in
     1:*) flags='--help --version' words='info ls cp cat extract verify map index nbd completion help version' ;;
-    *:info) flags='--help --version --json --password-file --memory-limit --verbose --index --no-index' words='' ;;
-    *:ls) flags='--help --version --long --recursive --json --partition --password-file --memory-limit --verbose --index --no-index' words='' ;;
-    *:cp) flags='--help --version --force --keep-going --xattrs --quiet --partition --password-file --memory-limit --verbose --index --no-index' words='' ;;
-    *:cat) flags='--help --version --offset --length --partition --password-file --memory-limit --verbose --index --no-index' words='' ;;
-    *:extract) flags='--help --version --partition --force --keep-going --json --quiet --password-file --memory-limit --verbose --index --no-index' words='' ;;
-    *:verify) flags='--help --version --json --quiet --password-file --memory-limit --verbose --index --no-index' words='' ;;
-    *:map) flags='--help --version --out --verify --force --quiet --password-file --memory-limit --verbose --index --no-index' words='' ;;
-    *:index) flags='--help --version --out --force --quiet --password-file --memory-limit --verbose' words='' ;;
-    *:nbd) flags='--help --version --partition --socket --listen --password-file --memory-limit --verbose --index --no-index' words='' ;;
+    *:info) flags='--help --version --json --password-file --key-file --memory-limit --verbose --index --no-index' words='' ;;
+    *:ls) flags='--help --version --long --recursive --json --partition --password-file --key-file --memory-limit --verbose --index --no-index' words='' ;;
+    *:cp) flags='--help --version --force --keep-going --xattrs --quiet --partition --password-file --key-file --memory-limit --verbose --index --no-index' words='' ;;
+    *:cat) flags='--help --version --offset --length --partition --password-file --key-file --memory-limit --verbose --index --no-index' words='' ;;
+    *:extract) flags='--help --version --partition --force --keep-going --json --quiet --password-file --key-file --memory-limit --verbose --index --no-index' words='' ;;
+    *:verify) flags='--help --version --json --quiet --password-file --key-file --memory-limit --verbose --index --no-index' words='' ;;
+    *:map) flags='--help --version --out --verify --force --quiet --password-file --key-file --memory-limit --verbose --index --no-index' words='' ;;
+    *:index) flags='--help --version --out --force --quiet --password-file --key-file --memory-limit --verbose' words='' ;;
+    *:nbd) flags='--help --version --partition --socket --listen --password-file --key-file --memory-limit --verbose --index --no-index' words='' ;;
     *:completion) flags='--help --version' words='bash zsh fish' ;;
     *:help) flags='--help --version' words='' ;;
     *:version) flags='--help --version' words='' ;;

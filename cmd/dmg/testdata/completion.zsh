@@ -32,6 +32,7 @@ _dmg() {
             '--version[Print the version and exit.]' \
             '--json[Print JSON, whose fields stay as they are in later versions.]' \
             '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input; one newline at its end is not part of it.]:FILE:_files' \
+            '--key-file=[Read an encrypted archive'\''s key from FILE, - for standard input\: a private key in PEM, or the symmetric key in hexadecimal or base64.]:FILE:_files' \
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
             '--verbose[Say on standard error what was decoded and fetched.]' \
@@ -52,6 +53,7 @@ _dmg() {
             '-p[Read this volume\: its name or type, or the number, name or type of its partition from dmg info, or a part of a name.]:NAME: ' \
             '--partition=[Read this volume\: its name or type, or the number, name or type of its partition from dmg info, or a part of a name.]:NAME: ' \
             '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input; one newline at its end is not part of it.]:FILE:_files' \
+            '--key-file=[Read an encrypted archive'\''s key from FILE, - for standard input\: a private key in PEM, or the symmetric key in hexadecimal or base64.]:FILE:_files' \
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
             '--verbose[Say on standard error what was decoded and fetched.]' \
@@ -74,6 +76,7 @@ _dmg() {
             '-p[Read this volume\: its name or type, or the number, name or type of its partition from dmg info, or a part of a name.]:NAME: ' \
             '--partition=[Read this volume\: its name or type, or the number, name or type of its partition from dmg info, or a part of a name.]:NAME: ' \
             '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input; one newline at its end is not part of it.]:FILE:_files' \
+            '--key-file=[Read an encrypted archive'\''s key from FILE, - for standard input\: a private key in PEM, or the symmetric key in hexadecimal or base64.]:FILE:_files' \
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
             '--verbose[Say on standard error what was decoded and fetched.]' \
@@ -94,6 +97,7 @@ _dmg() {
             '-p[The volume that the files are in, or the partition to count from and to end with\: a number, name or type from dmg info, or a part of a name.]:NAME: ' \
             '--partition=[The volume that the files are in, or the partition to count from and to end with\: a number, name or type from dmg info, or a part of a name.]:NAME: ' \
             '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input; one newline at its end is not part of it.]:FILE:_files' \
+            '--key-file=[Read an encrypted archive'\''s key from FILE, - for standard input\: a private key in PEM, or the symmetric key in hexadecimal or base64.]:FILE:_files' \
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
             '--verbose[Say on standard error what was decoded and fetched.]' \
@@ -116,6 +120,7 @@ _dmg() {
             '-q[Show no progress.]' \
             '--quiet[Show no progress.]' \
             '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input; one newline at its end is not part of it.]:FILE:_files' \
+            '--key-file=[Read an encrypted archive'\''s key from FILE, - for standard input\: a private key in PEM, or the symmetric key in hexadecimal or base64.]:FILE:_files' \
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
             '--verbose[Say on standard error what was decoded and fetched.]' \
@@ -133,6 +138,7 @@ _dmg() {
             '-q[Show no progress.]' \
             '--quiet[Show no progress.]' \
             '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input; one newline at its end is not part of it.]:FILE:_files' \
+            '--key-file=[Read an encrypted archive'\''s key from FILE, - for standard input\: a private key in PEM, or the symmetric key in hexadecimal or base64.]:FILE:_files' \
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
             '--verbose[Say on standard error what was decoded and fetched.]' \
@@ -153,6 +159,7 @@ _dmg() {
             '-q[Show no progress.]' \
             '--quiet[Show no progress.]' \
             '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input; one newline at its end is not part of it.]:FILE:_files' \
+            '--key-file=[Read an encrypted archive'\''s key from FILE, - for standard input\: a private key in PEM, or the symmetric key in hexadecimal or base64.]:FILE:_files' \
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
             '--verbose[Say on standard error what was decoded and fetched.]' \
@@ -172,6 +179,7 @@ _dmg() {
             '-q[Show no progress.]' \
             '--quiet[Show no progress.]' \
             '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input; one newline at its end is not part of it.]:FILE:_files' \
+            '--key-file=[Read an encrypted archive'\''s key from FILE, - for standard input\: a private key in PEM, or the symmetric key in hexadecimal or base64.]:FILE:_files' \
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
             '--verbose[Say on standard error what was decoded and fetched.]' \
@@ -187,6 +195,7 @@ _dmg() {
             '--socket=[Listen on a Unix socket, which must not exist.]:PATH:_files' \
             '--listen=[Listen on a TCP address, HOST\:PORT or PORT; 127.0.0.1\:10809 if neither is given. Port 0 takes a free one.]:ADDR: ' \
             '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input; one newline at its end is not part of it.]:FILE:_files' \
+            '--key-file=[Read an encrypted archive'\''s key from FILE, - for standard input\: a private key in PEM, or the symmetric key in hexadecimal or base64.]:FILE:_files' \
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
             '--verbose[Say on standard error what was decoded and fetched.]' \
