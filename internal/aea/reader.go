@@ -46,7 +46,7 @@ type Reader struct {
 	view    *pagecache.View // of mu.cache, without the lock
 	compare atomic.Int32    // calls of CompareSums that have not been stopped
 	_       [128]byte       // reads of cached pages use what is above, and what is below changes
-	count counters
+	count   counters
 
 	mu struct {
 		sync.Mutex
