@@ -75,8 +75,8 @@ func restoreImage(t *testing.T, size, fileSize int64, segment int) (ipsw, file [
 func TestFirmware(t *testing.T) {
 	size, fileSize, segment := int64(24<<20), int64(300_000), 128<<10
 	mostRequests, mostBytes := 25, int64(800_000)
-	if dmgtest.All() {
-		size, fileSize, segment = 840<<20, 3_000_000, 1<<20
+	if dmgtest.All() && !dmgtest.Slowed() {
+		size, fileSize, segment = 900<<20, 3_000_000, 1<<20
 		mostBytes = 5_000_000
 	}
 	ipsw, want := restoreImage(t, size, fileSize, segment)
