@@ -486,8 +486,10 @@ func (c *container) isUDF() (bool, error) {
 // found.
 func (c *container) noImage() error {
 	section := "file"
-	if len(c.layers) > 0 {
-		section = "what is inside"
+	if n := len(c.layers); n > 0 && c.layers[n-1] == "AEA" {
+		section = "what is in the archive"
+	} else if n > 0 {
+		section = "what is encrypted"
 	}
 	if c.lost > 0 {
 		return &FormatError{Section: section, Offset: c.size, Msg: fmt.Sprintf("the file is cut off: the image in it can't be read without the %d bytes that are missing", c.lost)}

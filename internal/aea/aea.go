@@ -17,6 +17,7 @@ package aea
 
 import (
 	"crypto"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -95,14 +96,16 @@ func (k Keys) GoString() string { return k.String() }
 
 const magic = "AEA1"
 
-// Detect reports whether r of size bytes is an archive. Its error is r's.
+// Detect reports whether r of size bytes is an archive of a profile that this package reads: a
+// disk may begin with any four bytes. Its error is r's.
 func Detect(r io.ReaderAt, size int64) (bool, error) {
-	var b [len(magic)]byte
-	if size < int64(len(b)) {
+	var b [fixedLen]byte
+	if size < fixedLen {
 		return false, nil
 	}
 	if _, err := readat.Full(r, b[:], 0); err != nil {
 		return false, err
 	}
-	return string(b[:]) == magic, nil
+	profile, auth := binary.LittleEndian.Uint32(b[4:])&0xFFFFFF, binary.LittleEndian.Uint32(b[8:])
+	return string(b[:len(magic)]) == magic && profile <= profilePassword && b[7] <= maxStrength && auth <= maxAuthData, nil
 }
