@@ -1,6 +1,7 @@
 package dmg
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -10,8 +11,11 @@ import (
 	"sort"
 
 	"github.com/go-dmg/dmg/internal/aea"
+	"github.com/go-dmg/dmg/internal/asif"
 	"github.com/go-dmg/dmg/internal/crypt"
+	"github.com/go-dmg/dmg/internal/img4"
 	"github.com/go-dmg/dmg/internal/location"
+	"github.com/go-dmg/dmg/internal/lzfse"
 	"github.com/go-dmg/dmg/internal/readat"
 	"github.com/go-dmg/dmg/internal/segment"
 	"github.com/go-dmg/dmg/internal/sniff"
@@ -145,59 +149,168 @@ type container struct {
 
 	disk    io.ReaderAt             // of a format without block tables: what extents lie in
 	extents iter.Seq[sparse.Extent] // of that disk; nil if it is r itself
+	mapped  *asif.Disk              // that disk, where its extents are looked up when they are needed
+	packed  Chunk                   // of a disk that is one compressed chunk
 	format  string                  // hdiutil's name for it
 }
 
-// maxWrappings is how many encrypted archives and encrypted images are taken off.
+// maxWrappings is how many layers are taken off before what is in the last is looked at.
 const maxWrappings = 4
 
-// unwrap takes archives and encryption off, and finds out whether what is inside is a
-// sparse image. It returns what the archives leave of the memory limit.
+// raw reports whether nothing says what of the disk is stored: all of it is.
+func (c *container) raw() bool { return c.extents == nil && c.mapped == nil }
+
+// unwrap takes archives, firmware files and encryption off, and finds out whether what is
+// inside is a sparse image or an ASIF. It returns what the archives leave of the memory limit.
 func (c *container) unwrap(u *crypt.Unlocker, keys aea.Keys, limit int64) (int64, error) {
 	if c.disk != nil {
 		return limit, nil
 	}
-	for {
-		before := len(c.layers)
-		if before > maxWrappings {
-			return 0, fmt.Errorf("%w: more than %d encrypted containers inside each other", ErrUnsupported, maxWrappings)
+	var head []byte
+	for before := -1; before < len(c.layers); {
+		if before = len(c.layers); before > maxWrappings {
+			return 0, fmt.Errorf("%w: more than %d containers inside each other", ErrUnsupported, maxWrappings)
 		}
-		left, err := c.takeArchive(keys, limit)
-		if limit = left; err == nil && len(c.layers) == before && !slices.Contains(c.layers, "encrypted") {
+		head = make([]byte, min(img4.HeaderLen, c.size)) // in one read, for all kinds of container
+		_, err := readat.Full(c.r, head, 0)
+		switch {
+		case err != nil:
+		case aea.Is(head):
+			limit, err = c.takeArchive(keys, limit)
+		case img4.Is(head) && !slices.Contains(c.layers, "IM4P"):
+			err = c.openFirmware()
+		case !slices.Contains(c.layers, "encrypted"):
 			err = c.decrypt(u)
 		}
-		if err != nil {
-			return 0, wrapError(err)
-		}
-		if len(c.layers) == before {
-			break
+		if err != nil || c.disk != nil {
+			return limit, wrapError(err)
 		}
 	}
-	magic := make([]byte, min(4, c.size))
-	if _, err := readat.Full(c.r, magic, 0); err != nil {
-		return 0, err
+	switch {
+	case bytes.HasPrefix(head, []byte(asif.Magic)):
+		return limit, c.openASIF()
+	case bytes.HasPrefix(head, []byte("sprs")):
+		return limit, c.openSparse()
 	}
-	if string(magic) != "sprs" {
-		return limit, nil
+	return limit, nil
+}
+
+// openFirmware takes an IM4P off, and an IMG4 around it. A payload that is compressed is a
+// disk of one chunk.
+func (c *container) openFirmware() error {
+	p, err := img4.Find(c.r, c.size)
+	if err != nil {
+		return err
 	}
+	c.layers = append(c.layers, p.Layers...)
+	c.r, c.size = io.NewSectionReader(c.r, p.Off, p.Length), p.Length
+	switch {
+	case p.Encrypted:
+		return fmt.Errorf("%w: the payload of type %q is encrypted with keys that Apple's devices have: decrypt it first, and open what comes out", ErrUnsupported, p.Type)
+	case p.Compression == img4.LZFSE:
+		return c.openLZFSE(p.Size)
+	case p.Compression != img4.None:
+		return fmt.Errorf("%w: the payload of type %q is compressed by LZSS or an unknown algorithm: extract it first", ErrUnsupported, p.Type)
+	}
+	return nil
+}
+
+// openLZFSE makes the container a disk of one LZFSE chunk, of so many bytes, if size isn't
+// 0. Only its beginning is decoded, to see whether it is a disk.
+func (c *container) openLZFSE(size int64) (err error) {
+	if size == 0 {
+		if size, err = lzfse.Length(c.r, c.size); err != nil {
+			return err
+		}
+	}
+	z := new(lzfse.Reader)
+	z.Reset(io.NewSectionReader(c.r, 0, c.size))
+	head := make([]byte, min(size, diskHead))
+	n, err := io.ReadFull(z, head)
+	if corrupt := (*lzfse.CorruptError)(nil); err != nil && err != io.EOF && err != io.ErrUnexpectedEOF && !errors.As(err, &corrupt) {
+		return err // the source's: damage of the stream is met by reads
+	}
+	inside := container{r: bytes.NewReader(head[:n]), size: int64(n), layers: append(c.layers, "LZFSE")}
+	if err := inside.rawDisk(); err != nil {
+		return err
+	}
+	c.packed = Chunk{Method: LZFSE, Length: size, DataLength: c.size, Partition: -1}
+	c.layers, c.disk, c.format, c.size = inside.layers, c.r, inside.format, size
+	return nil
+}
+
+// openASIF makes the disk in an ASIF image the container's.
+func (c *container) openASIF() error {
+	d, err := asif.Open(c.r, c.size)
+	if err != nil {
+		return wrapError(err)
+	}
+	c.layers = append(c.layers, "ASIF")
+	c.disk, c.mapped, c.format = asifDisk{d}, d, "ASIF"
+	c.size, c.lost = d.Size(), 0
+	c.note(d.Defects())
+	return nil
+}
+
+// asifDisk is the disk in an ASIF image. To read what is damaged is an error of a chunk.
+type asifDisk struct{ *asif.Disk }
+
+// ReadAt implements io.ReaderAt.
+func (d asifDisk) ReadAt(p []byte, off int64) (int, error) {
+	n, err := d.Disk.ReadAt(p, off)
+	if wrong := (*asif.FormatError)(nil); errors.As(err, &wrong) {
+		x, atErr := d.At(off+int64(n), 1)
+		if atErr != nil {
+			return n, atErr
+		}
+		err = &ChunkError{asifChunk(x), wrapError(wrong)}
+	}
+	return n, err
+}
+
+// span is what a reader takes at once: zeros, or what is stored or damaged.
+func (d asifDisk) span(off, data, hole int64) (length int64, zero bool, err error) {
+	x, err := d.Span(off, data, hole)
+	return x.Length, x.Hole, err
+}
+
+// chunks yields the extents of the disk.
+func (d asifDisk) chunks(yield func(Chunk) bool) {
+	for x := range d.Extents {
+		if !yield(asifChunk(x)) {
+			return
+		}
+	}
+}
+
+// asifChunk returns an extent as a chunk: a raw one without data, if it is damaged.
+func asifChunk(x asif.Extent) Chunk {
+	c := Chunk{Method: Raw, Offset: x.Offset, Length: x.Length, DataOffset: x.DataOffset, DataLength: x.Length, Partition: -1}
+	switch {
+	case x.Hole:
+		c.Method, c.DataLength = Zero, 0
+	case x.Err != nil:
+		c.DataLength = 0
+	}
+	return c
+}
+
+// openSparse makes the disk in a sparse image the container's.
+func (c *container) openSparse() error {
 	s, err := sparse.OpenImage(c.r, c.size)
 	if err != nil {
-		return 0, wrapError(err)
+		return wrapError(err)
 	}
 	c.layers = append(c.layers, "sparse image")
 	c.disk, c.extents, c.format = c.r, s.Extents(), "UDSP"
 	c.size, c.lost = s.Size(), 0
 	c.note(s.Defects())
-	return limit, nil
+	return nil
 }
 
-// takeArchive takes an encrypted archive off, if there is one, and returns what it leaves of
-// the memory limit. Its error is package aea's.
+// takeArchive takes an encrypted archive off, and returns what it leaves of the memory limit.
+// Its error is package aea's.
 func (c *container) takeArchive(keys aea.Keys, limit int64) (int64, error) {
-	is, err := aea.Detect(c.r, c.size)
-	if err != nil || !is {
-		return limit, err
-	}
 	src := c.r
 	if len(c.archives) == 0 {
 		src = newSource(src, c.count)
@@ -385,7 +498,7 @@ func withoutData(chunks []Chunk, missing []segment.Range) []Chunk {
 // says how long the disk is, in a raw image or a UDIF of raw chunks that has lost its
 // end, nothing else tells of a copy that broke off.
 func (im *Image) noteCutDisk(end int64) {
-	if end > im.size && im.koly == nil && im.plain.extents == nil && im.plain.format != "UDTO" {
+	if end > im.size && im.koly == nil && im.plain.raw() && im.plain.format != "UDTO" {
 		im.addDefect(&FormatError{Section: "disk", Offset: im.size, Msg: fmt.Sprintf("cut short: its partitions reach to byte %d, the disk only to %d", end, im.size)})
 	}
 }
@@ -416,6 +529,9 @@ var diskMarks = []struct {
 	{3, "ReFS\x00\x00\x00", "UDRW"}, // ReFS
 	{3, "-FVE-FS-", "UDRW"},         // BitLocker
 }
+
+// diskHead is how much of a disk rawDisk looks at.
+const diskHead = 68 << 10
 
 // rawDisk takes what is no image for a disk itself. A file without any sign of a
 // disk is refused: to serve any file as a disk would hide that it is no image.
@@ -486,10 +602,14 @@ func (c *container) isUDF() (bool, error) {
 // found.
 func (c *container) noImage() error {
 	section := "file"
-	if n := len(c.layers); n > 0 && c.layers[n-1] == "AEA" {
-		section = "what is in the archive"
-	} else if n > 0 {
-		section = "what is encrypted"
+	if n := len(c.layers); n > 0 {
+		switch section = "what is encrypted"; c.layers[n-1] {
+		case "encrypted":
+		case "AEA":
+			section = "what is in the archive"
+		default:
+			section = "what is in the " + c.layers[n-1]
+		}
 	}
 	if c.lost > 0 {
 		return &FormatError{Section: section, Offset: c.size, Msg: fmt.Sprintf("the file is cut off: the image in it can't be read without the %d bytes that are missing", c.lost)}
@@ -508,7 +628,12 @@ func (c *container) noImage() error {
 
 // chunks returns the stored ranges of a disk without block tables as raw chunks.
 func (c *container) chunks() []Chunk {
-	if c.extents == nil {
+	switch {
+	case c.size == 0:
+		return nil
+	case c.packed.Length > 0:
+		return []Chunk{c.packed}
+	case c.extents == nil:
 		return []Chunk{{Method: Raw, Length: c.size, DataLength: c.size - c.lost, Partition: -1}}
 	}
 	var chunks []Chunk
@@ -531,6 +656,9 @@ func (c *container) chunks() []Chunk {
 func wrapError(err error) error {
 	var c *crypt.FormatError
 	var s *sparse.FormatError
+	var a *asif.FormatError
+	var f *img4.FormatError
+	var z *lzfse.CorruptError
 	var part *segment.PartError
 	var archive *aea.FormatError
 	switch {
@@ -560,6 +688,12 @@ func wrapError(err error) error {
 			section = "sparse bundle's " + s.File
 		}
 		return &FormatError{Section: section, Offset: s.Offset, Msg: s.Msg}
+	case errors.As(err, &f):
+		return &FormatError{Section: "IM4P", Offset: f.Offset, Msg: f.Msg}
+	case errors.As(err, &z):
+		return &FormatError{Section: "LZFSE data", Offset: z.Offset, Msg: z.Msg}
+	case errors.As(err, &a):
+		return &FormatError{Section: "ASIF", Offset: a.Offset, Msg: a.Msg}
 	case slices.ContainsFunc(segmentErrors, func(class error) bool { return errors.Is(err, class) }):
 		return fmt.Errorf("%w: %w", ErrFormat, err)
 	}

@@ -22,10 +22,11 @@
 //
 // The package reads UDIF images compressed by zlib (UDZO), bzip2 (UDBZ), LZFSE
 // (ULFO), LZMA (ULMO) and ADC (UDCO), and uncompressed ones (UDRO), with a
-// property list or a resource fork; sparse images (UDSP) and sparse bundles
-// (UDSB); images split into segments; raw disks (UDRW, UDTO); and all of these
-// encrypted by a password or for a certificate, or in an Apple Encrypted Archive
-// (.dmg.aea). It does not decode the compressions of the 1990s, KenCode, RLE and LZH: such an image opens, and
+// property list or a resource fork; sparse images (UDSP), sparse bundles (UDSB)
+// and the sparse images of macOS 26 (ASIF); images split into segments; raw disks
+// (UDRW, UDTO); all of these encrypted by a password or for a certificate; and disks
+// in firmware files (IM4P, IMG4) and Apple Encrypted Archives (AEA). It does not decode the
+// compressions of the 1990s, KenCode, RLE and LZH: such an image opens, and
 // reading such a chunk returns [ErrUnsupported].
 //
 // # Checkpoints
@@ -86,7 +87,8 @@
 //
 // These come on top of the limit:
 //
-//   - the chunk map, 48 bytes a chunk, as long as the Image is in use
+//   - the chunk map, 48 bytes a chunk, as long as the Image is in use; of an ASIF image
+//     instead of it a megabyte of the image's tables
 //   - the property list and the block tables, while the image is opened
 //   - of each volume whose files are read, some megabytes of its trees, which packages
 //     hfsplus and apfs bound
@@ -396,6 +398,9 @@ func (im *Image) open(u *crypt.Unlocker, opts *Options) error {
 		im.addDefect(err)
 	}
 	im.engine.init(c.disk, m, limit)
+	if c.mapped != nil {
+		im.span = asifDisk{c.mapped}.span
+	}
 	im.src.inner = len(c.archives) > 0
 	im.count.resetSource()
 	password := opts.Password
@@ -453,7 +458,15 @@ func (im *Image) addDefect(err error) {
 
 // Chunks yields the chunks of the whole disk in order, from byte 0 to [Image.Size].
 // Holes, which no block table covers, come as [Zero] chunks without a partition.
-func (im *Image) Chunks() iter.Seq[Chunk] { return im.all() }
+//
+// Of an ASIF image, whose tables aren't read at opening, going through the chunks reads
+// them. If the source fails, one raw chunk stands for the rest of the disk.
+func (im *Image) Chunks() iter.Seq[Chunk] {
+	if d := im.plain.mapped; d != nil {
+		return asifDisk{d}.chunks
+	}
+	return im.all()
+}
 
 // ReadAt reads len(p) bytes of the disk from byte off on, as [io.ReaderAt] says. If it
 // returns fewer bytes, it returns an error too: [io.EOF] at the disk's end, and a
@@ -504,7 +517,7 @@ func (im *Image) Stats() Stats {
 // Format returns the image's format as hdiutil names it: "UDZO", "UDBZ",
 // "ULFO", "ULMO", "UDCO" by the method that compresses most of the disk, "UDRO"
 // for a UDIF image that compresses nothing, "UDSP" for a sparse image, "UDSB"
-// for a sparse bundle, "UDRW" for a raw disk, "UDTO" for that of a CD or DVD. A
+// for a sparse bundle, "ASIF" for that of macOS 26, "UDRW" for a raw disk, "UDTO" for that of a CD or DVD. A
 // UDIF image of methods that hdiutil has no name for is "UDIF".
 func (im *Image) Format() string {
 	if im.koly == nil {
@@ -537,14 +550,14 @@ func (im *Image) Encrypted() bool {
 	return slices.Contains(im.plain.layers, "encrypted") || slices.ContainsFunc(im.plain.archives, (*aea.Reader).Encrypted)
 }
 
-// Layers returns what is wrapped around the disk, outermost first: "AEA", "encrypted",
-// "segments", and "UDIF", "sparse image", "sparse bundle" or "raw".
+// Layers returns what is wrapped around the disk, outermost first: "AEA", "IMG4", "IM4P",
+// "LZFSE", "encrypted", "segments", and "UDIF", "sparse image", "sparse bundle", "ASIF" or "raw".
 func (im *Image) Layers() []string {
 	layers := slices.Clone(im.plain.layers)
 	switch {
 	case im.koly != nil:
 		layers = append(layers, "UDIF")
-	case im.plain.extents == nil:
+	case im.plain.raw():
 		layers = append(layers, "raw")
 	}
 	return layers

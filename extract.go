@@ -89,7 +89,8 @@ type ExtractOptions struct {
 	// still uses all cores.
 	Ordered bool
 
-	// Sparse leaves out what the block tables say is zero. Where nothing is written
+	// Sparse leaves out what the block tables say is zero, or the tables of an ASIF
+	// image, but for holes of less than 16 KiB there. Where nothing is written
 	// the output must read as zeros, as a new file does. The caller must give it the
 	// range's length, such as by os.File.Truncate.
 	Sparse bool

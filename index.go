@@ -264,7 +264,8 @@ func (im *Image) identity() (id [sha256.Size]byte, err error) {
 		c := &im.chunks[i]
 		f.numbers(uint64(c.Method), uint64(c.Offset), uint64(c.Length), uint64(c.DataOffset), uint64(c.DataLength))
 	}
-	if k := im.koly; k != nil && !k.dataSum.present() && !k.masterSum.present() {
+	k := im.koly
+	if k == nil && im.plain.packed.Length > 0 || k != nil && !k.dataSum.present() && !k.masterSum.present() {
 		err = im.sample(&f)
 	}
 	f.flush()

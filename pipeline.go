@@ -257,6 +257,8 @@ func (r *pipelineRun) claim() (*task, error) {
 		t.end = off + min(t.end-off, max(zeroTask, e.size/zeroTasks)) // may be all an int64 holds
 	case c.Method == Raw && off-c.Offset >= c.DataLength:
 		// No data: one error says that, whatever the length.
+	case c.Method == Raw && e.span != nil:
+		err = r.assignSpan(t)
 	case c.Method == Raw:
 		t.end = off + min(t.end-off, max(rawTask, e.src.block), c.DataLength-(off-c.Offset))
 		if data := c.DataOffset - c.Offset; t.end < min(c.end(), r.to) {
@@ -323,6 +325,26 @@ func (r *pipelineRun) assign(t *task, c *Chunk) (err error) {
 	if t.data = r.prefetch.find(t.off); t.data == nil && n > 0 {
 		e.growBufferLocked(t.d, n)
 	}
+	return nil
+}
+
+// assignSpan ends t where the hole that it begins with does, or what is stored there.
+func (r *pipelineRun) assignSpan(t *task) error {
+	longest := max(zeroTask, r.e.size/zeroTasks)
+	length, zero, err := r.e.span(t.off, rawTask, longest)
+	switch {
+	case err != nil:
+		return err
+	case zero:
+		t.zero = true
+		t.end = t.off + min(t.end-t.off, length, longest)
+		return nil
+	}
+	t.end = t.off + min(t.end-t.off, length, rawTask)
+	r.e.mu.Lock()
+	r.prefetch.known = span{t.off, t.end}
+	r.e.mu.Unlock()
+	r.assignRaw(t)
 	return nil
 }
 

@@ -18,6 +18,7 @@ type prefetcher struct {
 	most  int         // prefetches
 	queue []*prefetch // planned, in the order of the disk
 	all   []*prefetch // with memory
+	known span        // of the disk: what is stored, where the chunk map doesn't say that
 }
 
 // prefetch is stored data that is fetched at once. The engine's lock guards all but
@@ -187,6 +188,12 @@ func (f *prefetcher) survey(off int64) (h prefetch, ok bool) {
 			continue
 		}
 		from, to := max(off, c.Offset), min(f.to, c.end())
+		if e.span != nil {
+			if from < f.known.from || from >= f.known.to {
+				break
+			}
+			to = min(to, f.known.to)
+		}
 		data, end, ok := e.prefetchableLocked(i, from, to)
 		if n > 0 && (data < h.end || data-h.end > joinGap) || !ok || c.Method == Raw && e.src.block > room {
 			break

@@ -40,6 +40,10 @@ const pageSize = pagecache.PageSize
 // others take it themselves.
 type engine struct {
 	chunkMap
+	// span, if not nil, tells holes from data in the one raw chunk of a disk whose extents
+	// are looked up when they are needed: how long what begins at off is, as far as data
+	// bytes of it, or hole bytes, and whether it is zeros. It may read the source.
+	span    func(off, data, hole int64) (length int64, zero bool, err error)
 	src     countingSource
 	store   store
 	cached  *pagecache.View // of mu.cache, without the lock
@@ -142,6 +146,8 @@ func (e *engine) readChunk(ctx context.Context, i int, p []byte, off int64) (n i
 	case c.Method.zeros():
 		clear(p)
 		return len(p), nil
+	case c.Method == Raw && e.span != nil:
+		return e.readSpan(p, off)
 	case c.Method == Raw:
 		return e.readRaw(&c, p, off)
 	case c.DataLength == 0:
@@ -199,6 +205,20 @@ func (e *engine) archiveError(c *Chunk, err error) error {
 		err = &ChunkError{*c, err}
 	}
 	return err
+}
+
+// readSpan reads the hole at off, or what is stored there.
+func (e *engine) readSpan(p []byte, off int64) (int, error) {
+	length, zero, err := e.span(off, int64(len(p)), int64(len(p)))
+	if err != nil {
+		return 0, err
+	}
+	p = p[:min(int64(len(p)), length)]
+	if zero {
+		clear(p)
+		return len(p), nil
+	}
+	return e.src.ReadAt(p, off)
 }
 
 // A flight is one reader's decoding of a part of a chunk. Others that need what it is

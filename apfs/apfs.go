@@ -13,8 +13,8 @@
 //
 // Volumes with and without case, with names hashed or not; hard links, symbolic links,
 // clones, sparse files; extended attributes, resource forks; files that macOS stored
-// compressed (zlib, LZVN, LZFSE); snapshots; sealed volumes, whose hashes are compared;
-// volumes encrypted with a password.
+// compressed (zlib, LZVN, LZFSE, LZBITMAP); snapshots; sealed volumes, whose hashes are
+// compared; volumes encrypted with a password.
 //
 // Refused by name, as ErrUnsupported: Fusion drives, keys in a Mac's hardware, a key for
 // each file, restores and changes of encryption that did not finish, and features that are

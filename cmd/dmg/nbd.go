@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"log"
 	"net"
 	"net/url"
@@ -83,7 +84,7 @@ func (c *nbdCmd) server(im *dmg.Image, r diskRange, std *stdio) *nbd.Server {
 			Description: im.Format() + " " + filepath.Base(c.Image),
 			Size:        r.length,
 			ReaderAt:    shifted{im, r.off},
-			Status:      newExtents(im, r).status,
+			Status:      newExtents(im.Chunks(), r).status,
 			BlockSize:   nbdBlock,
 		},
 		ErrorLog: func(err error) {
@@ -199,17 +200,25 @@ type extents struct {
 	firstHole bool    // the first run is a hole
 }
 
+// Once there are so many runs, shorter holes count as data: an image may have one at every
+// other sector.
+const (
+	manyRuns  = 1 << 20
+	shortHole = 64 << 10
+)
+
 // newExtents joins the chunks of the range to runs of one kind, as few as there
 // can be: an extent is an answer's size on the wire.
-func newExtents(im *dmg.Image, r diskRange) *extents {
+func newExtents(chunks iter.Seq[dmg.Chunk], r diskRange) *extents {
 	x := new(extents)
 	hole := false // of the last run
-	for chunk := range im.Chunks() {
+	for chunk := range chunks {
 		end := min(chunk.Offset+chunk.Length, r.end()) - r.off
 		if end <= 0 || chunk.Offset >= r.end() {
 			continue
 		}
-		switch h := isHole(chunk.Method); {
+		h := isHole(chunk.Method) && (len(x.ends) < manyRuns || chunk.Length >= shortHole)
+		switch {
 		case len(x.ends) == 0:
 			x.firstHole, hole = h, h
 			x.ends = append(x.ends, end)

@@ -213,9 +213,38 @@ func TestExtents(t *testing.T) {
 		n := int64(len(hole))
 		for _, r := range [][2]int64{{0, n}, {0, 1}, {n - 1, n}, {3, 70}, {64, n}, {n / 2, n/2 + 20}} {
 			r := diskRange{r[0] * sectorSize, (r[1] - r[0]) * sectorSize}
-			if err := checkExtents(newExtents(im, r), hole[r.off/sectorSize:r.end()/sectorSize]); err != nil {
+			if err := checkExtents(newExtents(im.Chunks(), r), hole[r.off/sectorSize:r.end()/sectorSize]); err != nil {
 				t.Errorf("%s, bytes %d to %d: %v", name, r.off, r.end(), err)
 			}
+		}
+	}
+}
+
+// TestManyExtents: of an image with a hole at every other sector, there are as many runs as
+// there is room for.
+func TestManyExtents(t *testing.T) {
+	const sectors = 3 * manyRuns
+	chunks := func(yield func(dmg.Chunk) bool) {
+		for i := range int64(sectors) {
+			if !yield(dmg.Chunk{Method: dmg.Method(i % 2), Offset: i * sectorSize, Length: sectorSize}) {
+				return
+			}
+		}
+		yield(dmg.Chunk{Method: dmg.Zero, Offset: sectors * sectorSize, Length: shortHole})
+	}
+	x := newExtents(chunks, diskRange{0, sectors*sectorSize + shortHole})
+	if n := len(x.ends); n > manyRuns+1 {
+		t.Errorf("%d runs", n)
+	}
+	for _, tt := range []struct {
+		off, end int64
+		hole     bool
+	}{
+		{0, sectorSize, true}, {sectorSize, 2 * sectorSize, false}, // exact, at first
+		{(sectors - 2) * sectorSize, sectors * sectorSize, false}, {sectors * sectorSize, sectors*sectorSize + shortHole, true},
+	} {
+		if end, hole := x.status(tt.off); end != tt.end || hole != tt.hole {
+			t.Errorf("at %d: hole %v to %d, want %v to %d", tt.off, hole, end, tt.hole, tt.end)
 		}
 	}
 }

@@ -21,8 +21,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-
-	"github.com/go-dmg/dmg/internal/readat"
 )
 
 // Classes of errors. A source's own error is passed on, wrapped, instead.
@@ -96,16 +94,12 @@ func (k Keys) GoString() string { return k.String() }
 
 const magic = "AEA1"
 
-// Detect reports whether r of size bytes is an archive of a profile that this package reads: a
-// disk may begin with any four bytes. Its error is r's.
-func Detect(r io.ReaderAt, size int64) (bool, error) {
-	var b [fixedLen]byte
-	if size < fixedLen {
-		return false, nil
+// Is reports whether a file whose first bytes are head is an archive of a profile that this
+// package reads: a disk may begin with any four bytes.
+func Is(head []byte) bool {
+	if len(head) < fixedLen || string(head[:len(magic)]) != magic {
+		return false
 	}
-	if _, err := readat.Full(r, b[:], 0); err != nil {
-		return false, err
-	}
-	profile, auth := binary.LittleEndian.Uint32(b[4:])&0xFFFFFF, binary.LittleEndian.Uint32(b[8:])
-	return string(b[:len(magic)]) == magic && profile <= profilePassword && b[7] <= maxStrength && auth <= maxAuthData, nil
+	profile, auth := binary.LittleEndian.Uint32(head[4:])&0xFFFFFF, binary.LittleEndian.Uint32(head[8:])
+	return profile <= profilePassword && head[7] <= maxStrength && auth <= maxAuthData
 }

@@ -5,9 +5,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"slices"
 	"sync"
 
 	"github.com/go-dmg/dmg/internal/deflate"
+	"github.com/go-dmg/dmg/internal/lzbitmap"
 	"github.com/go-dmg/dmg/internal/lzfse"
 	"github.com/go-dmg/dmg/internal/readat"
 )
@@ -154,6 +156,23 @@ func (d *decoder) lzfse(c *chunk) error {
 	d.in.Reset(c.src)
 	d.lz.Reset(&d.in)
 	return c.all(d.lz.Decode)
+}
+
+// lzbitmap decodes a chunk of types 13 and 14: an LZBITMAP stream, or any byte whose low
+// half is 15, and the content.
+func (d *decoder) lzbitmap(c *chunk) error {
+	if len(c.src) > 0 && c.src[0]&15 == 15 {
+		return d.behindMarker(c)
+	}
+	c.dst = slices.Grow(c.dst, c.want)[:c.want]
+	n, err := lzbitmap.Decode(c.dst, c.src)
+	if err != nil {
+		return &Error{Class: ErrFormat, Offset: c.off, Msg: "does not decode", Err: err}
+	}
+	if n < c.want {
+		return c.damaged("decodes to %d bytes, not to %d", n, c.want)
+	}
+	return nil
 }
 
 // all takes a chunk from a decoder, to whose end it must lead. What is stored behind

@@ -16,8 +16,8 @@
 //	13, 14  attribute, fork  LZBITMAP
 //
 // Apple describes the format nowhere. What is read here was checked on files that
-// macOS wrote, but for types 1 and 10. Types 5, 13 and 14 are refused, as are all
-// others. The package does not encode.
+// macOS wrote, but for types 1, 10, 13 and 14, which are read as other readers do.
+// Type 5 is refused, as are all others. The package does not encode.
 package decmpfs
 
 import (
@@ -141,8 +141,8 @@ var kinds = map[uint32]kind{
 	10: {name: "stored", codec: (*decoder).mayBeMarked, table: &offsetTable},
 	11: {name: "LZFSE", codec: (*decoder).lzfse},
 	12: {name: "LZFSE", codec: (*decoder).lzfse, table: &offsetTable},
-	13: {name: "LZBITMAP"},
-	14: {name: "LZBITMAP", table: &offsetTable},
+	13: {name: "LZBITMAP", codec: (*decoder).lzbitmap},
+	14: {name: "LZBITMAP", codec: (*decoder).lzbitmap, table: &offsetTable},
 }
 
 // New opens a compressed file. attr is the whole attribute, which must not change

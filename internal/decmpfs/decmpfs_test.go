@@ -354,8 +354,6 @@ var errorTests = []struct {
 	{"type 2", decmpfsenc.Attribute(2, 1, []byte("x")), "", ErrUnsupported, nil},
 	{"type 5", decmpfsenc.Attribute(5, 1, []byte("x")), "", ErrUnsupported, nil},
 	{"type 6", decmpfsenc.Attribute(6, 1, []byte("x")), "", ErrUnsupported, nil},
-	{"type 13", decmpfsenc.Attribute(13, 1, []byte("x")), "", ErrUnsupported, nil},
-	{"type 14", decmpfsenc.Attribute(14, 1, nil), "x", ErrUnsupported, nil},
 	{"type 15", decmpfsenc.Attribute(15, 1, []byte("x")), "", ErrUnsupported, nil},
 	{"type 2^31+1", decmpfsenc.Attribute(1<<31+1, 1, nil), "", ErrUnsupported, nil},
 	{"attribute too long", decmpfsenc.Attribute(1, MaxAttr, make([]byte, MaxAttr)), "", ErrFormat, nil},
@@ -376,8 +374,14 @@ var errorTests = []struct {
 	{"type 11, nothing but an end", decmpfsenc.Attribute(11, 3, []byte("bvx$")), "", nil, ErrFormat},
 	{"type 11, unknown block", decmpfsenc.Attribute(11, 3, []byte("bvx?abcd")), "", nil, ErrFormat},
 
+	{"type 13, empty", decmpfsenc.Attribute(13, 3, nil), "", nil, ErrFormat},
+	{"type 13, nothing but an end", decmpfsenc.Attribute(13, 3, []byte("ZBM\x09\x06\x00\x00\x00\x00\x00")), "", nil, ErrFormat},
+	{"type 13, longer", decmpfsenc.Attribute(13, 3, []byte("ZBM\x09\x0a\x00\x00\x04\x00\x00abcd\x06\x00\x00\x00\x00\x00")), "", nil, ErrFormat},
+	{"type 13, another marker", decmpfsenc.Attribute(13, 3, []byte("\x06abc")), "", nil, ErrFormat},
+
 	{"type 4, no fork", decmpfsenc.Attribute(4, 1, nil), "", ErrFormat, nil},
 	{"type 8, no fork", decmpfsenc.Attribute(8, 1, nil), "", ErrFormat, nil},
+	{"type 14, no fork", decmpfsenc.Attribute(14, 1, nil), "x", ErrFormat, nil},
 	{"type 8, 2^47 chunks", decmpfsenc.Attribute(8, math.MaxInt64, nil), strings.Repeat("x", 100), ErrFormat, nil},
 	{"type 4, 2^32 chunks", decmpfsenc.Attribute(4, 1<<48, nil), strings.Repeat("x", 100), ErrFormat, nil},
 	{"type 4, zeros", decmpfsenc.Attribute(4, 1, nil), strings.Repeat("\x00", 500), nil, ErrFormat},

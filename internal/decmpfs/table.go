@@ -25,7 +25,7 @@ const (
 	windowLen = 4 << 10
 	windowEnd = resourceHeaderLen
 
-	offsetLen = 4 // of an entry of types 8, 10 and 12
+	offsetLen = 4 // of an entry of types 8, 10, 12 and 14
 
 	// A resource file (Inside Macintosh: More Macintosh Toolbox, 1-121) starts with
 	// four big-endian words: the offsets of the data and the map, and their lengths.
@@ -119,7 +119,7 @@ func (f *File) openTable() (base, count int64, err error) {
 	return base, count, nil
 }
 
-// byOffsets finds a chunk by the table of types 8, 10 and 12: offsets in the fork, of
+// byOffsets finds a chunk by the table of types 8, 10, 12 and 14: offsets in the fork, of
 // which the first is the table's own length. A chunk ends where the next one starts.
 // The table may have more entries than there are chunks, and zeros in them.
 func (f *File) byOffsets(k int64) (extent, error) {

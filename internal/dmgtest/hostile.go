@@ -59,6 +59,8 @@ var hostileClasses = []struct {
 	{"archive", (*bender).archives},
 	{"sparse", (*bender).sparse},
 	{"bundle", (*bender).bundles},
+	{"asif", (*bender).asif},
+	{"im4p", (*bender).im4p},
 	{"segments", (*bender).segments},
 	{"raw", (*bender).raw},
 	{"stream", (*bender).streams},

@@ -30,7 +30,10 @@
 // chunk's end, which ends it.
 package lzbitmap
 
-import "fmt"
+import (
+	"fmt"
+	"math/bits"
+)
 
 const (
 	// Magic is what every stream begins with.
@@ -173,6 +176,18 @@ func (s *nibbles) next(most int) (op, times int, fault string) {
 	}
 }
 
+const beforeStart = "too few literals, or a period that reaches back before the start"
+
+// copyBack appends to dst[:n] so many bytes of what begins a period before, and returns the
+// new length.
+func copyBack(dst []byte, n, period, length int) int {
+	from, end := n-period, n+length
+	for n < end {
+		n += copy(dst[n:end], dst[from:n]) // twice as much each time
+	}
+	return n
+}
+
 // A packed chunk, as far as it isn't used.
 type packed struct {
 	literals, periods, masks []byte
@@ -200,6 +215,14 @@ func unpack(dst []byte, n int, src []byte) (fault string) {
 		op, times, fault := c.ops.next((len(dst) - n + group - 1) / group)
 		if fault != "" {
 			return fault
+		}
+		if op >= ownMasks && c.table[op] == (operation{}) { // often a long repetition
+			length := min(group*times, len(dst)-n)
+			if c.period == 0 || c.period > n {
+				return beforeStart
+			}
+			n = copyBack(dst, n, c.period, length)
+			continue
 		}
 		for range times {
 			m := min(group, len(dst)-n)
@@ -239,7 +262,7 @@ func (c *packed) carryOut(nibble int, dst []byte, n int) (fault string) {
 	c.periods = c.periods[op.period:]
 	used := apply(dst, n, op.mask, c.period, c.literals)
 	if used < 0 {
-		return "too few literals, or a period that reaches back before the start"
+		return beforeStart
 	}
 	c.literals = c.literals[used:]
 	return ""
@@ -255,6 +278,13 @@ func apply(dst []byte, n int, mask uint8, period int, literals []byte) (used int
 		return 0
 	case mask == 0xFF && len(literals) >= len(part):
 		return copy(part, literals)
+	case len(part) == group && period >= group && period <= n && len(literals) >= group:
+		copy(part, dst[n-period:n-period+group])
+		for ; mask != 0; mask &= mask - 1 {
+			part[bits.TrailingZeros8(mask)] = literals[used]
+			used++
+		}
+		return used
 	}
 	for i := range part {
 		switch {

@@ -24,7 +24,7 @@ var magics = []magic{
 	{0, "AA01", Kind{"an Apple Archive", "unpack it first, with aa on a Mac", true}},
 	{0, "YAA1", Kind{"an Apple Archive", "unpack it first, with yaa or aa on a Mac", true}},
 	{0, "pbzx", Kind{"a pbzx stream of an installer package", unpack, true}},
-	{0, "shdw", Kind{"an ASIF disk image of macOS 26", "convert it with diskutil image on a Mac", true}},
+	{0, "shdw", Kind{"an ASIF disk image of another version than macOS 26 writes", "convert it with diskutil image on a Mac", true}},
 	{0, "QFI\xFB", diskImage("a QCOW2 disk image of QEMU")},
 	{0, "KDMV", diskImage("a VMDK disk image of VMware")},
 	{0, "COWD", diskImage("a VMDK disk image of VMware")},

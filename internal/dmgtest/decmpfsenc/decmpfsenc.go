@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"math/rand/v2"
 
+	"github.com/go-dmg/dmg/internal/dmgtest/lzbitmapenc"
 	"github.com/go-dmg/dmg/internal/dmgtest/lzfseenc"
 )
 
@@ -43,6 +44,9 @@ var Encodings = []Encoding{
 	{"lzfse bvxn", 11, 12, func(p []byte) []byte { return lzfseenc.Encode(lzfseenc.LZVN, p) }},
 	{"lzfse bvx-", 11, 12, func(p []byte) []byte { return lzfseenc.Encode(lzfseenc.Stored, p) }},
 	{"lzfse stored", 11, 12, behind(0xFF)},
+	{"lzbitmap", 13, 14, lzbitmapenc.Encode},
+	{"lzbitmap stored", 13, 14, behind(0xFF)},
+	{"lzbitmap with bytes behind", 13, 14, func(p []byte) []byte { return append(lzbitmapenc.Encode(p), "garbage"...) }},
 }
 
 func behind(marker byte) func(p []byte) []byte {
