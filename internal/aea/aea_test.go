@@ -118,6 +118,7 @@ func checkReads(t *testing.T, r io.ReaderAt, want []byte, seed uint64, times int
 }
 
 func TestProfiles(t *testing.T) {
+	dmgtest.NotRaced(t)
 	content := dmgtest.Mixed(1, 100_000)
 	for _, tt := range profiles {
 		for sum := range 3 {
@@ -134,6 +135,7 @@ func TestProfiles(t *testing.T) {
 }
 
 func TestSizes(t *testing.T) {
+	dmgtest.NotRaced(t)
 	const segment, cluster = 16 << 10, 32 * 16 << 10
 	for _, codec := range []byte("-zex") {
 		for _, size := range []int64{0, 1, segment - 1, segment, segment + 1, cluster - 1, cluster, cluster + 1, 2*cluster + segment, 3*cluster - 1} {
@@ -151,6 +153,7 @@ func TestSizes(t *testing.T) {
 
 // Segments of a length that is no power of two, and shorter and longer than a page.
 func TestOddSegments(t *testing.T) {
+	dmgtest.NotRaced(t)
 	for _, segment := range []int{16385, 32768, 50001, 1 << 20} {
 		content := dmgtest.Mixed(3, 40*int64(segment)/(1+int64(segment)>>18)+77)
 		r := open(t, archiveOf(dmgtest.Archive{Segment: segment, PerCluster: 33, Codec: 'z'}, content), aea.Keys{Key: dmgtest.ArchiveKey})
@@ -159,7 +162,7 @@ func TestOddSegments(t *testing.T) {
 }
 
 func TestManyReaders(t *testing.T) {
-	content := dmgtest.Mixed(4, 3<<20)
+	content := dmgtest.Mixed(4, int64(dmgtest.Times(3, 3, 1))<<20)
 	want := content.Bytes()
 	for _, least := range []bool{false, true} {
 		image := archiveOf(dmgtest.Archive{Codec: 'z', Segment: 64 << 10, PerCluster: 32}, content)
@@ -176,7 +179,7 @@ func TestManyReaders(t *testing.T) {
 			wg.Add(1)
 			go func() {
 				defer wg.Done()
-				checkReads(t, r, want, uint64(g), 40)
+				checkReads(t, r, want, uint64(g), dmgtest.Times(40, 40, 10))
 			}()
 		}
 		wg.Wait()
@@ -296,6 +299,7 @@ var (
 
 // What is wrong with the keys is said, and no key.
 func TestKeys(t *testing.T) {
+	dmgtest.NotRaced(t)
 	content := dmgtest.Text(7, 1000)
 	for _, tt := range keyTests {
 		t.Run(tt.name, func(t *testing.T) {
