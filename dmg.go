@@ -402,6 +402,7 @@ func (im *Image) open(u *crypt.Unlocker, opts *Options) error {
 		im.span = asifDisk{c.mapped}.span
 	}
 	im.src.inner = len(c.archives) > 0
+	im.archived = cmp.Or(opts.MemoryLimit, DefaultMemoryLimit) - limit
 	im.count.resetSource()
 	password := opts.Password
 	im.volumes.password = func() string { return password }

@@ -43,11 +43,12 @@ type engine struct {
 	// span, if not nil, tells holes from data in the one raw chunk of a disk whose extents
 	// are looked up when they are needed: how long what begins at off is, as far as data
 	// bytes of it, or hole bytes, and whether it is zeros. It may read the source.
-	span    func(off, data, hole int64) (length int64, zero bool, err error)
-	src     countingSource
-	store   store
-	cached  *pagecache.View // of mu.cache, without the lock
-	waiters atomic.Int32    // the length of mu.queue
+	span     func(off, data, hole int64) (length int64, zero bool, err error)
+	src      countingSource
+	store    store
+	cached   *pagecache.View // of mu.cache, without the lock
+	archived int64           // of the memory limit, what archives take that the image is in
+	waiters  atomic.Int32    // the length of mu.queue
 
 	_     [128]byte // reads of cached pages use what is above, and all that is below changes
 	count counters

@@ -7,7 +7,6 @@ import (
 	"hash"
 	"io"
 	"math"
-	"runtime"
 	"sync"
 	"sync/atomic"
 
@@ -126,16 +125,17 @@ func (r *Reader) shareMemory(limit int64) error {
 	if g.all == 0 {
 		least = 0
 	}
-	if most := budget.ShareArchiveMost.Of(limit); least > most || least > math.MaxInt/2 {
+	if least > budget.ShareArchiveMost.Of(limit) || least > math.MaxInt/2 {
 		return fmt.Errorf("%w: its segments of %d bytes, %d in a cluster, take %d bytes, the limit is %d; a limit of %d MiB will do",
 			ErrMemory, g.segment, g.segments, least, limit, (least/3*4+1<<21)>>20)
 	}
-	cores := int64(runtime.GOMAXPROCS(0))
+	// More than there are cores: where the source is remote, workers wait for it.
+	const most = 64
 	// No more than it takes to keep all of a short content.
 	all := min(g.all, 1<<30) * ((min(g.segment, g.size)+pagecache.PageSize-1)/pagecache.PageSize + 1) * pagecache.PageSize
-	useful := least + min(g.all, cores)*worker + min(g.clusters, 1<<20)*table + all/3*4 + pages
+	useful := least + min(g.all, most)*worker + min(g.clusters, 1<<20)*table + all/3*4 + pages
 	r.reserved = max(least, min(budget.ShareArchive.Of(limit), useful))
-	r.workers = int(max(1, min(cores, r.reserved/2/max(1, worker))))
+	r.workers = int(max(1, min(most, r.reserved/2/max(1, worker))))
 	r.tableShare = max(2*table, r.reserved/8)
 	r.maxKnown = int(max(16, min(r.reserved/16/positionLen, 1<<24)))
 	r.mu.account.Limit = r.reserved

@@ -7,12 +7,16 @@ import (
 	"encoding/hex"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/go-dmg/dmg"
 	"github.com/go-dmg/dmg/internal/dmgtest"
@@ -315,4 +319,77 @@ func TestArchiveReads(t *testing.T) {
 		t.Fatal(err)
 	}
 	CheckDisk(t, im, int64(len(disk)), SumOf(disk))
+}
+
+// The limit that an error suggests does, and so does the least one.
+func TestArchiveMemoryLimit(t *testing.T) {
+	disk := containerDisk()
+	inner := dmgtest.Image(t, disk, inUDBZ)
+	b := dmgtest.Archive{Segment: 1 << 20, Codec: '-'}.Image(bytes.NewReader(inner), int64(len(inner)))
+	limit := int64(1 << 20)
+	for range 3 {
+		im, err := dmg.NewImage(bytes.NewReader(b), int64(len(b)), &dmg.Options{Key: dmgtest.ArchiveKey, MemoryLimit: limit})
+		if err == nil {
+			var out bytes.Buffer
+			if _, err = im.WriteTo(&out); err == nil {
+				if !bytes.Equal(out.Bytes(), disk) {
+					t.Error("other bytes")
+				}
+				return
+			}
+		}
+		at := strings.Index(err.Error(), "a limit of ")
+		if !errors.Is(err, dmg.ErrMemoryLimit) || at < 0 {
+			t.Fatal(err)
+		}
+		fmt.Sscanf(err.Error()[at:], "a limit of %d MiB", &limit)
+		limit <<= 20
+	}
+	t.Errorf("a limit of %d bytes does not do", limit)
+}
+
+// Workers fetch and decode segments side by side, also where prefetches have room for few. So
+// do readers.
+func TestArchiveWorkers(t *testing.T) {
+	const segment, segments = 1 << 20, 16
+	disk := archiveDisk(segments * segment)
+	b := dmgtest.Archive{Segment: segment, Codec: '-'}.Image(bytes.NewReader(disk), int64(len(disk)))
+	var now, most atomic.Int64
+	slow := dmgtest.ReaderAtFunc(func(p []byte, off int64) (int, error) {
+		n := now.Add(1)
+		defer now.Add(-1)
+		for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+		}
+		time.Sleep(20 * time.Millisecond)
+		return bytes.NewReader(b).ReadAt(p, off)
+	})
+	im, err := dmg.NewImage(slow, int64(len(b)), &archiveOpts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := im.Extract(context.Background(), nowhere{}, &dmg.ExtractOptions{Workers: 8}); err != nil {
+		t.Fatal(err)
+	}
+	if m := most.Swap(0); m < 5 {
+		t.Errorf("8 workers read at %d places at once at most", m)
+	}
+	if im, err = dmg.NewImage(slow, int64(len(b)), &archiveOpts); err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			p := make([]byte, 4096)
+			off := int64(2*i+1)*segment + 5000
+			if _, err := im.ReadAt(p, off); err != nil || !bytes.Equal(p, disk[off:][:4096]) {
+				t.Error(err)
+			}
+		}()
+	}
+	wg.Wait()
+	if m := most.Load(); m < 5 {
+		t.Errorf("8 readers read at %d places at once at most", m)
+	}
 }
