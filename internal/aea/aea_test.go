@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	mrand "math/rand/v2"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -268,40 +269,38 @@ func TestSourceCalls(t *testing.T) {
 	}
 }
 
-var keyTests = []struct {
-	name string
-	how  dmgtest.Archive
-	keys aea.Keys
-	err  error
-	says string
-}{
-	{"no key", dmgtest.Archive{}, aea.Keys{Password: "x"}, aea.ErrNoKey, "symmetric key of 32 bytes is needed"},
-	{"wrong key", dmgtest.Archive{}, aea.Keys{Key: make([]byte, 32)}, aea.ErrWrongKey, "wrong key, or the archive's header is damaged"},
-	{"short key", dmgtest.Archive{}, aea.Keys{Key: make([]byte, 31)}, aea.ErrWrongKey, "31 bytes, not 32"},
-	{"no password", dmgtest.Archive{Profile: 5, Password: "x"}, aea.Keys{Key: dmgtest.ArchiveKey}, aea.ErrNoPassword, ""},
-	{"wrong password", dmgtest.Archive{Profile: 5, Password: "x"}, aea.Keys{Password: "y"}, aea.ErrWrongPassword, "wrong password, or the archive's header is damaged"},
-	{"strong password", dmgtest.Archive{Profile: 5, Password: "x", Strength: 1}, aea.Keys{Password: "x"}, nil, ""},
-	{"no recipient", dmgtest.Archive{Profile: 3, Recipient: recipient.PublicKey()}, aea.Keys{Key: dmgtest.ArchiveKey}, aea.ErrNoPrivateKey, ""},
-	{"wrong recipient", dmgtest.Archive{Profile: 3, Recipient: recipient.PublicKey()}, aea.Keys{PrivateKey: dmgtest.ArchivePrivateKey(9)}, aea.ErrWrongPrivateKey, ""},
-	{"nothing for a wrapped key", wrapped, aea.Keys{}, aea.ErrNoKey, `which Apple serves at "https://keys.example/path/abc=" (nothing is fetched here)`},
-	{"wrong key for a wrapped key", wrapped, aea.Keys{Key: make([]byte, 32), PrivateKey: recipient}, aea.ErrWrongKey, ""},
-	{"wrong private key for a wrapped key", wrapped, aea.Keys{PrivateKey: dmgtest.ArchivePrivateKey(9)}, aea.ErrWrongPrivateKey, `wrapped for the one called "abc="`},
-	{"private key of another curve", wrapped, aea.Keys{PrivateKey: curve384}, aea.ErrNoKey, "keys.example"},
-	{"another wrapped key", dmgtest.Archive{Auth: dmgtest.ArchiveWrap(recipient.PublicKey(), make([]byte, 32), "https://x/y")}, aea.Keys{PrivateKey: recipient}, aea.ErrWrongPrivateKey, "not the archive's key"},
-	{"no signer", dmgtest.Archive{NoKey: true, Signer: signer()}, aea.Keys{}, aea.ErrNoKey, "signer's public key"},
-	{"wrong signer", dmgtest.Archive{NoKey: true, Signer: signer()}, aea.Keys{PublicKey: recipient.PublicKey()}, aea.ErrWrongKey, "public key"},
-}
-
-var (
-	wrapped     = dmgtest.Archive{Auth: dmgtest.ArchiveWrap(recipient.PublicKey(), dmgtest.ArchiveKey, "https://keys.example/path/abc=")}
-	curve384, _ = ecdh.P384().GenerateKey(rand.Reader)
-)
-
 // What is wrong with the keys is said, and no key.
 func TestKeys(t *testing.T) {
 	dmgtest.NotRaced(t)
 	content := dmgtest.Text(7, 1000)
-	for _, tt := range keyTests {
+	wrapped := dmgtest.Archive{Auth: dmgtest.ArchiveWrap(recipient.PublicKey(), dmgtest.ArchiveKey, "https://keys.example/path/abc=")}
+	curve384, err := ecdh.P384().GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name string
+		how  dmgtest.Archive
+		keys aea.Keys
+		err  error
+		says string
+	}{
+		{"no key", dmgtest.Archive{}, aea.Keys{Password: "x"}, aea.ErrNoKey, "symmetric key of 32 bytes is needed"},
+		{"wrong key", dmgtest.Archive{}, aea.Keys{Key: make([]byte, 32)}, aea.ErrWrongKey, "wrong key, or the archive's header is damaged"},
+		{"short key", dmgtest.Archive{}, aea.Keys{Key: make([]byte, 31)}, aea.ErrWrongKey, "31 bytes, not 32"},
+		{"no password", dmgtest.Archive{Profile: 5, Password: "x"}, aea.Keys{Key: dmgtest.ArchiveKey}, aea.ErrNoPassword, ""},
+		{"wrong password", dmgtest.Archive{Profile: 5, Password: "x"}, aea.Keys{Password: "y"}, aea.ErrWrongPassword, "wrong password, or the archive's header is damaged"},
+		{"strong password", dmgtest.Archive{Profile: 5, Password: "x", Strength: 1}, aea.Keys{Password: "x"}, nil, ""},
+		{"no recipient", dmgtest.Archive{Profile: 3, Recipient: recipient.PublicKey()}, aea.Keys{Key: dmgtest.ArchiveKey}, aea.ErrNoPrivateKey, ""},
+		{"wrong recipient", dmgtest.Archive{Profile: 3, Recipient: recipient.PublicKey()}, aea.Keys{PrivateKey: dmgtest.ArchivePrivateKey(9)}, aea.ErrWrongPrivateKey, ""},
+		{"nothing for a wrapped key", wrapped, aea.Keys{}, aea.ErrNoKey, `which Apple serves at "https://keys.example/path/abc=" (nothing is fetched here)`},
+		{"wrong key for a wrapped key", wrapped, aea.Keys{Key: make([]byte, 32), PrivateKey: recipient}, aea.ErrWrongKey, ""},
+		{"wrong private key for a wrapped key", wrapped, aea.Keys{PrivateKey: dmgtest.ArchivePrivateKey(9)}, aea.ErrWrongPrivateKey, `wrapped for the one called "abc="`},
+		{"private key of another curve", wrapped, aea.Keys{PrivateKey: curve384}, aea.ErrNoKey, "keys.example"},
+		{"another wrapped key", dmgtest.Archive{Auth: dmgtest.ArchiveWrap(recipient.PublicKey(), make([]byte, 32), "https://x/y")}, aea.Keys{PrivateKey: recipient}, aea.ErrWrongPrivateKey, "not the archive's key"},
+		{"no signer", dmgtest.Archive{NoKey: true, Signer: signer()}, aea.Keys{}, aea.ErrNoKey, "signer's public key"},
+		{"wrong signer", dmgtest.Archive{NoKey: true, Signer: signer()}, aea.Keys{PublicKey: recipient.PublicKey()}, aea.ErrWrongKey, "public key"},
+	} {
 		t.Run(tt.name, func(t *testing.T) {
 			image := archiveOf(tt.how, content)
 			_, err := aea.Open(bytes.NewReader(image), int64(len(image)), tt.keys, limit)
@@ -456,6 +455,42 @@ func TestSourceErrors(t *testing.T) {
 		}
 		if n, err := r.ReadAt(p, 0); n != len(p) || err != nil || !bytes.Equal(p, want) {
 			t.Fatalf("after call %d failed: %d bytes, %v", fail, n, err)
+		}
+	}
+}
+
+// TestFIPS opens archives in a process in which the standard library refuses, or panics with,
+// what FIPS 140 doesn't allow.
+func TestFIPS(t *testing.T) {
+	const child = "DMG_TEST_AEA_FIPS"
+	if os.Getenv(child) == "" {
+		cmd := dmgtest.Self(t, "-test.run=^TestFIPS$", "-test.v")
+		cmd.Env = append(os.Environ(), child+"=1", "GODEBUG=fips140=only")
+		out, err := cmd.CombinedOutput()
+		if err != nil || !strings.Contains(string(out), "--- PASS: TestFIPS") {
+			t.Errorf("%v: %s", err, out)
+		}
+		return
+	}
+	content := dmgtest.Text(13, 1000)
+	for _, image := range []string{"key", "recipient"} {
+		for _, tt := range profiles {
+			if tt.name == image {
+				a, keys := tt.how()
+				checkReads(t, open(t, archiveOf(a, content), keys), content.Bytes(), 1, 1)
+			}
+		}
+	}
+	if _, err := os.Stat(samples); err != nil {
+		return
+	}
+	for name, keys := range map[string]aea.Keys{
+		"made/password.aea":    {Password: "pässword"},
+		"made/wrapped.dmg.aea": {PrivateKey: readKey(t, "made/wrapped.pem")},
+	} {
+		image := readFile(t, name)
+		if _, err := aea.Open(bytes.NewReader(image), int64(len(image)), keys, limit); !errors.Is(err, aea.ErrUnsupported) || errors.Is(err, aea.ErrPassword) {
+			t.Errorf("%s: %v, want ErrUnsupported", name, err)
 		}
 	}
 }

@@ -209,8 +209,19 @@ func (p *prologue) stretch(password string, limit int64) (secret, salt []byte, e
 	if err != nil {
 		return nil, nil, err
 	}
-	secret, err = scrypt.Key([]byte(password), two[:saltLen], scryptN<<(2*p.strength), scryptR, 1, keyLen)
+	secret, err = scryptKey(password, two[:saltLen], p.strength)
 	return secret, two[saltLen:], err
+}
+
+// scryptKey is scrypt. With GODEBUG=fips140=only the standard library panics with short
+// passwords.
+func scryptKey(password string, salt []byte, strength byte) (key []byte, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%w: its password can't be used in this process (%v): run it without GODEBUG=fips140=only", ErrUnsupported, r)
+		}
+	}()
+	return scrypt.Key([]byte(password), salt, scryptN<<(2*strength), scryptR, 1, keyLen)
 }
 
 // symmetricKey returns the key of profiles 1 and 2: the one given, the one that the private
