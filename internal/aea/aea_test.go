@@ -269,6 +269,25 @@ func TestSourceCalls(t *testing.T) {
 	}
 }
 
+// A reader that goes on gets many small segments in one call, and bytes decoded once.
+func TestReadAhead(t *testing.T) {
+	const segment = 16 << 10
+	content := dmgtest.Text(14, 200*segment)
+	image := archiveOf(dmgtest.Archive{Codec: 'z', Segment: segment, PerCluster: 256}, content)
+	source := &dmgtest.Counter{R: bytes.NewReader(image)}
+	r, err := aea.Open(source, int64(len(image)), aea.Keys{Key: dmgtest.ArchiveKey}, limit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := io.ReadAll(io.NewSectionReader(r, 0, content.Size()))
+	if err != nil || !bytes.Equal(got, content.Bytes()) {
+		t.Fatal(err)
+	}
+	if s := r.Stats(); source.Calls() > 16 || s.Decoded != content.Size() {
+		t.Errorf("%d calls, %d bytes decoded of %d", source.Calls(), s.Decoded, content.Size())
+	}
+}
+
 // What is wrong with the keys is said, and no key.
 func TestKeys(t *testing.T) {
 	dmgtest.NotRaced(t)

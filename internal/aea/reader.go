@@ -21,6 +21,11 @@ const (
 	// other: a call for each small segment would be slow where the source is remote.
 	leastFetch = 512 << 10
 
+	// aheadMost is how much content is decoded at most that a reader has not asked for, who
+	// goes on where an earlier one stopped: many small segments are fetched at once.
+	aheadMost = 512 << 10
+	runs      = 16 // that are remembered, of as many readers
+
 	// A read of this much or less is cached though it takes whole segments. A longer one
 	// goes straight to the caller's buffer, unless others wait for the same segment.
 	cachedRead = 256 << 10
@@ -52,6 +57,8 @@ type Reader struct {
 		account budget.Budget
 		cache   pagecache.Cache
 		flights []*flight
+		runs    [runs]run // where flights ended
+		nextRun int       // the one that is replaced next
 		tables  tables
 		loaded  sync.Cond // a table has been loaded, or could not be
 		idle    []*worker
@@ -287,9 +294,25 @@ func (r *Reader) step(p []byte, off int64) (int, error) {
 type flight struct {
 	first, end int64 // segments
 	compared   bool
+	ahead      int64 // segments behind those that the reader wants
 	waiting    int
 	moved      sync.Cond
 	entries    []entry
+}
+
+// run is where a flight ended, and how many segments it decoded ahead.
+type run struct{ end, ahead int64 }
+
+// aheadLocked returns how many segments a reader of a few bytes gets ahead who begins at a
+// segment: twice as many as the flight that ended there.
+func (r *Reader) aheadLocked(segment int64) int64 {
+	for i, last := range r.mu.runs {
+		if last.end == segment && segment > 0 {
+			r.mu.runs[i] = run{}
+			return min(2*last.ahead+1, aheadMost/r.g.segment)
+		}
+	}
+	return 0
 }
 
 // maxRun is how many segments a flight has at most.
@@ -314,7 +337,11 @@ func (r *Reader) cachedOrFlight(d id, in, stop int64) (*pagecache.Page, *flight)
 		f.moved.Wait()
 		f.waiting--
 	}
-	last := min((stop-1)/r.g.segment+1, d.segment+maxRun, (d.segment/r.g.segments+1)*r.g.segments)
+	ahead := int64(0)
+	if stop-d.segment*r.g.segment <= cachedRead {
+		ahead = r.aheadLocked(d.segment)
+	}
+	last := min((stop-1)/r.g.segment+1+ahead, d.segment+maxRun, (d.segment/r.g.segments+1)*r.g.segments, r.g.all)
 	f := &flight{first: d.segment, end: d.segment + 1, compared: d.compared}
 	for ; f.end < last; f.end++ {
 		next := id{f.end, d.compared}
@@ -322,7 +349,7 @@ func (r *Reader) cachedOrFlight(d id, in, stop int64) (*pagecache.Page, *flight)
 			break
 		}
 	}
-	f.moved.L = &r.mu
+	f.moved.L, f.ahead = &r.mu, ahead
 	r.mu.flights = append(r.mu.flights, f)
 	return nil, f
 }
@@ -374,21 +401,27 @@ func (r *Reader) fly(f *flight, p []byte, off int64) (n int, err error) {
 		return 0, err
 	}
 	w = r.takeWorker(f)
+	first := f.first
 	got, failed := w.fetch(f.entries)
 	for i := range f.entries {
 		e := &f.entries[i]
+		segment := first + int64(i)
+		in := max(0, off-segment*r.g.segment)
+		mine := p[n:min(int64(len(p)), int64(n)+e.plain-in)]
 		from := e.at - f.entries[0].at
 		if from+e.packed > got {
-			return n, failed
+			err = failed
+		} else {
+			keep := len(p) <= cachedRead || int64(len(mine)) < e.plain
+			err = w.segment(f, segment, e, w.packed[from:from+e.packed], mine, in, keep)
 		}
-		segment := off / r.g.segment
-		in := off - segment*r.g.segment
-		mine := p[:min(int64(len(p)), e.plain-in)]
-		if err := w.segment(f, segment, e, w.packed[from:from+e.packed], mine, in, len(p) <= cachedRead || int64(len(mine)) < e.plain); err != nil {
+		if err != nil && len(mine) == 0 {
+			return n, nil // it is about what was decoded ahead: the next reader will meet it
+		}
+		if err != nil {
 			return n, err
 		}
 		n += len(mine)
-		p, off = p[len(mine):], off+int64(len(mine))
 	}
 	return n, nil
 }
@@ -407,6 +440,8 @@ func (r *Reader) takeWorker(f *flight) *worker {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.landLocked(f, f.first+int64(len(f.entries)))
+	r.mu.runs[r.mu.nextRun] = run{f.end, f.ahead}
+	r.mu.nextRun = (r.mu.nextRun + 1) % runs
 	for {
 		if n := len(r.mu.idle); n > 0 {
 			w := r.mu.idle[n-1]
