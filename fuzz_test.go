@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-dmg/dmg/internal/blkx"
 	"github.com/go-dmg/dmg/internal/dmgtest"
+	"github.com/go-dmg/dmg/internal/dmgtest/lzfseenc"
 )
 
 // seedImages adds the images in testdata, whole, and one of each raw disk.
@@ -51,7 +52,14 @@ func containerSeeds(tb testing.TB) [][]byte {
 	udif := dmgtest.Image(tb, disk, dmgtest.Options{ChunkSectors: 4})
 	thin := dmgtest.SparseImage(disk, dmgtest.SparseOptions{BandSectors: 1})
 	nodes := dmgtest.SparseImage(disk, dmgtest.SparseOptions{BandSectors: 1, NodeIDs: 3, Shuffle: true})
-	seeds := [][]byte{thin, nodes}
+	asif, _ := dmgtest.ASIF{Size: 2 * 16896, Chunk: 16896, Data: map[int64][]byte{0: disk}, Garbage: true}.Bytes()
+	boot := append(make([]byte, 510), "\x55\xAA"...)
+	seeds := [][]byte{
+		thin, nodes, asif,
+		dmgtest.IM4P{Payload: boot, Keybag: []byte{}}.Bytes(),
+		dmgtest.IM4P{Payload: udif, IMG4: true}.Bytes(),
+		dmgtest.IM4P{Payload: lzfseenc.Encode(lzfseenc.V2, boot), Compressed: true, Algorithm: 1, Size: 512}.Bytes(),
+	}
 	for _, e := range []dmgtest.Encryption{
 		{Version: 1, KeyBits: 128, BlockSize: 512},
 		{BlockSize: 512},

@@ -37,7 +37,8 @@ A part is one of these:
 
     good          every checksum over it holds
     readable      all of it was read, but the image stores no checksum over
-                  it. Sparse images, sparse bundles and raw disks never do.
+                  it. Sparse images (also ASIF), sparse bundles and raw disks
+                  never do.
     damaged       some of it can't be decoded, or a checksum in its compressed
                   data does not hold: the lines below say which sectors
     wrong         it was decoded, but a checksum over it does not hold

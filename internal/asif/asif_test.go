@@ -86,7 +86,7 @@ func (m *model) sector(off int64) (kind int, at int64) {
 		bitmap := m.number(group + 8*m.perGroup)
 		sectors := m.chunk / m.block
 		s := c%m.perGroup*sectors + off%m.chunk/m.block
-		if bitmap <= 0 || !inFile(bitmap) || bitmap*m.chunk+(c%m.perGroup+1)*sectors/4 > int64(len(m.b)) {
+		if bitmap <= 0 || !inFile(bitmap) || bitmap*m.chunk+((c%m.perGroup+1)*sectors+3)/4 > int64(len(m.b)) {
 			return bad, 0
 		}
 		switch m.b[bitmap*m.chunk+s/4] >> (s % 4 * 2) & 3 {
@@ -485,6 +485,25 @@ func TestCut(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestCutBitmap: the last chunk of an image is a bitmap, of which less and less is there.
+// Where a chunk's sectors are no multiple of four, chunks share bytes of the bitmap.
+func TestCutBitmap(t *testing.T) {
+	const chunk = 33 * 512
+	p := dmgtest.Text(1, 5*chunk-700).Bytes()
+	for c := range 5 { // each has a hole
+		clear(p[c*chunk+2000:][:3000])
+	}
+	good, parts := dmgtest.ASIF{Size: 5 * chunk, Chunk: chunk, Data: map[int64][]byte{0: p}}.Bytes()
+	// The bitmap is moved to the end.
+	at := parts.Tables[0] + parts.Group - 8
+	bitmap := int64(len(good))
+	good = append(good, good[parts.Bitmaps[0]:][:chunk]...)
+	binary.BigEndian.PutUint64(good[at:], uint64(bitmap/chunk))
+	for cut := bitmap; cut < bitmap+50; cut++ {
+		checkModel(t, open(t, good[:cut]), newModel(good[:cut]))
 	}
 }
 

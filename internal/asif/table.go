@@ -133,7 +133,7 @@ func (d *Disk) bySector(e Extent, group, i, within int64) (Extent, error) {
 	}
 	sectors := d.chunk / d.block
 	first := i*sectors + within/d.block
-	if v > uint64(d.fileSize/d.chunk) || int64(v)*d.chunk+(i+1)*sectors/4 > d.fileSize {
+	if v > uint64(d.fileSize/d.chunk) || int64(v)*d.chunk+((i+1)*sectors+3)/4 > d.fileSize {
 		e.Err = &FormatError{at, fmt.Sprintf("bitmap entry %#x: chunk %d lies outside the file", v, v)}
 		return e, nil
 	}
