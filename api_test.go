@@ -20,6 +20,7 @@ const apiProgram = `package main
 import (
 	"context"
 	"crypto"
+	"crypto/x509"
 	"encoding"
 	"errors"
 	"fmt"
@@ -28,6 +29,7 @@ import (
 	"iter"
 	"log"
 	"os"
+	"time"
 
 	"github.com/go-dmg/dmg"
 )
@@ -58,8 +60,14 @@ var (
 		Index() (*dmg.Index, error)
 		Stats() dmg.Stats
 		Volumes() ([]dmg.Volume, error)
+		Volume() (dmg.Volume, error)
 		FS() (fs.FS, error)
+		Trailer() *dmg.Trailer
+		Licenses() ([]dmg.License, error)
+		Signature() (*dmg.Signature, error)
 	} = (*dmg.Image)(nil)
+
+	_ interface{ VerifyContent(context.Context) error } = (*dmg.Signature)(nil)
 
 	_ interface {
 		io.ReaderAt
@@ -78,7 +86,12 @@ var (
 	_ interface {
 		fmt.Stringer
 		FS() (fs.FS, error)
+		Snapshots() ([]dmg.Snapshot, error)
 	} = dmg.Volume{}
+	_ interface {
+		fmt.Stringer
+		FS() (fs.FS, error)
+	} = dmg.Snapshot{}
 	_ interface {
 		fmt.Stringer
 		End() int64
@@ -154,10 +167,32 @@ func main() {
 		var name, kind, role string = v.Name, v.Type, v.Role
 		var offset, length, block, used, files int64 = v.Offset, v.Length, v.BlockSize, v.Used, v.Files
 		fmt.Println(name, kind, role, v.Partition, offset, length, block, used, files, v.Encrypted, err)
+		snapshots, err := v.Snapshots()
+		for _, s := range snapshots {
+			var name string = s.Name
+			var created time.Time = s.Created
+			fmt.Println(name, created, err)
+		}
 	}
 	for _, c := range im.Checksums() {
 		var sum []byte = c.Sum
 		fmt.Println(c.Part, c.Partition, c.Algorithm, sum)
+	}
+	if t := im.Trailer(); t != nil {
+		var id [16]byte = t.SegmentID
+		fmt.Println(t.Flags, t.Segment, t.Segments, id, t.Variant)
+	}
+	licenses, err := im.Licenses()
+	for _, l := range licenses {
+		var data []byte = l.Data
+		var words []string = l.Words
+		fmt.Println(l.Language, l.Region, l.Default, l.Text, data, l.RTF, l.Encoding, words, err)
+	}
+	if s, err := im.Signature(); s != nil {
+		var certificates []*x509.Certificate = s.Certificates
+		var at time.Time = s.SigningTime
+		var hash, ticket []byte = s.CDHash, s.Ticket
+		fmt.Println(s.Identifier, s.TeamID, s.Flags, s.Hash, hash, certificates, at, ticket, s.Offset, s.Length, err)
 	}
 	s := im.Stats()
 	fmt.Println(s.BytesRead, s.BytesDecoded, s.SourceBytes, s.SourceReads, s.CacheHits, s.CheckpointBytes, s.CacheBytes, s.MemoryUsed)
@@ -167,7 +202,12 @@ func main() {
 
 // A program outside of the module compiles against the package's names, and go.mod needs
 // nothing that the module cache, from which this test was built, doesn't have.
-func TestAPI(t *testing.T) {
+func TestAPI(t *testing.T) { vetModule(t, apiProgram) }
+
+// vetModule vets a program in a module of its own, whose go.mod has this module and
+// what it requires.
+func vetModule(t *testing.T, program string) {
+	t.Helper()
 	goTool, err := exec.LookPath("go")
 	if err != nil {
 		t.Skip("there is no go command")
@@ -182,9 +222,10 @@ func TestAPI(t *testing.T) {
 	}
 	dir := t.TempDir()
 	for name, data := range map[string]string{
-		"go.mod":  "module example.com/program\n\ngo 1.25.0\n\nrequire github.com/go-dmg/dmg v0.0.0\n\nreplace github.com/go-dmg/dmg => " + strconv.Quote(module) + "\n",
+		"go.mod": "module example.com/program\n\ngo 1.25.0\n\nrequire github.com/go-dmg/dmg v0.0.0\n\n" +
+			"require howett.net/plist v1.0.1\n\nreplace github.com/go-dmg/dmg => " + strconv.Quote(module) + "\n",
 		"go.sum":  string(sums),
-		"main.go": apiProgram,
+		"main.go": program,
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(data), 0o666); err != nil {
 			t.Fatal(err)
@@ -194,7 +235,7 @@ func TestAPI(t *testing.T) {
 	vet.Dir = dir
 	vet.Env = append(os.Environ(), "GOFLAGS=-mod=mod", "GOPROXY=off", "GOWORK=off", "GOTOOLCHAIN=local")
 	if out, err := vet.CombinedOutput(); err != nil {
-		t.Errorf("%v\n%s", err, out)
+		t.Errorf("%v\n%s\n%s", err, out, program)
 	}
 }
 

@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 
 	"github.com/go-dmg/dmg/internal/blkx"
+	"github.com/go-dmg/dmg/internal/license"
 	"github.com/go-dmg/dmg/internal/readat"
 )
 
@@ -23,6 +25,8 @@ const (
 
 // koly is the trailer that makes a file a UDIF image.
 type koly struct {
+	raw           [kolyLen]byte
+	flags         uint32
 	runningOffset uint64 // of this segment's data in the joined data fork
 	data          extent // the data fork
 	rsrc          extent // the resource fork
@@ -32,10 +36,12 @@ type koly struct {
 	dataSum       checksum // over the data fork's stored bytes
 	xml           extent
 	masterSum     checksum // over the tables' checksums
+	variant       uint32   // device or partition
 	sectors       uint64   // of the disk
 	signature     extent   // the code signature; garbage in images before there were any
 
 	start, end int64 // of the image in its file, in bytes
+	first      bool  // the trailer is at the start
 }
 
 // How far from the file's end the trailer is looked for, and how many of what looks
@@ -69,7 +75,7 @@ func findKoly(r io.ReaderAt, size int64) (*koly, error) {
 	}
 	if isKoly(head) {
 		k := parseKoly(head)
-		k.end = size
+		k.end, k.first = size, true
 		return k, nil
 	}
 	return searchKoly(r, size)
@@ -85,17 +91,21 @@ func searchKoly(r io.ReaderAt, size int64) (*koly, error) {
 	if _, err := readat.Full(r, tail, begin); err != nil {
 		return nil, err
 	}
-	end := len(tail) - kolyLen + len(kolyMark) // of the last mark that there is room for
-	for range kolyTries {
-		i := bytes.LastIndex(tail[:end], []byte(kolyMark))
-		if i < 0 {
+	// The last marks that there is room for. To look for each from the end is ten times slower.
+	var marks []int
+	for i := 0; ; i++ {
+		next := bytes.Index(tail[i:len(tail)-kolyLen+len(kolyMark)], []byte(kolyMark))
+		if next < 0 {
 			break
 		}
+		i += next
+		marks = append(marks[max(0, len(marks)-kolyTries+1):], i)
+	}
+	for _, i := range slices.Backward(marks) {
 		k := parseKoly(tail[i:])
 		if sure, err := k.locate(r, begin+int64(i)); sure || err != nil {
 			return k, err
 		}
-		end = i + len(kolyMark) - 1
 	}
 	return nil, nil
 }
@@ -140,6 +150,14 @@ func (k *koly) begins(r io.ReaderAt, start, at int64) (bool, error) {
 	return is(b, place.length), nil
 }
 
+// at returns the trailer's place in the file.
+func (k *koly) at() int64 {
+	if k.first {
+		return 0
+	}
+	return k.end - k.start - kolyLen
+}
+
 // isKoly asks for the version and the length besides the magic, because the
 // four letters may turn up anywhere in the last kilobyte.
 func isKoly(b []byte) bool {
@@ -148,8 +166,10 @@ func isKoly(b []byte) bool {
 
 // parseKoly reads the fields of a trailer that isKoly accepted.
 func parseKoly(data []byte) *koly {
-	b := readBuf(data[0x10:kolyLen])
 	k := new(koly)
+	copy(k.raw[:], data)
+	b := readBuf(k.raw[0x0C:])
+	k.flags = b.uint32()
 	k.runningOffset = b.uint64()
 	k.data = extent{b.uint64(), b.uint64()}
 	k.rsrc = extent{b.uint64(), b.uint64()}
@@ -162,7 +182,7 @@ func parseKoly(data []byte) *koly {
 	k.signature = extent{b.uint64(), b.uint64()}
 	b.sub(40) // reserved
 	k.masterSum = parseChecksum(b.sub(checksumLen))
-	b.sub(4) // variant: device or partition
+	k.variant = b.uint32()
 	k.sectors = b.uint64()
 	return k
 }
@@ -207,6 +227,16 @@ func (k *koly) blockTables(p tableParser, r io.ReaderAt, size, total int64) (*bl
 
 // plistTables reads the block tables from the XML property list.
 func (k *koly) plistTables(r io.ReaderAt, size, total int64) ([]blkx.Resource, error) {
+	xml, err := k.plist(r, size, total)
+	if err != nil {
+		return nil, err
+	}
+	resources, err := blkx.ParsePlist(xml)
+	return resources, listError(err)
+}
+
+// plist reads the XML property list.
+func (k *koly) plist(r io.ReaderAt, size, total int64) ([]byte, error) {
 	if !k.xml.within(size) {
 		return nil, &FormatError{Section: "koly", Offset: 0xD8, Msg: "property list outside the file"}
 	}
@@ -217,8 +247,7 @@ func (k *koly) plistTables(r io.ReaderAt, size, total int64) ([]blkx.Resource, e
 	if _, err := readat.Full(r, xml, int64(k.xml.off)); err != nil {
 		return nil, err
 	}
-	resources, err := blkx.ParsePlist(xml)
-	return resources, listError(err)
+	return xml, nil
 }
 
 // listError makes a fault of a list that package blkx found a FormatError.
@@ -232,6 +261,16 @@ func listError(err error) error {
 
 // forkTables reads the block tables from a resource fork through its map.
 func (k *koly) forkTables(r io.ReaderAt, size, _ int64) ([]blkx.Resource, error) {
+	fork, err := k.fork(r, size)
+	if err != nil {
+		return nil, err
+	}
+	resources, err := blkx.ParseFork(fork)
+	return resources, listError(err)
+}
+
+// fork reads the resource fork.
+func (k *koly) fork(r io.ReaderAt, size int64) ([]byte, error) {
 	if !k.rsrc.within(size) {
 		return nil, &FormatError{Section: "koly", Offset: 0x28, Msg: "resource fork outside the file"}
 	}
@@ -242,8 +281,121 @@ func (k *koly) forkTables(r io.ReaderAt, size, _ int64) ([]blkx.Resource, error)
 	if _, err := readat.Full(r, fork, int64(k.rsrc.off)); err != nil {
 		return nil, err
 	}
-	resources, err := blkx.ParseFork(fork)
-	return resources, listError(err)
+	return fork, nil
+}
+
+// Trailer is what the trailer of a UDIF image says of the image, beside the place and the
+// checksums of its parts. [Image.Trailer] returns it. The values are as stored, and nothing
+// depends on them but what the fields say.
+type Trailer struct {
+	// Flags are 1 for an image whose data and list are in one file, as hdiutil writes it, and
+	// 4 for one that is internet-enabled: Safari once unpacked it and threw it away.
+	Flags uint32
+
+	// Segment is the number of the file of a split image from which the block tables were
+	// read, from 1, and Segments how many there are. Of an image in one file they are 1 and 1,
+	// or 0 and 0.
+	Segment, Segments uint32
+
+	// SegmentID is the same in all files of one split image. It may be zero in others.
+	SegmentID [16]byte
+
+	// Variant is 1 for a device, 2 for a partition alone.
+	Variant uint32
+}
+
+// Trailer returns what the trailer says of a UDIF image, and nil if the image is none. It reads
+// nothing.
+func (im *Image) Trailer() *Trailer {
+	k := im.koly
+	if k == nil {
+		return nil
+	}
+	return &Trailer{k.flags, k.segment, k.segments, k.segmentSet, k.variant}
+}
+
+// License is the license agreement of an image in one language: what macOS up to 14 shows, and
+// asks a user to agree to, before it attaches the image. [Image.Licenses] returns it.
+type License struct {
+	// Language is a BCP 47 tag, such as "fr-CA". It is empty if the image doesn't say, or by
+	// a region that isn't known.
+	Language string
+
+	// Region is the region code of the classic Mac OS that stands for the language, 0 for the
+	// United States; -1 if the image doesn't say.
+	Region int
+
+	Default bool   // what a user gets whose language is not among the agreement's
+	Text    string // in UTF-8, without styles, its lines ending in \n
+
+	// Data is the text as stored, rich text if RTF is true. Encoding is what it was read as,
+	// such as "MacRoman", "MacJapanese", "UTF-8" or "RTF". A byte that this package has no
+	// character for is U+FFFD in Text.
+	Data     []byte
+	RTF      bool
+	Encoding string
+
+	// Words are those of the dialog around the text, as far as there are any: the language's
+	// name in itself, and the words for Agree, Disagree, Print, Save, and for what to do.
+	Words []string
+}
+
+// Licenses returns the license agreement in each language, in the image's order, and none if
+// the image has none. It reads the property list, or the resource fork, once more. What of an
+// agreement is damaged is missing.
+//
+// The error is [ErrFormat] if the list is damaged, or the source's. Licenses is safe for
+// concurrent use.
+func (im *Image) Licenses() ([]License, error) {
+	if im.koly == nil {
+		return nil, nil
+	}
+	resources, err := im.resources(license.Types...)
+	if err != nil {
+		return nil, err
+	}
+	parts := make(map[string][]license.Resource)
+	for kind, all := range resources {
+		for _, r := range all {
+			if r.Err == nil {
+				parts[kind] = append(parts[kind], license.Resource{ID: r.ID, Data: r.Data})
+			}
+		}
+	}
+	var all []License
+	for _, a := range license.Parse(parts) {
+		// The data lies in the list, which is much longer.
+		all = append(all, License{a.Language(), a.Region, a.Default, a.Text, bytes.Clone(a.Data), a.RTF, a.Encoding, a.Words})
+	}
+	return all, nil
+}
+
+// resources reads the resources of some types, by type, from the property list, or from the
+// resource fork if there is none or it is damaged.
+func (im *Image) resources(types ...string) (map[string][]blkx.Resource, error) {
+	k, c := im.koly, &im.plain
+	var damage error
+	if k.xml.length > 0 {
+		xml, err := k.plist(c.r, c.size, max(c.size, im.dataFork.length))
+		if err == nil {
+			found, err := blkx.PlistResources(xml, types...)
+			if err == nil {
+				return found, nil
+			}
+			damage = listError(err)
+		} else if damage = err; !errors.Is(err, ErrFormat) {
+			return nil, err
+		}
+	}
+	if k.rsrc.length == 0 {
+		return nil, damage
+	}
+	fork, err := k.fork(c.r, c.size)
+	if err != nil {
+		return nil, err
+	}
+	found, err := blkx.ForkResources(fork, types...)
+	return found, listError(err)
 }
 
 // readBuf reads big-endian fields off a slice whose length has been checked.

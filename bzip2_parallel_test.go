@@ -151,6 +151,7 @@ func blockOfBlocks(t testing.TB, inside int) (stream []byte, size int64) {
 // what is behind each.
 func TestBlocksInside(t *testing.T) {
 	dmgtest.Native(t)
+	dmgtest.Long(t)
 	t.Parallel()
 	const inside = 500
 	stream, size := blockOfBlocks(t, inside)

@@ -59,7 +59,7 @@ type checkpoint struct {
 	off   int64  // in the chunk
 	in    int64  // in the chunk's data: what is decoded before off ends here, in bytes
 	log   int64  // of its header, or noRecord
-	group int32  // of a saved index, in which it is packed, from 1 on; or noGroup, or 0
+	group int32  // of a saved index, in which it is packed, from 1 on; or noGroup, listedGroup, or 0
 	sum   uint32 // in a zlib chunk, the Adler-32 of what is before off
 }
 
@@ -67,8 +67,13 @@ type checkpoint struct {
 // stay packed.
 const noGroup = -1
 
+// listedGroup is the group of a checkpoint that the index of an .xz stream has. It stays when
+// decoding fails: nothing that was decoded has a part in it. Else the tasks of a damaged
+// chunk would begin elsewhere if another reader comes upon the damage at the same time.
+const listedGroup = -2
+
 // saved reports whether p is of a saved index.
-func (p *checkpoint) saved() bool { return p.group != 0 }
+func (p *checkpoint) saved() bool { return p.group > 0 || p.group == noGroup }
 
 // noRecord is where the record of a packed checkpoint is that is not in the log.
 const noRecord = -1
@@ -357,10 +362,10 @@ func (s *checkpoints) filter(keep func(p *checkpoint, last int64) bool) {
 	}
 }
 
-// dropChunk drops the chunk's checkpoints but those of an index.
+// dropChunk drops the chunk's checkpoints but those of an index, saved or of an .xz stream.
 func (s *checkpoints) dropChunk(chunk int) {
 	points := s.chunks[chunk]
-	kept := slices.DeleteFunc(points, func(p checkpoint) bool { return !p.saved() })
+	kept := slices.DeleteFunc(points, func(p checkpoint) bool { return p.group == 0 })
 	if len(kept) == len(points) {
 		return
 	}

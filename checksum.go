@@ -134,6 +134,7 @@ type tableSums struct {
 	tables  []tableSum // by partition
 	shared  []bool     // by partition: it overlaps another
 	inOrder bool       // a table is summed in order
+	anew    func() *tableSums
 
 	// The partition in which the last hole ended, of those that were claimed, and of
 	// those that were delivered.
@@ -194,6 +195,7 @@ func (im *Image) newTableSums(from, to int64) *tableSums {
 	}
 	checks := im.tableChecks()
 	s := &tableSums{chunks: im.chunks, tables: make([]tableSum, len(checks))}
+	s.anew = func() *tableSums { return im.newTableSums(from, to) }
 	for _, p := range im.tablePartitions() {
 		s.parts = append(s.parts, span{p.Offset, p.Offset + p.Length})
 	}

@@ -217,7 +217,7 @@ func TestVerifyMixedSums(t *testing.T) {
 		return l
 	}
 	crc := build(dmgtest.CRC32)
-	for _, mask := range []int{0b0101, 0b1000, 0b1110} {
+	for _, mask := range []int{0b0101, 0b1000, 0b1110}[:fewer(3, 1)] {
 		for bent := -1; bent < 4; bent++ {
 			l := build(dmgtest.SHA256)
 			for i := range l.Tables {

@@ -17,6 +17,7 @@
 // readers of a part. [Image.WriteTo], [Image.Extract] and [Image.Verify] go
 // through the whole disk on all cores. [Image.FS] returns the files of HFS+, HFS and
 // APFS volumes as an [io/fs.FS]. [Image.Volumes] lists all file systems on the disk.
+// [Image.Licenses] and [Image.Signature] tell what an image carries besides.
 //
 // # Formats
 //
@@ -90,6 +91,8 @@
 //   - the chunk map, 48 bytes a chunk, as long as the Image is in use; of an ASIF image
 //     instead of it a megabyte of the image's tables
 //   - the property list and the block tables, while the image is opened
+//   - the list once more while [Image.Licenses] reads it, and the code signature that
+//     [Image.Signature] returns, of 34 MiB at most
 //   - of each volume whose files are read, some megabytes of its trees, which packages
 //     hfsplus and apfs bound
 //   - what Go's garbage collector has not freed yet. The heap may grow to twice

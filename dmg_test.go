@@ -57,6 +57,7 @@ var imageTests = []struct {
 	{file: "good-ignore.dmg", format: "UDZO", sum: imagetest.FullDisk},
 	{file: "good-sums.dmg", format: "UDZO", sum: imagetest.FullDisk},
 	{file: "good-no-sums.dmg", format: "UDZO", sum: imagetest.FullDisk},
+	{file: "good-license.dmg", format: "UDZO", sum: imagetest.FullDisk},
 	{file: "good-names.dmg", format: "UDZO", sum: imagetest.FullDisk},
 	{file: "good-gaps.dmg", format: "UDZO", sum: imagetest.GapsDisk},
 	{file: "good-apfs.dmg", format: "UDZO", sum: apfsDisk},

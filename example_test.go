@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"embed"
 	"errors"
 	"fmt"
 	"io"
@@ -118,6 +119,22 @@ func ExampleOpenFS() {
 	fmt.Println(im.Format(), im.Size())
 	// Output:
 	// ULMO 135168
+}
+
+//go:embed testdata/containers/split*
+var splitImage embed.FS
+
+// An image in the program itself. It was split into three files, which are found beside the
+// one that is named.
+func ExampleOpenFS_embed() {
+	im, err := dmg.OpenFS(splitImage, "testdata/containers/split.dmg", nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer im.Close()
+	fmt.Println(im.Format(), im.Layers(), im.Size())
+	// Output:
+	// UDZO [segments UDIF] 135168
 }
 
 // An image in a zip archive, which must have it without compression.
@@ -326,6 +343,44 @@ func ExampleImage_Checksums() {
 }
 
 // An index that was saved beside its image.
+func ExampleImage_Licenses() {
+	im := mustOpen("testdata/good-license.dmg", nil)
+	defer im.Close()
+
+	licenses, err := im.Licenses()
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, l := range licenses {
+		fmt.Printf("%s, %t: %q\n", l.Language, l.Default, l.Text) // quoted: it may hold anything
+	}
+	// Output:
+	// en-US, true: "“As is”, without a warranty.\n"
+	// de, false: "Ohne Gewähr.\n"
+}
+
+func ExampleImage_Signature() {
+	im := mustOpen("testdata/good-license.dmg", nil)
+	defer im.Close()
+
+	s, err := im.Signature()
+	if err != nil {
+		log.Fatal(err)
+	}
+	if s == nil {
+		fmt.Println("not signed")
+		return
+	}
+	fmt.Printf("%q, team %q, %d certificates, ticket %t\n", s.Identifier, s.TeamID, len(s.Certificates), s.Ticket != nil)
+	if err := s.VerifyContent(context.Background()); err != nil {
+		log.Fatal(err) // something was changed
+	}
+	fmt.Println("it is what was signed, by whomever")
+	// Output:
+	// "com.example.license", team "", 0 certificates, ticket true
+	// it is what was signed, by whomever
+}
+
 func ExampleReadIndex() {
 	f, err := os.Open("Installer.dmg.dmgidx")
 	if errors.Is(err, os.ErrNotExist) {

@@ -160,6 +160,7 @@ func TestWrongTwice(t *testing.T) {
 // TestDoubtForward has no decoder go on whose window may be wrong.
 func TestDoubtForward(t *testing.T) {
 	dmgtest.Native(t)
+	dmgtest.Long(t)
 	t.Parallel()
 	for _, m := range []dmgtest.Method{dmgtest.LZMA, dmgtest.LZFSE, dmgtest.ADC} {
 		ti := workload{codecs: []dmgtest.Method{m}, size: 2 << 20}.image(t)

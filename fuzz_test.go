@@ -2,6 +2,7 @@ package dmg
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -37,6 +38,9 @@ func seedImages(f *testing.F) {
 	for _, b := range containerSeeds(f) {
 		f.Add(b)
 	}
+	f.Add(dmgtest.Signing{Identifier: "x", PageBits: 12}.Image(dmgtest.Image(f, dmgtest.Random(1, 9000).Bytes(), dmgtest.Options{Extra: []dmgtest.Resource{
+		{Type: "LPic", ID: 5000, Data: make([]byte, 10)}, {Type: "TEXT", ID: 5000, Data: []byte("text")}, {Type: "STR#", ID: 5000, Data: []byte("\x00\x01\x01x")},
+	}})))
 }
 
 const (
@@ -189,6 +193,20 @@ func checkOpen(t *testing.T, open func(*Options) (*Image, error)) {
 		if p.Offset < 0 || p.Length < 0 || p.Offset > im.Size()-p.Length {
 			t.Fatalf("partition at %d of %d bytes on a disk of %d", p.Offset, p.Length, im.Size())
 		}
+	}
+
+	ofImage := func(err error) bool {
+		return err == nil || errors.Is(err, ErrFormat) || errors.Is(err, ErrUnsupported) || errors.Is(err, ErrChecksum)
+	}
+	if _, err := im.Licenses(); !ofImage(err) {
+		t.Fatalf("Licenses: an error without a class: %v", err)
+	}
+	signature, err := im.Signature()
+	if signature != nil {
+		err = signature.VerifyContent(context.Background())
+	}
+	if !ofImage(err) {
+		t.Fatalf("Signature: an error without a class: %v", err)
 	}
 
 	other, err := open(opts)

@@ -2,6 +2,7 @@ package dmg
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -9,7 +10,9 @@ import (
 	"io"
 	"iter"
 	"math"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/ulikunitz/xz"
@@ -291,6 +294,123 @@ func TestLZMAStreams(t *testing.T) {
 				t.Errorf("WriteTo: %d bytes, %v; want %v", w.Len(), err, tt.err)
 			}
 		})
+	}
+}
+
+// A later stream of a chunk may need a larger decoder than the first one says. Where one
+// worker has the memory for it, any number of workers come to the same, at whatever limit.
+func TestLZMAWindowGrows(t *testing.T) {
+	dmgtest.NotEmulated(t)
+	const window = 5 << 19
+	far := make([]byte, window)
+	copy(far, dmgtest.Random(3, 8<<10).Bytes())
+	disk := slices.Concat(dmgtest.Text(1, 64<<10).Bytes(), far, far[:8<<10])
+	stream := slices.Concat(xzStream(t, disk[:64<<10], xz.WriterConfig{DictCap: 4 << 10}),
+		xzStream(t, disk[64<<10:], xz.WriterConfig{DictCap: window}))
+	text := dmgtest.Text(2, 1<<20).Bytes()
+	small, err := dmgtest.Compress(dmgtest.Zlib, 1, text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := slices.Concat(stream, small)
+	one := dmgtest.Chunk{Method: dmgtest.LZMA, Sectors: uint64(len(disk) / sectorSize), Length: uint64(len(stream))}
+	other := dmgtest.Chunk{Method: dmgtest.Zlib, Sectors: uint64(len(text) / sectorSize), Offset: uint64(len(stream)), Length: uint64(len(small))}
+	all := slices.Concat(text, disk, disk, text, text, text, disk, text)
+	ti := testImage{all, fileOf(t, data, other, one, one, other, other, other, one, other)}
+	fits, anew := 0, 0
+	limits, team := []int64{3670016, 4587520, 5734400, 7168000, 8 << 20, 12 << 20}, []int{1, 2, 8}
+	if dmgtest.Slowed() {
+		limits, team = limits[1:3], []int{1, 8}
+	}
+	for _, limit := range limits {
+		var want error
+		for _, workers := range team {
+			for _, ordered := range []bool{false, true} {
+				im := ti.open(t, limit, nil)
+				out := &recorder{disk: make([]byte, len(all))}
+				last := int64(0)
+				var err error
+				within(t, "Extract", func() {
+					err = im.Extract(context.Background(), out, &ExtractOptions{Workers: workers, Ordered: ordered, Progress: func(done, _ int64) {
+						if done <= last {
+							t.Errorf("progress %d after %d", done, last)
+						}
+						last = done
+					}})
+				})
+				if workers == 1 {
+					want = err
+				}
+				if (err == nil) != (want == nil) || err != nil && !errors.Is(err, ErrMemoryLimit) {
+					t.Errorf("%d workers in %d bytes, in order %v: %v, one worker %v", workers, limit, ordered, err, want)
+				}
+				if err == nil {
+					fits++
+					if k := firstDifference(out.disk, all); k >= 0 {
+						t.Errorf("%d workers in %d bytes, in order %v: byte %d is wrong", workers, limit, ordered, k)
+					}
+					if last != int64(len(all)) {
+						t.Errorf("progress ends at %d of %d", last, len(all))
+					}
+				}
+				if ordered && im.count.bytesDecoded.Load() > int64(len(all)+len(disk)) {
+					anew++
+				}
+				checkAtRest(t, &im.engine)
+			}
+		}
+	}
+	if fits < len(limits)*len(team) || anew == 0 {
+		t.Errorf("%d succeed, %d have begun anew", fits, anew)
+	}
+}
+
+// Verify names the same places of a chunk that is damaged twice, whatever its workers find
+// first, and whatever readers find before it.
+func TestLZMATwoDamages(t *testing.T) {
+	dmgtest.NotEmulated(t)
+	const block = 512 << 10
+	disk := make([]byte, 16*block)
+	for i := 0; i < len(disk); i += block / 8 {
+		copy(disk[i:], dmgtest.Random(uint64(i), 512).Bytes())
+	}
+	stream := xzStream(t, disk, xz.WriterConfig{DictCap: 64 << 10, BlockSize: block, CheckSum: xz.CRC32})
+	ti := chunkImage(t, disk, stream)
+	c := slices.Collect(ti.open(t, 0, nil).Chunks())[0]
+	for _, part := range []int64{5, 11} { // of 16: in a block's random bytes
+		ti.file[c.DataOffset+c.DataLength*part/16+100] ^= 1
+	}
+	want := ti.open(t, 0, nil).Verify(context.Background(), &VerifyOptions{Workers: 1})
+	if want == nil || strings.Count(want.Error(), "\n") < 1 {
+		t.Fatalf("alone: %v", want)
+	}
+	for i := range 16 {
+		im := ti.open(t, 0, nil)
+		var readers sync.WaitGroup
+		for r := range 3 {
+			readers.Add(1)
+			go func() {
+				defer readers.Done()
+				p := make([]byte, 10_000)
+				for k := range 8 {
+					im.ReadAt(p, int64((k*5+r*3+i)%16*block))
+				}
+			}()
+		}
+		if err := im.Verify(context.Background(), &VerifyOptions{Workers: 1 + i%4}); err == nil || err.Error() != want.Error() {
+			t.Errorf("%d workers beside readers: %v\nalone: %v", 1+i%4, err, want)
+		}
+		readers.Wait()
+	}
+	// Workers that are about to begin at a block find it, though a reader has just failed.
+	im := ti.open(t, 0, nil)
+	if _, err := im.ReadAt(make([]byte, block), 5*block); !errors.Is(err, ErrFormat) && !errors.Is(err, ErrChecksum) {
+		t.Errorf("ReadAt: %v", err)
+	}
+	im.mu.Lock()
+	defer im.mu.Unlock()
+	if n := len(im.mu.points.chunks[0]); n != len(disk)/block-1 {
+		t.Errorf("after damage there are %d checkpoints", n)
 	}
 }
 

@@ -382,6 +382,24 @@ func (e *engine) newDecoderFor(ctx context.Context, i int, held int64) (*decoder
 	return e.acquireDecoder(ctx, i, held)
 }
 
+// decoderNow is newDecoderFor for a caller that can't wait: then it returns ErrMemoryLimit.
+func (e *engine) decoderNow(i int) (d *decoder, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	memory, err := e.memoryFor(i)
+	if err != nil {
+		return nil, err
+	}
+	c := &e.chunks[i]
+	if len(e.mu.queue) > 0 || !e.tryRoomLocked(memory, func() bool {
+		d = e.tryDecoderLocked(c, memory)
+		return d != nil
+	}) {
+		return nil, errNoRoom
+	}
+	return d, nil
+}
+
 // memoryFor returns how much of the limit a decoder of chunk i takes. If that is up to
 // the chunk's data it lets go of the lock, since it may read the source: of a long LZMA
 // chunk the header, and the index of its blocks if none is known yet.
@@ -415,7 +433,7 @@ func (e *engine) memoryFor(i int) (int64, error) {
 const maxWindows = 1 << 10
 
 // needWindow notes that LZMA chunk i needs a decoder with so long a window. It returns
-// false if that is known already: then the decoder had it.
+// false if that is known already: then a decoder that was made since had it.
 func (e *engine) needWindow(i int, window int64) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -11,7 +11,8 @@ import (
 // A pipeline decodes a range of the disk on several cores. Each worker takes the
 // next task, a piece of the disk, and decodes it into buffers. An output beside each
 // worker delivers these while the worker goes on. In order, an output waits until all
-// before its task is delivered, and the worker runs ahead as far as its buffers go.
+// before its task is delivered, and the worker runs ahead as far as its buffers and some of
+// the run's go.
 type pipeline struct {
 	e        *engine
 	from, to int64 // of the disk
@@ -40,8 +41,10 @@ type pipeline struct {
 	progress func(done, total int64)
 	done     struct {
 		sync.Mutex
-		bytes int64
+		bytes  int64
+		before int64 // progress has been called with so many, before the run began anew
 	}
+	anew bool // it has begun anew
 }
 
 // Sizes in bytes.
@@ -69,6 +72,73 @@ type task struct {
 // delivered, and the first error. A panic of a worker, as of the source, or of
 // a receiver ends the run and is passed on to run's caller.
 func (p *pipeline) run(ctx context.Context) (int64, error) {
+	p.reportOnce()
+	end, err := p.runWorkers(ctx)
+	if !errors.Is(err, errFewerWorkers) {
+		return end, err
+	}
+	p.beginAnew(end)
+	return p.runWorkers(ctx)
+}
+
+// errFewerWorkers is the error of a run in which a decoder turned out in the middle of a chunk
+// to need more memory than there is beside other workers.
+var errFewerWorkers = errors.New("dmg: too many workers")
+
+// beginAnew prepares p for one worker, once everything up to byte end of the disk was
+// delivered. What is delivered in order is not delivered again.
+func (p *pipeline) beginAnew(end int64) {
+	p.workers, p.anew = 1, true
+	p.done.bytes, p.done.before = 0, p.done.bytes
+	if p.sums != nil {
+		p.sums = p.sums.anew()
+	}
+	if !p.ordered {
+		return
+	}
+	data, zeros := p.data, p.zeros
+	p.data = func(off int64, b []byte) error {
+		if skip := min(int64(len(b)), end-off); skip > 0 {
+			off, b = off+skip, b[skip:]
+		}
+		if len(b) == 0 {
+			return nil
+		}
+		return data(off, b)
+	}
+	p.zeros = func(ctx context.Context, off, n int64) error {
+		if skip := min(n, end-off); skip > 0 {
+			off, n = off+skip, n-skip
+		}
+		return zeros(ctx, off, n)
+	}
+}
+
+// maxReported is how many damaged ranges a run remembers, so as not to report them twice if
+// it begins anew.
+const maxReported = 1 << 10
+
+// reportOnce has p not report the same damage twice.
+func (p *pipeline) reportOnce() {
+	damaged := p.damaged
+	if damaged == nil {
+		return
+	}
+	reported := make(map[span]bool)
+	p.damaged = func(d Damage) error {
+		s := span{d.Offset, d.End()}
+		if p.anew && reported[s] {
+			return nil
+		}
+		if len(reported) < maxReported {
+			reported[s] = true
+		}
+		return damaged(d)
+	}
+}
+
+// runWorkers is run, as far as it gets with all workers.
+func (p *pipeline) runWorkers(ctx context.Context) (int64, error) {
 	r := pipelineRun{pipeline: p}
 	ctx, r.cancel = context.WithCancelCause(ctx)
 	defer r.cancel(nil)
@@ -96,6 +166,9 @@ func (p *pipeline) run(ctx context.Context) (int64, error) {
 	if err != nil {
 		return p.from, err
 	}
+	r.alone = workers == 1
+	r.more.begin(p, workers, buffer)
+	defer r.more.end()
 	for range workers {
 		w := newWorker(&r, buffer)
 		wg.Add(2)
@@ -170,6 +243,7 @@ type pipelineRun struct {
 	cancel   context.CancelCauseFunc
 	panicked atomic.Pointer[any] // the value of the first panic
 
+	alone   bool         // there is one worker from the start
 	held    atomic.Int64 // bytes of all workers' buffers
 	claimed atomic.Bool  // there are no more tasks to claim
 
@@ -186,6 +260,7 @@ type pipelineRun struct {
 		leave   bool      // and none is about to
 	}
 	prefetch prefetcher
+	more     moreBuffers
 	// unfinished are the offsets up to which the tasks under way, and those
 	// that failed, were delivered.
 	unfinished struct {
@@ -410,7 +485,8 @@ func (r *pipelineRun) count(n int64) error {
 	}
 	r.done.Lock()
 	defer r.done.Unlock()
-	r.done.bytes += n
-	r.progress(r.done.bytes, r.to-r.from)
+	if r.done.bytes += n; r.done.bytes > r.done.before {
+		r.progress(r.done.bytes, r.to-r.from)
+	}
 	return nil
 }

@@ -2,7 +2,6 @@ package dmg_test
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -24,10 +23,12 @@ import (
 	"time"
 
 	"github.com/go-dmg/dmg"
+	"github.com/go-dmg/dmg/httpfile"
 	"howett.net/plist"
 )
 
 var (
+	_ httpfile.File
 	_ fs.FS
 	_ plist.Decoder
 	_ context.Context
@@ -46,13 +47,9 @@ EXAMPLE
 func main() { example(context.Background(), nil, nil) }
 `
 
-// The README's examples compile.
+// The README's examples compile, in a module of their own.
 func TestReadme(t *testing.T) {
 	t.Parallel()
-	goTool, err := exec.LookPath("go")
-	if err != nil {
-		t.Skip("there is no go command")
-	}
 	readme, err := os.ReadFile("README.md")
 	if err != nil {
 		t.Fatal(err)
@@ -66,13 +63,7 @@ func TestReadme(t *testing.T) {
 		// One that opens an image does so in a scope of its own.
 		text += "{\n" + string(m[1]) + "}\n"
 	}
-	name := filepath.Join(t.TempDir(), "main.go")
-	if err := os.WriteFile(name, []byte(strings.Replace(readmeProgram, "EXAMPLE", text, 1)), 0o666); err != nil {
-		t.Fatal(err)
-	}
-	if out, err := exec.Command(goTool, "vet", name).CombinedOutput(); err != nil {
-		t.Errorf("%v\n%s\n%s", err, out, text)
-	}
+	vetModule(t, strings.Replace(readmeProgram, "EXAMPLE", text, 1))
 }
 
 // What the documents link to is there.

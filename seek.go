@@ -242,6 +242,26 @@ type flight struct {
 // proven is the offset in the chunk up to which a checksum has confirmed what was
 // decoded.
 func (e *engine) step(ctx context.Context, i int, p []byte, off, more int64) (n int, proven int64, err error) {
+	for known := false; ; {
+		n, proven, err = e.stepOnce(ctx, i, p, off, more)
+		if err == nil {
+			return n, proven, nil
+		}
+		var short *xz.WindowError
+		if !errors.As(err, &short) {
+			return n, proven, err
+		}
+		// With a larger decoder. Another reader may have learned meanwhile that it takes one.
+		grew := e.needWindow(i, short.Window)
+		if !grew && known {
+			return n, proven, err
+		}
+		known = !grew
+	}
+}
+
+// stepOnce is step for a decoder as large as it is known to have to be.
+func (e *engine) stepOnce(ctx context.Context, i int, p []byte, off, more int64) (n int, proven int64, err error) {
 	if n = e.copyCached(i, p, off); n > 0 {
 		return n, 0, nil
 	}
@@ -254,10 +274,7 @@ func (e *engine) step(ctx context.Context, i int, p []byte, off, more int64) (n 
 	}
 	f.more = more
 	n, proven, err = e.fly(f, p, off)
-	if short := (*xz.WindowError)(nil); errors.As(err, &short) && e.needWindow(i, short.Window) {
-		return e.step(ctx, i, p, off, more) // with a larger decoder
-	}
-	if n == len(p) && !errors.Is(err, ErrChecksum) {
+	if n == len(p) && !errors.Is(err, xz.ErrWindow) && !errors.Is(err, ErrChecksum) {
 		err = nil // it is about what lies behind: the next reader will meet it
 	}
 	return n, proven, err

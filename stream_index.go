@@ -175,11 +175,12 @@ func (c *streamCodec) finish(d *decoder) error {
 // streams: so a read does not decode the blocks before, the first one neither. A decoder
 // that passes such a checkpoint compares it with the block. The error is the source's.
 func listBlocks(s *store, src countingSource, i int) error {
-	began := s.began()
 	c := &s.chunks[i]
 	return xz.Index(io.NewSectionReader(src, c.DataOffset, c.DataLength), c.DataLength, func(p stream.Point) {
 		if wanted, _ := s.wanted(i, p.Off); wanted && p.Off < c.Length {
-			s.add(i, began, checkpoint{off: p.Off, in: p.In}, p.Record)
+			s.mu.Lock()
+			s.points.add(i, checkpoint{off: p.Off, in: p.In, group: listedGroup}, p.Record)
+			s.mu.Unlock()
 		}
 	})
 }

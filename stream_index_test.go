@@ -234,6 +234,7 @@ func TestStreamTasks(t *testing.T) {
 // A damaged block of LZMA is lost, or doubtful, and no other.
 func TestStreamDamagedBlock(t *testing.T) {
 	dmgtest.NotEmulated(t)
+	dmgtest.Long(t)
 	ti := streamImages(t)["lzma"]
 	var at []stream.Point
 	im := ti.open(t, 0, nil)
@@ -261,6 +262,7 @@ func TestStreamDamagedBlock(t *testing.T) {
 // all of the chunk is found to be damaged.
 func TestStreamIndexLies(t *testing.T) {
 	dmgtest.NotEmulated(t)
+	dmgtest.Long(t)
 	good := streamImages(t)["lzma"]
 	im := good.open(t, 0, nil)
 	c := im.chunks[0]
@@ -345,6 +347,7 @@ func TestStreamReadsDontAllocate(t *testing.T) {
 // the limit.
 func TestStreamIndexMutated(t *testing.T) {
 	dmgtest.NotRaced(t)
+	dmgtest.Long(t)
 	t.Parallel()
 	for name, ti := range streamImages(t) {
 		t.Run(name, func(t *testing.T) {

@@ -3,10 +3,17 @@ package dmg
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"math"
+	"slices"
+	"time"
+
+	"github.com/go-dmg/dmg/internal/codesign"
+	"github.com/go-dmg/dmg/internal/readat"
 )
 
 // Digest is the value of a checksum, most significant byte first. In JSON and other text it
@@ -156,6 +163,7 @@ type verifier struct {
 // errorList keeps some errors and counts the others.
 type errorList struct {
 	errs []error
+	offs []int64 // of those that were inserted
 	more int
 }
 
@@ -163,6 +171,25 @@ func (l *errorList) add(err error) {
 	if len(l.errs) < maxVerifyErrors {
 		l.errs = append(l.errs, err)
 	} else {
+		l.more++
+	}
+}
+
+// insert adds an error about byte off of the disk, unless it is there. Errors that come in any
+// order are kept in that of the disk, and of too many the first ones.
+func (l *errorList) insert(off int64, err error) {
+	if slices.Contains(l.errs, err) {
+		return
+	}
+	i, _ := slices.BinarySearchFunc(l.offs, off, func(a, b int64) int {
+		if a <= b {
+			return -1
+		}
+		return 1
+	})
+	l.errs, l.offs = slices.Insert(l.errs, i, err), slices.Insert(l.offs, i, off)
+	if n := len(l.errs); n > maxVerifyErrors {
+		l.errs, l.offs = l.errs[:n-1], l.offs[:n-1]
 		l.more++
 	}
 }
@@ -199,7 +226,7 @@ func (v *verifier) damaged(d Damage) error {
 	var chunk *ChunkError
 	if errors.As(d.Err, &chunk) && chunk != v.last {
 		v.last = chunk
-		v.chunks.add(chunk)
+		v.chunks.insert(d.Offset, chunk)
 	}
 	if v.o.Result != nil {
 		v.o.Result(VerifyResult{Damage: &d, Err: d.Err})
@@ -374,4 +401,136 @@ func (im *Image) partLabel(i int) string {
 		return fmt.Sprintf("partition %d %q", i, name)
 	}
 	return fmt.Sprintf("partition %d", i)
+}
+
+// Signature is the code signature of an image: what is signed, under which name, and by whom as
+// it says of itself. Nothing of it is trusted: anyone can sign anything with certificates of any
+// name, and this package does not ask who issued them. [Image.Signature] returns it.
+type Signature struct {
+	Identifier string // the name under which the image was signed
+	TeamID     string // Apple's for the developer, such as "HX7739G8FX"; may be empty
+	Flags      uint32 // as codesign shows them: 2 is an ad hoc signature, without certificates
+
+	// Hash is the algorithm of the hashes, such as "SHA-256". CDHash is the hash of the code
+	// directory, in which they are, cut to 20 bytes, as codesign shows it: it stands for the
+	// image in a notarization ticket. If there are several code directories, these are of
+	// the one of the strongest hash, by which macOS goes.
+	Hash   string
+	CDHash Digest
+
+	// Certificates are those that the signature holds, the signer's first. One that crypto/x509
+	// can't parse is missing.
+	Certificates []*x509.Certificate
+
+	SigningTime time.Time // when the signer says it was; zero if it doesn't say
+
+	// Ticket is the notarization ticket that stapler has attached, as Apple's servers issued
+	// it; nil if there is none, which does not mean that the image isn't notarized. Nothing
+	// checks it.
+	Ticket []byte
+
+	Offset, Length int64 // the signature's place, in bytes of the image's file without encryption
+
+	im        *Image
+	super     *codesign.Superblob
+	directory *codesign.Directory
+	cms       *codesign.CMS
+}
+
+// Signature returns the image's code signature, and nil if it has none. It reads no more of the
+// image than the signature.
+//
+// The error is [ErrFormat] if the signature is damaged, [ErrUnsupported] if it uses what this
+// package doesn't read, or the source's. Signature is safe for concurrent use.
+func (im *Image) Signature() (*Signature, error) {
+	k := im.koly
+	if k == nil || k.signature.length == 0 || !k.signature.within(im.plain.size) {
+		return nil, nil
+	}
+	off, length := int64(k.signature.off), int64(k.signature.length)
+	r := io.NewSectionReader(im.plain.r, off, length)
+	magic := make([]byte, min(4, length))
+	if _, err := readat.Full(r, magic, 0); err != nil {
+		return nil, err
+	}
+	// Before there were signatures, the trailer had garbage where it now says where one is.
+	if !codesign.IsSuperblob(magic) && off+length != k.at() {
+		return nil, nil
+	}
+	s := &Signature{Offset: off, Length: length, im: im}
+	if err := s.read(r); err != nil {
+		return nil, signatureError(err)
+	}
+	return s, nil
+}
+
+// read reads the signature in r.
+func (s *Signature) read(r io.ReaderAt) (err error) {
+	if s.super, err = codesign.Open(r, s.Length); err != nil {
+		return err
+	}
+	if s.directory, err = s.super.Directory(); err != nil {
+		return err
+	}
+	hash, err := s.directory.CDHash()
+	if err != nil {
+		return err
+	}
+	s.Identifier, s.TeamID, s.Flags = s.directory.Identifier, s.directory.TeamID, s.directory.Flags
+	s.Hash, s.CDHash = s.directory.HashType.String(), hash
+	if s.Ticket, err = s.super.Content(codesign.SlotTicket); err != nil {
+		return err
+	}
+	if s.cms, err = s.super.CMS(); err != nil || s.cms == nil {
+		return err
+	}
+	s.Certificates, s.SigningTime = slices.Clone(s.cms.Certificates), s.cms.SigningTime
+	return nil
+}
+
+// VerifyContent compares the image's file, and what the signature holds besides, with the hashes
+// in the signature. If there are certificates, it also checks that the key of the signer's has
+// signed these hashes. It returns nil if all of that is right: then nobody has changed the image
+// since it was signed.
+//
+// VerifyContent does not say who signed the image, because it trusts no certificate. To find that
+// out, verify Certificates against a root that you trust, by [x509.Certificate.Verify], for the
+// time of signing.
+//
+// The error is a [*ChecksumError] or another [ErrChecksum] if something does not match,
+// [ErrFormat] if the signature does not cover all of the image, and [ErrUnsupported] if it uses
+// what this package can't check. VerifyContent reads the whole file, and stops when ctx is done,
+// or at an error of the source. It is safe for concurrent use.
+func (s *Signature) VerifyContent(ctx context.Context) error {
+	im := s.im
+	if limit := s.directory.CodeLimit; limit != s.Offset || s.Offset+s.Length != im.koly.at() {
+		return &FormatError{Section: "code signature", Msg: fmt.Sprintf("it covers %d bytes of the image, and lies at %d to %d before a trailer at %d: something is not signed", limit, s.Offset, s.Offset+s.Length, im.koly.at())}
+	}
+	// It was signed while the trailer had its place, but no length.
+	trailer := im.koly.raw
+	clear(trailer[0x130:0x138])
+	buf, giveBack := im.readBuffer()
+	defer giveBack()
+	err := s.super.VerifyContent(ctx, s.directory, im.plain.r, map[uint32][]byte{codesign.SlotTrailer: trailer[:]}, buf)
+	if err == nil && s.cms != nil {
+		err = s.super.VerifyCMS(s.cms, s.directory)
+	}
+	return signatureError(err)
+}
+
+// signatureError gives an error of package codesign its class here.
+func signatureError(err error) error {
+	var bad *codesign.Error
+	var mismatch *codesign.Mismatch
+	switch {
+	case errors.As(err, &bad):
+		return &FormatError{Section: "code signature", Offset: bad.Offset, Msg: bad.Msg}
+	case errors.As(err, &mismatch):
+		return &ChecksumError{"code signature's " + mismatch.Part, -1, mismatch.HashType.String(), mismatch.Want, mismatch.Got}
+	case errors.Is(err, codesign.ErrCMS):
+		return &classError{ErrChecksum, err}
+	case errors.Is(err, codesign.ErrUnsupported):
+		return &classError{ErrUnsupported, err}
+	}
+	return err
 }

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/go-dmg/dmg/apfs"
 	"github.com/go-dmg/dmg/hfsplus"
@@ -138,12 +139,24 @@ func apfsVolumes(container Volume, r io.ReaderAt, size int64, password string) (
 		v.Files = int64(min(a.Files, math.MaxInt64))
 		v.hidden = v.hidden || slices.Contains(hiddenRoles, v.Role)
 		v.files = &volumeFiles{open: func() (fs.FS, error) { return a.FS() }}
+		v.files.snapshots = func() ([]Snapshot, error) { return apfsSnapshots(v, a) }
 		all = append(all, v)
 	}
 	if err != nil || len(all) == 0 {
 		all = append(all, lost)
 	}
 	return all, nil
+}
+
+// apfsSnapshots returns the snapshots of v, which is a; with an error, those before the damage.
+func apfsSnapshots(v Volume, a *apfs.Volume) ([]Snapshot, error) {
+	list, err := a.Snapshots()
+	var all []Snapshot
+	for _, s := range list {
+		files := &volumeFiles{open: func() (fs.FS, error) { return s.FS() }}
+		all = append(all, Snapshot{Name: s.Name, Created: s.Created, of: v, files: files})
+	}
+	return all, err
 }
 
 // isLastingDamage reports whether all errors that err joins say what is on the disk, so
@@ -162,19 +175,21 @@ func isLost(err error) bool {
 	return errors.As(err, &chunk) && !errors.Is(err, ErrIndex) && !errors.Is(err, ErrMemoryLimit)
 }
 
-// volumeFiles opens a volume once.
+// volumeFiles opens a volume or a snapshot once.
 type volumeFiles struct {
-	open func() (fs.FS, error)
+	open      func() (fs.FS, error)
+	snapshots func() ([]Snapshot, error) // nil where there can be none
 
 	mu struct {
 		sync.Mutex
-		opened fs.FS // nil until open has succeeded
+		opened fs.FS      // nil until open has succeeded
+		listed []Snapshot // nil until snapshots has succeeded, and if there are none
 	}
 }
 
 // FS returns the files of an HFS+, HFSX, HFS or APFS volume. For any other file system the error
 // is [ErrUnsupported] and says what it is; [Image.Section] is for packages that read these.
-// The volume must come from [Image.Volumes].
+// The volume must come from [Image.Volumes] or [Image.Volume].
 //
 // The FS also implements [fs.ReadDirFS], [fs.StatFS], [fs.ReadFileFS] and [fs.ReadLinkFS].
 // Its files are [io.ReaderAt] and [io.Seeker] too, and read only what is asked for. Symbolic
@@ -190,10 +205,14 @@ type volumeFiles struct {
 // apfs, which have such classes of their own, or of [Image.ReadAt], or of io/fs. A call that
 // failed leaves nothing behind, so that the next one tries again.
 func (v Volume) FS() (fs.FS, error) {
-	f := v.files
-	if f == nil {
+	if v.files == nil {
 		return nil, fmt.Errorf("%w: the files of %s can't be read", ErrUnsupported, v)
 	}
+	return v.files.fs(v, v.Type)
+}
+
+// fs opens what is to be called by that name in errors, and is of a type of fileSystems.
+func (f *volumeFiles) fs(name fmt.Stringer, kind string) (fs.FS, error) {
 	f.mu.Lock()
 	opened := f.mu.opened
 	f.mu.Unlock()
@@ -202,10 +221,7 @@ func (v Volume) FS() (fs.FS, error) {
 	}
 	opened, err := f.open()
 	if err != nil {
-		if class := classOf(err, fileSystems[v.Type].classes); class != nil {
-			err = &alsoError{err, class}
-		}
-		return nil, fmt.Errorf("dmg: %s: %w", v, err)
+		return nil, volumeError(name, kind, err)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -213,6 +229,68 @@ func (v Volume) FS() (fs.FS, error) {
 		f.mu.opened = opened
 	}
 	return f.mu.opened, nil
+}
+
+// volumeError adds to an error of a file system what it is about, and this package's class.
+func volumeError(name fmt.Stringer, kind string, err error) error {
+	if class := classOf(err, fileSystems[kind].classes); class != nil {
+		err = &alsoError{err, class}
+	}
+	return fmt.Errorf("dmg: %s: %w", name, err)
+}
+
+// A Snapshot is a volume as it was at a point in time. It comes from [Volume.Snapshots].
+type Snapshot struct {
+	Name    string // no other snapshot of the volume has it, unless that is damaged
+	Created time.Time
+
+	of    Volume
+	files *volumeFiles
+}
+
+// Snapshots returns the volume's snapshots, the oldest first. Only APFS volumes have any. An
+// encrypted volume's are listed without its password.
+//
+// If the list is damaged, the error is [ErrFormat] or [ErrChecksum], and the snapshots before
+// the damage are returned with it. Other errors are those of [Image.ReadAt]. Snapshots is safe
+// for concurrent use. The volume must come from [Image.Volumes] or [Image.Volume].
+func (v Volume) Snapshots() ([]Snapshot, error) {
+	f := v.files
+	if f == nil || f.snapshots == nil {
+		return nil, nil
+	}
+	f.mu.Lock()
+	listed := f.mu.listed
+	f.mu.Unlock()
+	if listed == nil {
+		var err error
+		if listed, err = f.snapshots(); err != nil {
+			return listed, volumeError(v, v.Type, err)
+		}
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if f.mu.listed == nil { // nobody was faster
+			f.mu.listed = listed
+		}
+		listed = f.mu.listed
+	}
+	return slices.Clone(listed), nil
+}
+
+// FS returns the files as they were. What the FS is, and what errors mean, [Volume.FS] says:
+// an encrypted volume's snapshots take its password. All calls for one snapshot return the same,
+// but for those of a list that came with an error. FS is safe for concurrent use.
+func (s Snapshot) FS() (fs.FS, error) {
+	if s.files == nil {
+		return nil, fmt.Errorf("%w: a Snapshot that is none of a Volume", ErrUnsupported)
+	}
+	return s.files.fs(s, s.of.Type)
+}
+
+// String returns the snapshot's name and volume for messages, such as
+// `snapshot "before" of APFS "Data" (partition 0)`.
+func (s Snapshot) String() string {
+	return "snapshot " + strconv.Quote(s.Name) + " of " + s.of.String()
 }
 
 // String returns the volume's type, name and place for messages, such as
@@ -241,7 +319,8 @@ type volumes struct {
 
 // Volumes returns all file systems on the disk, in disk order: those that can't be read too,
 // and those in partitions whose type says otherwise. It looks at the start of each partition
-// and of the disk, so it finds no file system behind a start that is damaged. An APFS
+// and of the disk, so it finds no file system behind a start that is damaged, but for HFS+ and
+// HFSX, of whose header there is a copy at the end. An APFS
 // container gives one Volume for each of its volumes.
 //
 // The first call reads some 30 KB of each partition, and what it takes to decode these. If the
@@ -291,10 +370,13 @@ func (im *Image) findVolumes() ([]Volume, error) {
 			continue
 		}
 		p.Length = min(p.Length, im.size-p.Offset)
+		reach := p.Length
 		if i == len(parts) {
-			i = -1
+			if i = -1; len(parts) > 0 {
+				reach = hybridReach
+			}
 		}
-		found, err := im.look(p)
+		found, err := im.look(p, reach)
 		if err != nil {
 			return nil, err
 		}
@@ -313,15 +395,21 @@ func (im *Image) findVolumes() ([]Volume, error) {
 	return all, nil
 }
 
-// look returns the file systems that begin where the partition does.
-func (im *Image) look(p Partition) ([]fsname.FileSystem, error) {
+// hybridReach is how far into a disk with partitions a file system is looked for that is
+// not in one of them, in bytes. Those of hybrid discs say near the start where they are. The
+// disk's end is the last partition's, and far away in a compressed image.
+const hybridReach = 4 << 20
+
+// look returns the file systems that begin where the partition does. It reads the first
+// reach bytes of it.
+func (im *Image) look(p Partition, reach int64) ([]fsname.FileSystem, error) {
 	var disk io.ReaderAt = readerAt(im.ReadAt)
 	if isScaffold(p.Type) {
 		// Where nothing is to be found, not much is spent on it.
 		const deep = 128 << 10
 		disk = newBoundedReader(&im.engine, deep)
 	}
-	r := &readable{disk, p.Offset}
+	r := &readable{disk, p.Offset, reach}
 	return fsname.Probe(r, p.Length)
 }
 
@@ -343,15 +431,19 @@ type readerAt func(p []byte, off int64) (int, error)
 // ReadAt implements io.ReaderAt.
 func (r readerAt) ReadAt(p []byte, off int64) (int, error) { return r(p, off) }
 
-// readable is the disk from an offset on, with zeros for what can't be decoded: what is
-// found elsewhere is found in spite of it.
+// readable is the disk from an offset on, with zeros for what can't be decoded, and for what
+// is out of reach: what is found elsewhere is found in spite of it.
 type readable struct {
-	r   io.ReaderAt
-	off int64
+	r          io.ReaderAt
+	off, reach int64
 }
 
 // ReadAt implements io.ReaderAt.
 func (r *readable) ReadAt(p []byte, off int64) (int, error) {
+	if off > r.reach-int64(len(p)) {
+		clear(p)
+		return len(p), nil
+	}
 	n, err := r.r.ReadAt(p, r.off+off)
 	if isLost(err) || err == errDeep {
 		clear(p[n:])
@@ -385,17 +477,26 @@ func (im *Image) volumesOf(i int, p Partition, f fsname.FileSystem) ([]Volume, e
 	return volumes(v, im.Section(v.Offset, size), size, im.volumes.password())
 }
 
-// FS returns the files of the volume that a user would see mounted: of the only one whose
-// files can be read, apart from those that a system keeps for itself, such as for
-// recovery. What the FS is, [Volume.FS] says.
-//
-// If there are several such volumes, the error is [ErrSeveralVolumes]. If there is none, it is
-// [ErrUnsupported] and says what is on the disk. Other errors are those of [Image.Volumes] and
-// [Volume.FS]. FS is safe for concurrent use.
+// FS returns the files of the volume that a user would see mounted: those of [Image.Volume].
+// Errors are also those of [Volume.FS], which says what the FS is. FS is safe for concurrent use.
 func (im *Image) FS() (fs.FS, error) {
-	all, err := im.Volumes()
+	v, err := im.Volume()
 	if err != nil {
 		return nil, err
+	}
+	return v.FS()
+}
+
+// Volume returns the volume that a user would see mounted: the only one whose files can be
+// read, apart from those that a system keeps for itself, such as for recovery.
+//
+// If there are several such volumes, the error is [ErrSeveralVolumes]. If there is none, it is
+// [ErrUnsupported] and says what is on the disk. Other errors are those of [Image.Volumes].
+// Volume is safe for concurrent use.
+func (im *Image) Volume() (Volume, error) {
+	all, err := im.Volumes()
+	if err != nil {
+		return Volume{}, err
 	}
 	shown := slices.DeleteFunc(slices.Clone(all), func(v Volume) bool { return v.files == nil || v.hidden })
 	if ordinary := slices.DeleteFunc(slices.Clone(shown), func(v Volume) bool { return v.Role != "" }); len(ordinary) > 0 {
@@ -404,13 +505,13 @@ func (im *Image) FS() (fs.FS, error) {
 	switch len(shown) {
 	case 0:
 		if len(all) == 0 {
-			return nil, fmt.Errorf("%w: no file system was found on the disk", ErrUnsupported)
+			return Volume{}, fmt.Errorf("%w: no file system was found on the disk", ErrUnsupported)
 		}
-		return nil, fmt.Errorf("%w: the disk has no volume whose files can be read, but %s", ErrUnsupported, listVolumes(all))
+		return Volume{}, fmt.Errorf("%w: the disk has no volume whose files can be read, but %s", ErrUnsupported, listVolumes(all))
 	case 1:
-		return shown[0].FS()
+		return shown[0], nil
 	}
-	return nil, fmt.Errorf("%w: %s", ErrSeveralVolumes, listVolumes(shown))
+	return Volume{}, fmt.Errorf("%w: %s", ErrSeveralVolumes, listVolumes(shown))
 }
 
 // listVolumes lists the first volumes for a message.

@@ -2,7 +2,7 @@ package dmg_test
 
 import (
 	"bytes"
-	"compress/gzip"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -16,11 +16,13 @@ import (
 	"sync"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"github.com/go-dmg/dmg"
 	"github.com/go-dmg/dmg/hfsplus"
 	"github.com/go-dmg/dmg/internal/deflate"
 	"github.com/go-dmg/dmg/internal/dmgtest"
+	"github.com/go-dmg/dmg/internal/dmgtest/hfsvol"
 	"github.com/go-dmg/dmg/internal/imagetest"
 )
 
@@ -241,20 +243,13 @@ func TestUnsupportedFS(t *testing.T) {
 // openSample opens a sample of samples/fs, packed or not.
 func openSample(t *testing.T, name string, opts *dmg.Options) *dmg.Image {
 	t.Helper()
-	f, err := os.Open(filepath.Join(imagetest.Samples(), "fs", name))
+	file := filepath.Join(imagetest.Samples(), "fs", name)
+	image, err := os.ReadFile(file)
 	if err != nil {
 		t.Skip("no samples")
 	}
-	defer f.Close()
-	var r io.Reader = f
 	if strings.HasSuffix(name, ".gz") {
-		if r, err = gzip.NewReader(f); err != nil {
-			t.Fatal(err)
-		}
-	}
-	image, err := io.ReadAll(r)
-	if err != nil {
-		t.Fatal(err)
+		image = dmgtest.Unpack(t, file)
 	}
 	im, err := dmg.NewImage(bytes.NewReader(image), int64(len(image)), opts)
 	if err != nil {
@@ -393,6 +388,71 @@ func TestVolumeEncrypted(t *testing.T) {
 	}
 }
 
+// TestVolumeSnapshots lists snapshots, which show their files as they were.
+func TestVolumeSnapshots(t *testing.T) {
+	im := openSample(t, "apfs-snapshots.dmg", nil)
+	v, err := im.Volume()
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := v.Snapshots()
+	if err != nil || len(list) != 2 {
+		t.Fatalf("%v, %v", list, err)
+	}
+	again, err := v.Snapshots()
+	if err != nil || !slices.Equal(list, again) {
+		t.Errorf("again: %v, %v", again, err)
+	}
+	live, err := v.FS()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[fs.FS]bool{live: true}
+	for i, s := range list {
+		manifest := dmgtest.ReadVolumeManifest(t, filepath.Join(imagetest.Samples(), "fs", []string{"apfs-snapshots.snap10", "apfs-snapshots.snap22"}[i]))
+		if made := fmt.Sprintf("snapshot '%s' of xid", s.Name); !strings.HasPrefix(manifest.About, made) || !strings.Contains(manifest.About, s.Created.Format(time.RFC3339Nano)) {
+			t.Errorf("%s, made %v; want %.150s", s, s.Created, manifest.About)
+		}
+		if want := fmt.Sprintf("snapshot %q of APFS %q (partition 4)", s.Name, v.Name); s.String() != want {
+			t.Errorf("%s, want %s", s, want)
+		}
+		files, err := s.FS()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if same, err := again[i].FS(); err != nil || same != files || seen[files] {
+			t.Errorf("%s: %v, %v; seen %v", s, same, err, seen[files])
+		}
+		seen[files] = true
+		for _, f := range manifest.Files {
+			if f.Type != "file" {
+				continue
+			}
+			data, err := fs.ReadFile(files, f.Path)
+			if sum := fmt.Sprintf("%x", sha256.Sum256(data)); err != nil || sum != f.Sum {
+				t.Errorf("%s: %s: %d bytes of sum %s, %v", s, f.Path, len(data), sum, err)
+			}
+		}
+		found := 0
+		err = fs.WalkDir(files, ".", func(string, fs.DirEntry, error) error { found++; return nil })
+		if err != nil || found != len(manifest.Files) {
+			t.Errorf("%s: %d entries, %v, want %d", s, found, err, len(manifest.Files))
+		}
+	}
+	if v, err = openSample(t, "hfsx.dmg", nil).Volume(); err != nil {
+		t.Fatal(err)
+	}
+	if list, err := v.Snapshots(); err != nil || list != nil {
+		t.Errorf("HFSX: %v, %v", list, err)
+	}
+	if list, err := (dmg.Volume{}).Snapshots(); err != nil || list != nil {
+		t.Errorf("no volume: %v, %v", list, err)
+	}
+	if _, err := (dmg.Snapshot{}).FS(); !errors.Is(err, dmg.ErrUnsupported) {
+		t.Errorf("no snapshot: %v", err)
+	}
+}
+
 // TestVolumeDamaged: a volume whose structures are damaged is listed, and its FS says so.
 func TestVolumeDamaged(t *testing.T) {
 	disk := volumeDisk(map[int]string{1024: hfsHeader(256)}) // without a catalog
@@ -417,9 +477,48 @@ func TestVolumeDamaged(t *testing.T) {
 	}
 }
 
+// TestVolumeLostHeader: a volume whose header is lost is found by the copy, and read.
+func TestVolumeLostHeader(t *testing.T) {
+	v := hfsvol.Write(hfsvol.Dir("Lost", hfsvol.File("file", []byte("content"))), hfsvol.Options{})
+	clear(v.Image[v.Header:][:512])
+	sectors := int64(len(v.Image) / 512)
+	disk := append(make([]byte, 64*512), v.Image...)
+	copy(disk[446:], entry(0xAF, 64, uint32(sectors)))
+	copy(disk[510:], "\x55\xAA")
+	im, err := dmg.NewImage(bytes.NewReader(disk), int64(len(disk)), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	vs, err := im.Volumes()
+	if err != nil || len(vs) != 1 || vs[0].Name != "Lost" || vs[0].Type != "HFS+" || vs[0].Offset != 64*512 {
+		t.Fatalf("%+v, %v", vs, err)
+	}
+	files, err := vs[0].FS()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if data, err := fs.ReadFile(files, "file"); string(data) != "content" || err != nil {
+		t.Errorf("%q, %v", data, err)
+	}
+}
+
 // R8. A volume that the source let fail once can be read the next time.
 func TestVolumeFSSourceFaults(t *testing.T) {
-	for _, name := range []string{"hfsplus-basic.dmg", "apfs-basic.dmg"} {
+	for name, open := range map[string]func(*dmg.Image) (fs.FS, error){
+		"hfsplus-basic.dmg": (*dmg.Image).FS,
+		"apfs-basic.dmg":    (*dmg.Image).FS,
+		"apfs-snapshots.dmg": func(im *dmg.Image) (fs.FS, error) {
+			v, err := im.Volume()
+			if err != nil {
+				return nil, err
+			}
+			list, err := v.Snapshots()
+			if err != nil {
+				return nil, err
+			}
+			return list[1].FS()
+		},
+	} {
 		image, err := os.ReadFile(filepath.Join(imagetest.Samples(), "fs", name))
 		if err != nil {
 			t.Skip("no samples")
@@ -433,9 +532,12 @@ func TestVolumeFSSourceFaults(t *testing.T) {
 				continue
 			}
 			read := func() ([]byte, error) {
-				files, err := im.FS()
+				files, err := open(im)
 				if err != nil {
 					return nil, err
+				}
+				if name == "apfs-snapshots.dmg" {
+					return fs.ReadFile(files, "foo.txt")
 				}
 				return fs.ReadFile(files, "dir1/nested/deep.txt")
 			}

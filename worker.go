@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"sync/atomic"
 
 	"github.com/go-dmg/dmg/internal/budget"
 	"github.com/go-dmg/dmg/internal/xz"
@@ -15,6 +17,7 @@ type output struct {
 	at   int64 // on the disk
 	b    []byte
 	lent *prefetch // whose b is, pinned; nil if it is the worker's
+	more bool      // b is one of the run's further buffers
 	n    int64     // of zeros, where b is nil
 	err  error     // why the task ends before its end
 	last bool
@@ -24,13 +27,15 @@ type output struct {
 type worker struct {
 	run    *pipelineRun
 	output chan output
-	free   chan []byte // as many as outputBuffers
-	buf    []byte      // being filled
-	begin  int64       // offset on the disk of its first byte
+	free   chan []byte  // as many as outputBuffers
+	buf    []byte       // being filled
+	more   bool         // it is one of the run's further buffers
+	ahead  atomic.Int32 // how many of these it has
+	begin  int64        // offset on the disk of its first byte
 }
 
 func newWorker(r *pipelineRun, buffer int64) *worker {
-	w := &worker{run: r, output: make(chan output, outputBuffers), free: make(chan []byte, outputBuffers)}
+	w := &worker{run: r, output: make(chan output, outputBuffers+r.more.most), free: make(chan []byte, outputBuffers)}
 	for range outputBuffers {
 		w.free <- make([]byte, buffer)
 	}
@@ -187,17 +192,44 @@ func (w *worker) fillRaw(t *task, c *Chunk, at int64) (int64, error) {
 
 // fillDecoded decodes the task from byte at of the disk on. It returns how far it
 // got.
-func (w *worker) fillDecoded(t *task, c *Chunk, at int64) (int64, error) {
-	at, err := w.decode(t, c, at)
-	var short *xz.WindowError
-	if errors.As(err, &short) && w.run.e.needWindow(t.chunk, short.Window) {
-		// Only the header of a later block said how large a decoder must be.
+func (w *worker) fillDecoded(t *task, c *Chunk, at int64) (_ int64, err error) {
+	for known := false; ; {
+		at, err = w.decode(t, c, at)
+		var short *xz.WindowError
+		if !errors.As(err, &short) {
+			return at, err
+		}
+		// Only the header of a later block said how large a decoder must be. Another
+		// worker may have learned that meanwhile.
+		grew := w.run.e.needWindow(t.chunk, short.Window)
+		if !grew && known {
+			return at, err
+		}
+		known = !grew
 		w.giveBackDecoder(t)
-		if t.d, err = w.run.e.newDecoderFor(w.run.ctx, t.chunk, w.run.held.Load()); err == nil {
-			at, err = w.decode(t, c, at)
+		if t.d, err = w.largerDecoder(t.chunk); err != nil {
+			return at, err
 		}
 	}
-	return at, err
+}
+
+// largerDecoder returns a decoder in the middle of a task. In order, later tasks keep their
+// memory until this one is delivered, so the worker can't wait for it: if there is none, or
+// it has no room beside other workers, the run begins anew with one worker.
+func (w *worker) largerDecoder(chunk int) (d *decoder, err error) {
+	r := w.run
+	if r.alone {
+		return r.e.newDecoderFor(r.ctx, chunk, r.held.Load())
+	}
+	if r.ordered {
+		d, err = r.e.decoderNow(chunk)
+	} else {
+		d, err = r.e.newDecoderFor(r.ctx, chunk, r.held.Load())
+	}
+	if errors.Is(err, ErrMemoryLimit) {
+		err = fmt.Errorf("%w: %w", errFewerWorkers, err)
+	}
+	return d, err
 }
 
 func (w *worker) decode(t *task, c *Chunk, at int64) (int64, error) {
@@ -281,14 +313,47 @@ func (w *worker) room(t *task, at int64) []byte {
 		return nil
 	}
 	if w.buf == nil {
-		select {
-		case w.buf = <-w.free:
-			w.buf, w.begin = w.buf[:0], at
-		case <-w.run.ctx.Done():
+		b := w.buffer(t)
+		if b == nil {
 			return nil
 		}
+		w.buf, w.begin = b[:0], at
 	}
 	return w.buf[len(w.buf):cap(w.buf)]
+}
+
+// buffer returns a buffer for the output of t: a further one if the worker has none and it
+// isn't the task's turn. It is nil when the run is over.
+func (w *worker) buffer(t *task) []byte {
+	w.more = false
+	select {
+	case b := <-w.free:
+		return b
+	default:
+	}
+	if n := int(w.ahead.Load()); n < w.run.more.most && !t.isNext() {
+		if b := w.run.more.take(); b != nil {
+			w.ahead.Add(1)
+			w.more = true
+			return b
+		}
+	}
+	select {
+	case b := <-w.free:
+		return b
+	case <-w.run.ctx.Done():
+		return nil
+	}
+}
+
+// isNext reports whether all before t is delivered.
+func (t *task) isNext() bool {
+	select {
+	case <-t.turn:
+		return true
+	default:
+		return false
+	}
 }
 
 // flush passes the buffer on.
@@ -298,7 +363,7 @@ func (w *worker) flush(t *task) bool {
 	}
 	b := w.buf
 	w.buf = nil
-	return w.send(output{task: t, at: w.begin, b: b})
+	return w.send(output{task: t, at: w.begin, b: b, more: w.more})
 }
 
 func (w *worker) send(b output) bool {
@@ -357,11 +422,15 @@ func (w *worker) pass(b output) {
 
 // recycle makes the memory of an output free for another.
 func (w *worker) recycle(b output) {
-	if b.lent == nil {
+	switch {
+	case b.lent != nil:
+		w.run.prefetch.unpin(b.lent)
+	case b.more:
+		w.ahead.Add(-1)
+		w.run.more.put(b.b)
+	default:
 		w.free <- b.b
-		return
 	}
-	w.run.prefetch.unpin(b.lent)
 }
 
 // A worker's buffers, in bytes. With larger ones, what is written is no longer in the
@@ -371,6 +440,85 @@ const (
 	minOutputBuffer = 16 << 10 // under a low memory limit
 	outputBuffers   = 4        // of each worker
 )
+
+// moreBuffers are further buffers of a run in order, for the workers whose turn it isn't: with
+// them a worker decodes a chunk of hdiutil's to its end meanwhile. They are taken from what
+// is free or cached, and only while nobody waits for memory. The engine may take back those
+// that are empty. Its lock guards them, but for most.
+type moreBuffers struct {
+	e     *engine
+	size  int64 // bytes
+	most  int   // of a worker; 0: there are none
+	made  int
+	empty [][]byte
+}
+
+// begin prepares m for so many workers of a run, whose buffers have so many bytes.
+func (m *moreBuffers) begin(p *pipeline, workers int, size int64) {
+	m.e, m.size = p.e, size
+	if !p.ordered || workers < 2 || p.drops {
+		return
+	}
+	m.e.mu.Lock()
+	defer m.e.mu.Unlock()
+	m.most = int(min(spanTask, budget.ShareAhead.Of(m.e.mu.account.Limit)/int64(workers)) / size)
+	m.e.mu.reclaimers = append(m.e.mu.reclaimers, m)
+}
+
+// end gives back all of them.
+func (m *moreBuffers) end() {
+	m.e.mu.Lock()
+	defer m.e.mu.Unlock()
+	i := slices.Index(m.e.mu.reclaimers, reclaimer(m))
+	if i < 0 {
+		return
+	}
+	m.e.mu.reclaimers = slices.Delete(m.e.mu.reclaimers, i, i+1)
+	m.e.mu.account.Release(budget.Decoders, int64(m.made)*m.size)
+	m.e.wakeLocked()
+}
+
+// take returns one, nil if there is no memory.
+func (m *moreBuffers) take() []byte {
+	m.e.mu.Lock()
+	defer m.e.mu.Unlock()
+	if len(m.e.mu.queue) > 0 {
+		return nil
+	}
+	if n := len(m.empty); n > 0 {
+		b := m.empty[n-1]
+		m.empty = m.empty[:n-1]
+		return b
+	}
+	if !m.e.takeCachedLocked(m.size) {
+		return nil
+	}
+	m.made++
+	return make([]byte, m.size)
+}
+
+// put makes b free for another.
+func (m *moreBuffers) put(b []byte) {
+	m.e.mu.Lock()
+	defer m.e.mu.Unlock()
+	m.empty = append(m.empty, b)
+	m.e.wakeLocked()
+}
+
+// idle implements reclaimer.
+func (m *moreBuffers) idle() int64 { return int64(len(m.empty)) * m.size }
+
+// reclaim implements reclaimer.
+func (m *moreBuffers) reclaim() bool {
+	n := len(m.empty)
+	if n == 0 {
+		return false
+	}
+	m.empty = slices.Delete(m.empty, n-1, n)
+	m.made--
+	m.e.mu.account.Release(budget.Decoders, m.size)
+	return true
+}
 
 // outputBuffer returns the size of the buffers of a run. One that finds the share of a
 // run taken has one worker with small buffers.

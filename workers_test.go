@@ -89,6 +89,37 @@ func workersOf(t *testing.T, w workload, limit int64, workers, want int) int {
 	return at
 }
 
+// In order, workers whose turn it isn't decode their chunks of hdiutil's length to the end,
+// while the receiver takes its time, and within the limit.
+func TestDecodesAheadInOrder(t *testing.T) {
+	const chunk = 1 << 20
+	ti := workload{codecs: []dmgtest.Method{dmgtest.Zlib}, chunk: chunk / sectorSize, size: 8 * chunk}.image(t)
+	for _, tt := range []struct{ limit, workers int }{{64 << 20, 2}, {64 << 20, 3}, {16 << 20, 4}} {
+		im := ti.open(t, int64(tt.limit), nil)
+		want := int64(tt.workers-1) * chunk
+		out := &sink{p: make([]byte, len(ti.disk))}
+		first := true
+		take := writerAtFunc(func(p []byte, off int64) (int, error) {
+			for until := time.Now().Add(20 * time.Second); first && im.count.bytesDecoded.Load() < want; {
+				if time.Now().After(until) {
+					t.Errorf("%d workers in %d MiB: %d bytes are decoded before one is taken, want %d", tt.workers, tt.limit>>20, im.count.bytesDecoded.Load(), want)
+					break
+				}
+				time.Sleep(time.Millisecond)
+			}
+			first = false
+			return out.WriteAt(p, off)
+		})
+		if err := im.Extract(context.Background(), take, &ExtractOptions{Workers: tt.workers, Ordered: true}); err != nil {
+			t.Error(err)
+		}
+		if k := firstDifference(out.p, ti.disk); k >= 0 {
+			t.Errorf("byte %d is wrong", k)
+		}
+		checkAtRest(t, &im.engine)
+	}
+}
+
 var errEnough = errors.New("enough")
 
 // writerAtFunc is an io.WriterAt.

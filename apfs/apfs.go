@@ -13,8 +13,8 @@
 //
 // Volumes with and without case, with names hashed or not; hard links, symbolic links,
 // clones, sparse files; extended attributes, resource forks; files that macOS stored
-// compressed (zlib, LZVN, LZFSE, LZBITMAP); snapshots; sealed volumes, whose hashes are
-// compared; volumes encrypted with a password.
+// compressed (zlib, LZVN, LZFSE, LZBITMAP); snapshots; sealed volumes; volumes encrypted
+// with a password.
 //
 // Refused by name, as ErrUnsupported: Fusion drives, keys in a Mac's hardware, a key for
 // each file, restores and changes of encryption that did not finish, and features that are
@@ -25,10 +25,15 @@
 // Every block of metadata has a checksum, which is compared when the block is read. A read
 // that needs a damaged block returns a [*BlockError] with the block's number. Other reads
 // do not fail.
-// File data has no checksum in APFS.
+//
+// File data has no checksum in APFS. A sealed volume has hashes beside the checksums. Those
+// of the file system tree's nodes are compared when a node is read, up to the root's in the
+// integrity object, unless the volume says that the seal was broken. Those of file
+// contents are not compared.
 //
 // # Memory
 //
-// A container keeps 8 MiB of tree nodes at most. Nothing is allocated by a number on the
+// A container keeps 8 MiB of tree nodes at most, and an [FS] 4 MiB of the folders that were
+// listed last, so that what is in them is opened without a search. Nothing is allocated by a number on the
 // disk alone.
 package apfs

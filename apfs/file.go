@@ -29,7 +29,7 @@ type Stat struct {
 	Rdev uint32 // device number of a device
 
 	// ResourceFork is the resource fork's size in bytes. It is 0 for a compressed file,
-	// which may have its content there.
+	// which may have its content there: macOS hides the fork of any such file.
 	ResourceFork int64
 
 	// Compressed says that the file is stored compressed. Its size and its content are
@@ -142,7 +142,7 @@ func (n *fileNode) addAttrs(st *Stat) error {
 
 // compression returns the header of a compressed file, and nil for others.
 func (n *fileNode) compression(i *inode) (*decmpfs.Header, error) {
-	if i.bsdFlags&bsdCompressed == 0 {
+	if n.typ != 0 || i.bsdFlags&bsdCompressed == 0 {
 		return nil, nil
 	}
 	a, err := n.fs.attr(n.id, decmpfs.AttrName)

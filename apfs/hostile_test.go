@@ -33,7 +33,7 @@ const (
 // reader panic, hang, or take memory; and all errors must have a class.
 func TestHostile(t *testing.T) {
 	dmgtest.NotEmulated(t)
-	nth := dmgtest.Times(1, 8, 60)
+	nth := dmgtest.Times(1, 8, 120)
 	if dmgtest.Slowed() || testing.Short() {
 		nth = 240
 	}

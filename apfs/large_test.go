@@ -14,9 +14,9 @@ import (
 	"github.com/go-dmg/dmg/internal/dmgtest"
 )
 
-// largeFiles is how many files the large volume has: 100,000.
+// largeFiles is how many files the large volume has: 100,000 where tests run whole.
 func largeFiles() int {
-	if dmgtest.Slowed() {
+	if dmgtest.Part() {
 		return 10_000
 	}
 	return 100_000

@@ -2,14 +2,12 @@ package apfs_test
 
 import (
 	"bytes"
-	"compress/gzip"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -56,12 +54,7 @@ func sampleNames(t testing.TB) []string {
 // sampleDisk returns the container in a sample. The manifest says where in the disk it is.
 func sampleDisk(t testing.TB, name string) *io.SectionReader {
 	t.Helper()
-	at := int64(0)
-	comment, _, _ := strings.Cut(readManifest(t, name+".tsv"), "\n")
-	if _, err := fmt.Sscanf(comment, "# apfs at byte %d:", &at); err != nil {
-		t.Fatalf("%s: %v", comment, err)
-	}
-	file := filepath.Join(samples, name)
+	at, file := readManifest(t, name).Offset, filepath.Join(samples, name)
 	if !strings.HasSuffix(name, ".gz") {
 		im, err := dmg.Open(file, nil)
 		if err != nil {
@@ -70,55 +63,15 @@ func sampleDisk(t testing.TB, name string) *io.SectionReader {
 		t.Cleanup(func() { im.Close() })
 		return io.NewSectionReader(im, at, im.Size()-at)
 	}
-	f, err := os.Open(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	z, err := gzip.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	data, err := io.ReadAll(z)
-	if err != nil {
-		t.Fatal(err)
-	}
+	data := dmgtest.Unpack(t, file)
 	return io.NewSectionReader(bytes.NewReader(data), at, int64(len(data))-at)
 }
 
-// readManifest returns a file beside a sample, whose ending it replaces.
-func readManifest(t testing.TB, name string) string {
+// readManifest returns the manifest of a sample, or of a snapshot in it: NAME.dmg.snapXID.
+func readManifest(t testing.TB, name string) *dmgtest.VolumeManifest {
 	t.Helper()
-	name = strings.Replace(strings.Replace(name, ".dmg.", ".", 1), ".img.gz.", ".", 1)
-	text, err := os.ReadFile(filepath.Join(samples, name))
-	if errors.Is(err, fs.ErrNotExist) {
-		return ""
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(text)
-}
-
-// rows returns a manifest's rows, by columns.
-func rows(manifest string) []map[string]string {
-	var list []map[string]string
-	var columns []string
-	for line := range strings.Lines(manifest) {
-		f := strings.Split(strings.TrimSuffix(line, "\n"), "\t")
-		switch {
-		case strings.HasPrefix(line, "#"):
-		case columns == nil:
-			columns = f
-		default:
-			row := make(map[string]string)
-			for i, c := range columns {
-				row[c] = f[i]
-			}
-			list = append(list, row)
-		}
-	}
-	return list
+	name = strings.NewReplacer(".dmg", "", ".img.gz", "").Replace(name)
+	return dmgtest.ReadVolumeManifest(t, filepath.Join(samples, name))
 }
 
 func sampleVolume(t testing.TB, name string) *apfs.Volume {
@@ -148,23 +101,23 @@ func TestSamples(t *testing.T) {
 	for _, name := range sampleNames(t) {
 		t.Run(name, func(t *testing.T) {
 			v := sampleVolume(t, name)
-			manifest := readManifest(t, name+".tsv")
+			manifest := readManifest(t, name)
 			checkVolume(t, v, manifest)
 			fsys, err := v.FS()
 			if err != nil {
 				t.Fatal(err)
 			}
 			checkFiles(t, fsys, manifest)
-			checkXattrs(t, fsys, readManifest(t, name+".xattrs.tsv"))
+			checkXattrs(t, fsys, manifest)
 		})
 	}
 }
 
 // checkVolume compares a volume with the manifest's comment.
-func checkVolume(t *testing.T, v *apfs.Volume, manifest string) {
+func checkVolume(t *testing.T, v *apfs.Volume, manifest *dmgtest.VolumeManifest) {
 	t.Helper()
 	var files, dirs, links, snapshots int
-	_, rest, _ := strings.Cut(manifest, "; volume ")
+	_, rest, _ := strings.Cut(manifest.About, "; volume ")
 	name, rest, _ := strings.Cut(rest, ", ")
 	compare, rest, _ := strings.Cut(rest, ", ")
 	_, counts, _ := strings.Cut(rest, ", flags ")
@@ -183,11 +136,11 @@ func checkVolume(t *testing.T, v *apfs.Volume, manifest string) {
 }
 
 // checkFiles compares all files with a manifest.
-func checkFiles(t *testing.T, fsys *apfs.FS, manifest string) {
+func checkFiles(t *testing.T, fsys *apfs.FS, manifest *dmgtest.VolumeManifest) {
 	t.Helper()
 	want := make(map[string]bool)
-	for _, row := range rows(manifest) {
-		p := norm.NFC.String(row["path"])
+	for _, row := range manifest.Files {
+		p := norm.NFC.String(row.Path)
 		want[p] = true
 		checkFile(t, fsys, p, row)
 	}
@@ -209,70 +162,72 @@ func checkFiles(t *testing.T, fsys *apfs.FS, manifest string) {
 	}
 }
 
-func checkFile(t *testing.T, fsys *apfs.FS, p string, row map[string]string) {
+func checkFile(t *testing.T, fsys *apfs.FS, p string, row dmgtest.VolumeFile) {
 	t.Helper()
 	info, err := fsys.Lstat(p)
 	if err != nil {
 		t.Errorf("%s: %v", p, err)
 		return
 	}
-	mode, err := strconv.ParseUint(row["mode"], 8, 16)
+	mode, err := strconv.ParseUint(row.Mode, 8, 16)
 	if err != nil {
 		t.Fatal(err)
 	}
 	types := map[uint64]fs.FileMode{0o04: fs.ModeDir, 0o10: 0, 0o12: fs.ModeSymlink}
 	if got := info.Mode(); got.Type() != types[mode>>12] || uint64(got.Perm()) != mode&0o777 {
-		t.Errorf("%s: mode %v, want %s", p, got, row["mode"])
+		t.Errorf("%s: mode %v, want %s", p, got, row.Mode)
 	}
-	if want, err := time.Parse(time.RFC3339Nano, row["mtime"]); err != nil || !info.ModTime().Equal(want) {
-		t.Errorf("%s: modified %s, want %s", p, info.ModTime(), row["mtime"])
+	if want, err := time.Parse(time.RFC3339Nano, row.Time); err != nil || !info.ModTime().Equal(want) {
+		t.Errorf("%s: modified %s, want %s", p, info.ModTime(), row.Time)
 	}
 	st := info.Sys().(*apfs.Stat)
-	if compressed := strings.HasPrefix(row["notes"], "decmpfs"); compressed != st.Compressed {
+	if row.Compressed() != st.Compressed {
 		t.Errorf("%s: compressed: %t", p, st.Compressed)
-	} else if want := row["rsrc_size"]; want != "-" && !compressed && strconv.FormatInt(st.ResourceFork, 10) != want {
-		t.Errorf("%s: resource fork of %d bytes, want %s", p, st.ResourceFork, want)
+	} else if row.Rsrc >= 0 && !st.Compressed && st.ResourceFork != row.Rsrc {
+		t.Errorf("%s: resource fork of %d bytes, want %d", p, st.ResourceFork, row.Rsrc)
 	}
-	if (row["type"] == "hardlink") != (st.Links > 1) {
+	if (row.Type == "hardlink") != (st.Links > 1) {
 		t.Errorf("%s: %d links", p, st.Links)
 	}
 	if info.IsDir() {
 		return
 	}
-	if got := strconv.FormatInt(info.Size(), 10); got != row["size"] {
-		t.Errorf("%s: %s bytes, want %s", p, got, row["size"])
+	if info.Size() != row.Size {
+		t.Errorf("%s: %d bytes, want %d", p, info.Size(), row.Size)
 	}
-	if row["type"] == "symlink" {
-		if target, err := fsys.ReadLink(p); err != nil || target != row["target"] {
-			t.Errorf("%s: target %q, %v, want %q", p, target, err, row["target"])
+	if row.Type == "symlink" {
+		if target, err := fsys.ReadLink(p); err != nil || target != row.Target {
+			t.Errorf("%s: target %q, %v, want %q", p, target, err, row.Target)
 		}
 		return
 	}
 	data, err := fsys.ReadFile(p)
-	if sum := sha256.Sum256(data); err != nil || hex.EncodeToString(sum[:]) != row["sha256"] {
+	if sum := sha256.Sum256(data); err != nil || hex.EncodeToString(sum[:]) != row.Sum {
 		t.Errorf("%s: %d bytes of sum %x, %v", p, len(data), sum, err)
 	}
 }
 
 // checkXattrs compares all attributes with a manifest, and those that are listed with what
 // macOS shows.
-func checkXattrs(t *testing.T, fsys *apfs.FS, manifest string) {
+func checkXattrs(t *testing.T, fsys *apfs.FS, manifest *dmgtest.VolumeManifest) {
 	t.Helper()
 	listed := make(map[string][]string)
-	for _, row := range rows(manifest) {
-		p := norm.NFC.String(row["path"])
-		data, err := fsys.Xattr(p, row["name"])
-		if sum := sha256.Sum256(data); err != nil || hex.EncodeToString(sum[:]) != row["sha256"] || strconv.Itoa(len(data)) != row["size"] {
-			t.Errorf("%s: attribute %s: %d bytes, %v", p, row["name"], len(data), err)
-		}
+	for stored, list := range manifest.Xattrs {
+		p := norm.NFC.String(stored)
 		info, err := fsys.Lstat(p)
 		if err != nil {
 			t.Error(err)
 			continue
 		}
-		hidden := info.Sys().(*apfs.Stat).Compressed && (row["name"] == "com.apple.decmpfs" || row["name"] == "com.apple.ResourceFork")
-		if !hidden && row["name"] != "com.apple.fs.symlink" && row["name"] != "com.apple.system.Security" {
-			listed[p] = append(listed[p], row["name"])
+		for _, x := range list {
+			data, err := fsys.Xattr(p, x.Name)
+			if sum := sha256.Sum256(data); err != nil || hex.EncodeToString(sum[:]) != x.Sum || int64(len(data)) != x.Size {
+				t.Errorf("%s: attribute %s: %d bytes, %v", p, x.Name, len(data), err)
+			}
+			hidden := info.Sys().(*apfs.Stat).Compressed && (x.Name == "com.apple.decmpfs" || x.Name == "com.apple.ResourceFork")
+			if !hidden && x.Name != "com.apple.fs.symlink" && x.Name != "com.apple.system.Security" {
+				listed[p] = append(listed[p], x.Name)
+			}
 		}
 	}
 	err := fs.WalkDir(fsys, ".", func(p string, d fs.DirEntry, err error) error {
@@ -301,17 +256,17 @@ func TestSampleSnapshots(t *testing.T) {
 	for _, s := range list {
 		t.Run(fmt.Sprint(s.XID), func(t *testing.T) {
 			base := fmt.Sprintf("%s.snap%d", name, s.XID)
-			manifest := readManifest(t, base+".tsv")
-			want := fmt.Sprintf("# snapshot '%s' of xid %d, made %s;", s.Name, s.XID, s.Created.Format(time.RFC3339Nano))
-			if !strings.HasPrefix(manifest, want) {
-				t.Errorf("%s, want %.150s", want, manifest)
+			manifest := readManifest(t, base)
+			want := fmt.Sprintf("snapshot '%s' of xid %d, made %s;", s.Name, s.XID, s.Created.Format(time.RFC3339Nano))
+			if !strings.HasPrefix(manifest.About, want) {
+				t.Errorf("%s, want %.150s", want, manifest.About)
 			}
 			fsys, err := s.FS()
 			if err != nil {
 				t.Fatal(err)
 			}
 			checkFiles(t, fsys, manifest)
-			checkXattrs(t, fsys, readManifest(t, base+".xattrs.tsv"))
+			checkXattrs(t, fsys, manifest)
 			checkFS(t, fsys, "foo.txt", ".DS_Store")
 		})
 	}
@@ -319,15 +274,15 @@ func TestSampleSnapshots(t *testing.T) {
 
 func TestSamplesFS(t *testing.T) {
 	names := sampleNames(t)
-	if dmgtest.Slowed() {
-		names = []string{"apfs-tree.dmg", "apfs-rsrc.img.gz"}
+	if dmgtest.Part() {
+		names = []string{"apfs-tree.dmg", "apfs-rsrc.img.gz", "apfs-case-sensitive.dmg"}
 	}
 	for _, name := range names {
 		t.Run(name, func(t *testing.T) {
 			var files []string
-			for _, row := range rows(readManifest(t, name+".tsv")) {
-				if row["path"] != "." {
-					files = append(files, norm.NFC.String(row["path"]))
+			for _, row := range readManifest(t, name).Files {
+				if row.Path != "." {
+					files = append(files, norm.NFC.String(row.Path))
 				}
 			}
 			checkFS(t, sampleFS(t, name), files...)

@@ -57,7 +57,7 @@ type Volume struct {
 	Group         [16]byte
 	Encrypted     bool // whether FS needs the password
 	CaseSensitive bool
-	Sealed        bool // whether its records are signed by their hashes, as a system volume's
+	Sealed        bool // whether the nodes of its tree have hashes, as a system volume's
 	// Files, Folders, Symlinks and Others count what the volume says it has, without
 	// its root directory. A file with several names counts once.
 	Files, Folders, Symlinks, Others uint64

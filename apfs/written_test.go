@@ -272,6 +272,48 @@ func compareFiles(t *testing.T, fsys *apfs.FS, root []*apfstest.File) {
 	}
 }
 
+// The resource fork of a compressed file is hidden, also where the content is not in it.
+func TestCompressedXattrs(t *testing.T) {
+	header := []byte("fpmc\x09\x00\x00\x00\x03\x00\x00\x00\x00\x00\x00\x00\xccabc")
+	list := []apfstest.Xattr{
+		{Name: "com.apple.ResourceFork", Data: []byte("a fork"), Stream: true},
+		{Name: "com.apple.decmpfs", Data: header},
+		{Name: "com.example.other", Data: []byte("seen")},
+	}
+	all := []string{"com.apple.ResourceFork", "com.apple.decmpfs", "com.example.other"}
+	damaged := slices.Clone(list)
+	damaged[1].Data = header[:7]
+	v := open(t, (&apfstest.Container{Volumes: vol([]*apfstest.File{
+		{Name: "packed", Flags: 0x20, Xattrs: list},
+		{Name: "plain", Data: []byte("x"), Xattrs: list},
+		{Name: "damaged", Flags: 0x20, Xattrs: damaged},
+	})}).Write(), "")[0]
+	fsys, err := v.FS()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string][]string{"packed": all[2:], "plain": all, "damaged": all} {
+		if names, err := fsys.ListXattr(name); err != nil || !slices.Equal(names, want) {
+			t.Errorf("%s: %q, %v, want %q", name, names, err, want)
+		}
+		if fork, err := fsys.Xattr(name, all[0]); err != nil || string(fork) != "a fork" {
+			t.Errorf("%s: %q, %v", name, fork, err)
+		}
+	}
+	for name, want := range map[string]int64{"packed": 0, "plain": 6} {
+		info, err := fsys.Lstat(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if st := info.Sys().(*apfs.Stat); st.ResourceFork != want || st.Compressed != (want == 0) {
+			t.Errorf("%s: %+v", name, st)
+		}
+	}
+	if _, err := fsys.Lstat("damaged"); !errors.Is(err, apfs.ErrFormat) {
+		t.Error(err)
+	}
+}
+
 func compareFile(t *testing.T, fsys *apfs.FS, p string, d fs.DirEntry, f *apfstest.File, links uint32) {
 	t.Helper()
 	info, err := d.Info()

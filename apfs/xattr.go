@@ -2,6 +2,7 @@ package apfs
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -52,7 +53,7 @@ func (f *FS) attr(id uint64, name string) (vfs.Content, error) {
 
 // ListXattr lists the extended attributes of a file, sorted by name: those that macOS
 // shows. It hides access lists, the target of a symbolic link and, of a compressed file,
-// its packed content. It does not follow a symbolic link in the name's last element.
+// com.apple.decmpfs and the resource fork, wherever the content is. It does not follow a symbolic link in the name's last element.
 func (f *FS) ListXattr(name string) ([]string, error) {
 	n, err := f.vfs.Lookup("listxattr", name, false)
 	if err != nil {
@@ -71,7 +72,7 @@ func (n *fileNode) attrNames() ([]string, error) {
 		return nil, err
 	}
 	compressed, err := n.compression(i)
-	if err != nil {
+	if err != nil && !errors.Is(err, ErrFormat) { // of a malformed header nothing is hidden
 		return nil, err
 	}
 	key := recordKey(n.id, recAttr)

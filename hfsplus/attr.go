@@ -191,7 +191,7 @@ func (x *xattrs) list() ([]string, error) {
 	if x.node.finderInfo(&x.record) != [32]byte{} {
 		names = append(names, attrFinderInfo)
 	}
-	if !x.record.folder && x.record.resource.size > 0 && (h == nil || !h.InFork()) {
+	if !x.record.folder && x.record.resource().size > 0 && h == nil {
 		names = append(names, attrResourceFork)
 	}
 	slices.Sort(names)

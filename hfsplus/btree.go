@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"sync"
 	"sync/atomic"
 )
 
@@ -26,6 +27,8 @@ type tree struct {
 	maxKey   int
 
 	recent      atomic.Pointer[bnode] // the sorted leaf that was searched last
+	current     atomic.Pointer[bnode] // the node that was asked for last
+	buffers     sync.Pool             // of *[]byte, for nodes that are read at once
 	last        atomic.Uint32         // the node that was read last
 	stored      *tree                 // of HFS, to read nodes before they are converted
 	compareType uint8                 // how the catalog's keys are compared
@@ -119,6 +122,17 @@ const readAhead = 64 << 10
 
 // node reads a node, by one read.
 func (t *tree) node(number uint32) (*bnode, error) {
+	if n := t.current.Load(); n != nil && n.number == number {
+		return n, nil
+	}
+	n, err := t.cachedNode(number)
+	if err == nil {
+		t.current.Store(n)
+	}
+	return n, err
+}
+
+func (t *tree) cachedNode(number uint32) (*bnode, error) {
 	k := nodeKey{t.keys.id, number}
 	if n := t.cache.get(k); n != nil {
 		return n, nil
@@ -127,44 +141,57 @@ func (t *tree) node(number uint32) (*bnode, error) {
 	if number == 0 || off > t.fork.Size()-int64(t.nodeSize) {
 		return nil, t.errorf(0, "node %d of %d", number, t.fork.Size()/int64(t.nodeSize))
 	}
-	data, err := t.read(number, off)
-	if err != nil {
-		return nil, err
-	}
-	first := data
-	if len(data) > t.nodeSize { // a node alone keeps only its own bytes in memory
-		first = bytes.Clone(data[:t.nodeSize])
-	}
-	n, err := t.parse(number, first)
-	if err != nil {
-		return nil, err
-	}
-	for i := uint32(1); len(data) >= 2*t.nodeSize; i++ {
-		// What follows may be unused, or damaged: then it is read again if need be.
-		data = data[t.nodeSize:]
-		if next, err := t.parse(number+i, bytes.Clone(data[:t.nodeSize])); err == nil {
-			t.cache.put(nodeKey{t.keys.id, number + i}, next)
-		}
-	}
-	t.cache.put(k, n)
-	return n, nil
-}
-
-// read reads a node, and if the node before it was read last, some that follow.
-func (t *tree) read(number uint32, off int64) ([]byte, error) {
 	if t.last.Swap(number)+1 == number {
-		size := t.fork.contiguous(off, readAhead) / int64(t.nodeSize) * int64(t.nodeSize)
-		if size > int64(t.nodeSize) {
-			data := make([]byte, size)
-			if _, err := t.fork.ReadAt(data, off); err == nil {
-				t.last.Store(number + uint32(size/int64(t.nodeSize)) - 1)
-				return data, nil
-			}
+		if n, err := t.readAhead(number, off); n != nil || err != nil {
+			return n, err
 		}
 	}
 	data := make([]byte, t.nodeSize)
-	_, err := t.fork.ReadAt(data, off)
-	return data, err
+	if _, err := t.fork.ReadAt(data, off); err != nil {
+		return nil, err
+	}
+	n, err := t.parse(number, data)
+	if err == nil {
+		t.cache.put(k, n)
+	}
+	return n, err
+}
+
+// readAhead reads a node and some that follow by one read, and keeps them. If that is of
+// no use, or fails, it returns nil.
+func (t *tree) readAhead(number uint32, off int64) (*bnode, error) {
+	size := t.fork.contiguous(off, readAhead) / int64(t.nodeSize) * int64(t.nodeSize)
+	if size <= int64(t.nodeSize) {
+		return nil, nil
+	}
+	buf, _ := t.buffers.Get().(*[]byte)
+	if buf == nil {
+		buf = new([]byte)
+		*buf = make([]byte, readAhead)
+	}
+	defer t.buffers.Put(buf)
+	data := (*buf)[:size]
+	if _, err := t.fork.ReadAt(data, off); err != nil {
+		return nil, nil
+	}
+	count := uint32(size / int64(t.nodeSize))
+	t.last.Store(number + count - 1)
+	var first *bnode
+	for i := range count {
+		// A node in the cache has its bytes for itself.
+		n, err := t.parse(number+i, bytes.Clone(data[int(i)*t.nodeSize:][:t.nodeSize]))
+		switch {
+		case err == nil:
+			t.cache.put(nodeKey{t.keys.id, number + i}, n)
+		case i == 0:
+			return nil, err
+		}
+		// What follows may be unused, or damaged: then it is read again if need be.
+		if i == 0 {
+			first = n
+		}
+	}
+	return first, nil
 }
 
 // parse checks a node, and converts it if it is of HFS.

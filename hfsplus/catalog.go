@@ -46,6 +46,11 @@ func compareFolded(a, b []byte) int {
 		return c
 	}
 	a, b = keyName(a), keyName(b)
+	same := 0 // bytes that are: neighbours begin alike
+	for same+8 <= min(len(a), len(b)) && be.Uint64(a[same:]) == be.Uint64(b[same:]) {
+		same += 8
+	}
+	a, b = a[same:], b[same:]
 	for {
 		var x, y uint16 // 0 at the end: no unit folds to 0 that isn't ignored
 		for len(a) >= 2 && x == 0 {
@@ -76,8 +81,14 @@ type record struct {
 	mode                                          uint16 // 0 if there are no permissions
 	special                                       uint32 // of a device, a hard link, or what is linked to
 	finder                                        [32]byte
-	data, resource                                forkData
+	forks                                         []byte // as stored, and not changed: the data fork's, and the resource fork's
 }
+
+// data is the data fork of a file.
+func (r *record) data() forkData { return parseFork(r.forks) }
+
+// resource is the resource fork of a file.
+func (r *record) resource() forkData { return parseFork(r.forks[80:]) }
 
 const (
 	folderRecordLen = 88
@@ -108,7 +119,7 @@ func parseRecord(b []byte) record {
 	}
 	copy(r.finder[:], b[48:80])
 	if !r.folder {
-		r.data, r.resource = parseFork(b[88:]), parseFork(b[168:])
+		r.forks = b[88:fileRecordLen]
 	}
 	return r
 }

@@ -38,6 +38,15 @@ func (v *volume) newFork(data forkData, overflow func(uint32) (run, error)) *for
 	return f
 }
 
+// fileFork returns a fork of a file. Nearly all have no more extents than their record.
+func (fsys *FS) fileFork(data forkData, kind uint8, id uint32) *fork {
+	f := fsys.volume.newFork(data, nil)
+	if int64(f.known)*f.v.block < f.Size() {
+		f.overflow = fsys.overflowOf(kind, id)
+	}
+	return f
+}
+
 // Size is what the volume says. A fork can have fewer bytes: reading them fails.
 func (f *fork) Size() int64 { return f.data.length() }
 

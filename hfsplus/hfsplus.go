@@ -67,9 +67,12 @@
 // # Memory and concurrency
 //
 // All methods may be called by many goroutines at once. An open file's ReadAt may be
-// called by many, its other methods by one at a time. A volume keeps up to 4 MiB of
-// its index ([FS.CacheBytes]), an open file a few hundred bytes, and an open folder
-// the nodes that lead to its place. A compressed file keeps up to a megabyte.
+// called by many, its other methods by one at a time.
+//
+// A volume keeps up to 4 MiB of its index ([FS.CacheBytes]), and up to 4 MiB of the
+// folders that were listed last: what is in them is opened without a search. An open
+// file keeps a few hundred bytes, an open folder the nodes that lead to its place, and
+// a compressed file up to a megabyte.
 package hfsplus
 
 import (
@@ -314,7 +317,7 @@ func (fsys *FS) ReadLink(name string) (string, error) { return fsys.files.ReadLi
 // The list is what macOS shows. The resource fork is com.apple.ResourceFork, and the
 // Finder's information com.apple.FinderInfo, unless that is all zeros. It leaves out
 // com.apple.system.*, where access control lists are, and of a compressed file
-// com.apple.decmpfs and the resource fork. [FS.Xattr] returns these, too, when asked
+// com.apple.decmpfs and the resource fork, wherever the content is. [FS.Xattr] returns these, too, when asked
 // for by name.
 func (fsys *FS) ListXattr(name string) ([]string, error) {
 	x, err := fsys.xattrs("listxattr", name)

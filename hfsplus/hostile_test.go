@@ -7,11 +7,14 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math/rand/v2"
+	"os"
 	"runtime"
 	"strings"
 	"testing"
 
 	"github.com/go-dmg/dmg/hfsplus"
+	"github.com/go-dmg/dmg/internal/dmgtest"
 	"github.com/go-dmg/dmg/internal/dmgtest/hfsvol"
 )
 
@@ -435,6 +438,77 @@ func TestCut(t *testing.T) {
 	v := hfsvol.Write(root, o)
 	for n := 0; n < len(v.Image); n += 1000 {
 		inspect(t, v.Image[:n])
+	}
+}
+
+// TestClassicHostile bends numbers of HFS volumes: of the header, and of the trees' nodes.
+func TestClassicHostile(t *testing.T) {
+	for _, name := range []string{"hfs-extents", "hfs-gsos"} {
+		t.Run(name, func(t *testing.T) {
+			s := sample{image: samples + "fs/" + name + ".img.gz", tsv: samples + "fs/" + name}
+			if _, err := os.Stat(s.image); err != nil {
+				t.Skip("no samples")
+			}
+			r, size := s.disk(t)
+			disk := make([]byte, size)
+			if _, err := r.ReadAt(disk, 0); err != nil && err != io.EOF {
+				t.Fatal(err)
+			}
+			if inspect(t, disk) > 0 {
+				t.Fatal("the volume as it is can't be read")
+			}
+			const header, node = 1024, 512
+			places := [][2]int{{header, 162}} // of what is bent, and its length
+			mdb := disk[header:]
+			block := int(binary.BigEndian.Uint32(mdb[0x14:]))
+			for _, extents := range []int{0x86, 0x96} {
+				for i := extents; i < extents+12; i += 4 {
+					at := int(binary.BigEndian.Uint16(mdb[0x1C:]))*512 + int(binary.BigEndian.Uint16(mdb[i:]))*block
+					for end := at + int(binary.BigEndian.Uint16(mdb[i+2:]))*block; at < end; at += node {
+						if n := int(binary.BigEndian.Uint16(disk[at+10:])); n > 0 { // one that is in use
+							places = append(places, [2]int{at, 64}, [2]int{at, node}, [2]int{at + node - 2*n - 2, 2*n + 2})
+						}
+					}
+				}
+			}
+			if len(places) < 10 {
+				t.Fatalf("%d places", len(places))
+			}
+			random := rand.New(rand.NewPCG(1, uint64(size)))
+			failed, count := 0, dmgtest.Times(1500, 200, 50)
+			for range count {
+				var edits []string
+				undo := func() {}
+				for range 1 + random.IntN(3) {
+					p := places[random.IntN(len(places))]
+					if random.IntN(4) == 0 {
+						p = places[0]
+					}
+					at := p[0] + random.IntN(p[1])&^1
+					value := []uint16{0, 1, 2, 0x7F, 0x7FFF, 0x8000, 0xFFFF, uint16(random.Uint32())}[random.IntN(8)]
+					was, before := binary.BigEndian.Uint16(disk[at:]), undo
+					undo = func() { binary.BigEndian.PutUint16(disk[at:], was); before() }
+					binary.BigEndian.PutUint16(disk[at:], value)
+					edits = append(edits, fmt.Sprintf("%#x at %#x", value, at))
+				}
+				var before, after runtime.MemStats
+				runtime.ReadMemStats(&before)
+				if inspect(t, disk) > 0 {
+					failed++
+				}
+				undo()
+				runtime.ReadMemStats(&after)
+				if took := after.TotalAlloc - before.TotalAlloc; took > 64<<20 {
+					t.Errorf("%d bytes were allocated", took)
+				}
+				if t.Failed() {
+					t.Fatal(edits)
+				}
+			}
+			if failed == 0 || failed == count {
+				t.Errorf("%d of %d volumes have errors", failed, count)
+			}
+		})
 	}
 }
 

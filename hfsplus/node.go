@@ -52,7 +52,7 @@ func (n *node) keyAndData() (key, data []byte, err error) {
 	if leaf.height == 1 && int(n.rec) < leaf.n {
 		key, data = leaf.record(int(n.rec))
 	}
-	if size := recordLen(data); size == 0 || len(data) < size {
+	if size := recordLen(data); size == 0 || len(data) < size || be.Uint32(data[8:]) != n.id {
 		return nil, nil, t.errorf(n.leaf, "node %d has changed", n.leaf)
 	}
 	return key, data, nil

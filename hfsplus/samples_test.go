@@ -1,9 +1,7 @@
 package hfsplus_test
 
 import (
-	"bufio"
 	"bytes"
-	"compress/gzip"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -27,78 +25,6 @@ import (
 
 const samples = "../../shared/samples/"
 
-// A manifest says what a volume has.
-type manifest struct {
-	offset int64 // of the volume on the disk
-	about  string
-	rows   []row
-	xattrs map[string]map[string]xattr // by path and name
-}
-
-type row struct {
-	path, kind, sum, mode, mtime, target, rsrc, notes string
-	size                                              int64
-}
-
-type xattr struct {
-	where, sum string
-	size       int64
-}
-
-func readManifest(t testing.TB, name string) *manifest {
-	m := &manifest{xattrs: map[string]map[string]xattr{}}
-	readTSV(t, name+".tsv", m, func(f []string) {
-		size, _ := strconv.ParseInt(f[2], 10, 64)
-		m.rows = append(m.rows, row{path: unescape(f[0]), kind: f[1], size: size, sum: f[3], mode: f[4], mtime: f[5], target: unescape(f[6]), rsrc: f[7], notes: f[9]})
-	})
-	if _, err := os.Stat(name + ".xattrs.tsv"); err == nil {
-		readTSV(t, name+".xattrs.tsv", &manifest{}, func(f []string) {
-			path := unescape(f[0])
-			if m.xattrs[path] == nil {
-				m.xattrs[path] = map[string]xattr{}
-			}
-			size, _ := strconv.ParseInt(f[3], 10, 64)
-			m.xattrs[path][f[1]] = xattr{where: f[2], size: size, sum: f[4]}
-		})
-	}
-	return m
-}
-
-func readTSV(t testing.TB, name string, m *manifest, row func(fields []string)) {
-	file, err := os.Open(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	lines := bufio.NewScanner(file)
-	for lines.Scan() {
-		line := lines.Text()
-		if rest, ok := strings.CutPrefix(line, "# hfs at byte "); ok {
-			at, about, _ := strings.Cut(rest, ": ")
-			m.offset, _ = strconv.ParseInt(at, 10, 64)
-			m.about = about
-		}
-		if !strings.HasPrefix(line, "#") && !strings.HasPrefix(line, "path\t") {
-			row(strings.Split(line, "\t"))
-		}
-	}
-	if err := lines.Err(); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// unescape undoes the manifest's escapes: \\ and \xNN.
-func unescape(s string) string {
-	if !strings.Contains(s, `\`) {
-		return s
-	}
-	u, err := strconv.Unquote(`"` + strings.ReplaceAll(s, `"`, `\"`) + `"`)
-	if err != nil {
-		panic(s)
-	}
-	return u
-}
-
 // disk opens an image, or unpacks a disk.
 func (s sample) disk(t testing.TB) (io.ReaderAt, int64) {
 	if !strings.HasSuffix(s.image, ".gz") {
@@ -109,27 +35,15 @@ func (s sample) disk(t testing.TB) (io.ReaderAt, int64) {
 		t.Cleanup(func() { im.Close() })
 		return im, im.Size()
 	}
-	file, err := os.Open(s.image)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	z, err := gzip.NewReader(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	data, err := io.ReadAll(z)
-	if err != nil {
-		t.Fatal(err)
-	}
+	data := dmgtest.Unpack(t, s.image)
 	return bytes.NewReader(data), int64(len(data))
 }
 
 // open opens the volume of the manifest.
-func (s sample) open(t testing.TB) (*hfsplus.FS, *manifest) {
-	m := readManifest(t, s.tsv)
+func (s sample) open(t testing.TB) (*hfsplus.FS, *dmgtest.VolumeManifest) {
+	m := dmgtest.ReadVolumeManifest(t, s.tsv)
 	r, size := s.disk(t)
-	fsys, err := hfsplus.New(io.NewSectionReader(r, m.offset, size-m.offset), size-m.offset)
+	fsys, err := hfsplus.New(io.NewSectionReader(r, m.Offset, size-m.Offset), size-m.Offset)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -204,7 +118,7 @@ func TestSamples(t *testing.T) {
 	}
 }
 
-func compareVolume(t *testing.T, fsys *hfsplus.FS, m *manifest) {
+func compareVolume(t *testing.T, fsys *hfsplus.FS, m *dmgtest.VolumeManifest) {
 	v := fsys.Volume()
 	kind := string(v.Type)
 	if v.Wrapped {
@@ -225,8 +139,8 @@ func compareVolume(t *testing.T, fsys *hfsplus.FS, m *manifest) {
 	}
 	want := fmt.Sprintf("%s block %d, ", kind, v.BlockSize)
 	counts := fmt.Sprintf(", %d files %d folders, volume '%s'", v.Files, v.Folders, v.Name)
-	if !strings.HasPrefix(m.about, want) || !strings.HasSuffix(m.about, counts) {
-		t.Errorf("the volume is\n%q…%q, the manifest says\n%q", want, counts, m.about)
+	if !strings.HasPrefix(m.About, want) || !strings.HasSuffix(m.About, counts) {
+		t.Errorf("the volume is\n%q…%q, the manifest says\n%q", want, counts, m.About)
 	}
 	if v.Created.Year() < 2000 || v.Modified.Year() < 2000 || v.Blocks == 0 || v.Free > v.Blocks {
 		t.Errorf("%+v", v)
@@ -234,7 +148,7 @@ func compareVolume(t *testing.T, fsys *hfsplus.FS, m *manifest) {
 }
 
 // compareFiles compares everything that is listed with the manifest, and the reverse.
-func compareFiles(t *testing.T, fsys *hfsplus.FS, m *manifest) {
+func compareFiles(t *testing.T, fsys *hfsplus.FS, m *dmgtest.VolumeManifest) {
 	found := map[string]fs.DirEntry{}
 	err := fs.WalkDir(fsys, ".", func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -247,11 +161,11 @@ func compareFiles(t *testing.T, fsys *hfsplus.FS, m *manifest) {
 		t.Error(err)
 	}
 	ids := map[string]uint64{} // of hard links, by what they lead to
-	for _, row := range m.rows {
-		path := given(row.path)
+	for _, row := range m.Files {
+		path := given(row.Path)
 		d, info := found[path], fs.FileInfo(nil)
 		delete(found, path)
-		if strings.Contains(row.notes, "hidden") {
+		if row.Hidden() {
 			if d != nil {
 				t.Errorf("%q is listed", path)
 			}
@@ -272,9 +186,9 @@ func compareFiles(t *testing.T, fsys *hfsplus.FS, m *manifest) {
 		compareInfo(t, fsys, path, row, info, ids)
 		compareContent(t, fsys, path, row)
 		// As it is stored, and in another case.
-		stored, err := fsys.Lstat(strings.ReplaceAll(row.path, "\x00", "%u0000"))
+		stored, err := fsys.Lstat(strings.ReplaceAll(row.Path, "\x00", "%u0000"))
 		if err != nil || stored.Sys().(*hfsplus.Stat).ID != info.Sys().(*hfsplus.Stat).ID {
-			t.Errorf("Lstat(%q): %v, %v", row.path, stored, err)
+			t.Errorf("Lstat(%q): %v, %v", row.Path, stored, err)
 		}
 		upper := asciiUpper(path)
 		if _, err = fsys.Lstat(upper); (err == nil) == fsys.Volume().CaseSensitive && upper != path {
@@ -295,55 +209,55 @@ func asciiUpper(s string) string {
 	}, s)
 }
 
-func compareInfo(t *testing.T, fsys *hfsplus.FS, path string, row row, info fs.FileInfo, ids map[string]uint64) {
+func compareInfo(t *testing.T, fsys *hfsplus.FS, path string, row dmgtest.VolumeFile, info fs.FileInfo, ids map[string]uint64) {
 	st := info.Sys().(*hfsplus.Stat)
 	want := fs.FileMode(0)
-	switch row.kind {
+	switch row.Type {
 	case "dir":
 		want = fs.ModeDir
 	case "symlink":
 		want = fs.ModeSymlink
 	}
 	if info.Mode().Type() != want {
-		t.Errorf("%q: %v, want a %s", path, info.Mode(), row.kind)
+		t.Errorf("%q: %v, want a %s", path, info.Mode(), row.Type)
 	}
-	if row.mode == "-" { // HFS has none
-		row.mode = map[string]string{"dir": "040755", "file": "0100644"}[row.kind]
+	if row.Mode == "-" { // HFS has none
+		row.Mode = map[string]string{"dir": "040755", "file": "0100644"}[row.Type]
 	}
-	if mode, err := strconv.ParseUint(row.mode, 8, 32); err != nil || mode != 0 && uint64(info.Mode().Perm()) != mode&0o777 {
-		t.Errorf("%q: %v, want %s", path, info.Mode(), row.mode)
+	if mode, err := strconv.ParseUint(row.Mode, 8, 32); err != nil || mode != 0 && uint64(info.Mode().Perm()) != mode&0o777 {
+		t.Errorf("%q: %v, want %s", path, info.Mode(), row.Mode)
 	}
 	for bit, set := range map[uint64]fs.FileMode{0o1000: fs.ModeSticky, 0o2000: fs.ModeSetgid, 0o4000: fs.ModeSetuid} {
-		if mode, _ := strconv.ParseUint(row.mode, 8, 32); (mode&bit != 0) != (info.Mode()&set != 0) {
-			t.Errorf("%q: %v, want %s", path, info.Mode(), row.mode)
+		if mode, _ := strconv.ParseUint(row.Mode, 8, 32); (mode&bit != 0) != (info.Mode()&set != 0) {
+			t.Errorf("%q: %v, want %s", path, info.Mode(), row.Mode)
 		}
 	}
-	if !info.IsDir() && info.Size() != row.size {
-		t.Errorf("%q: %d bytes, want %d", path, info.Size(), row.size)
+	if !info.IsDir() && info.Size() != row.Size {
+		t.Errorf("%q: %d bytes, want %d", path, info.Size(), row.Size)
 	}
-	if mtime := info.ModTime().Format(time.RFC3339); mtime != row.mtime || !st.Modified.Equal(info.ModTime()) {
-		t.Errorf("%q: %s, want %s", path, mtime, row.mtime)
+	if mtime := info.ModTime().Format(time.RFC3339); mtime != row.Time || !st.Modified.Equal(info.ModTime()) {
+		t.Errorf("%q: %s, want %s", path, mtime, row.Time)
 	}
-	if row.kind == "symlink" {
-		if target, err := fsys.ReadLink(path); err != nil || target != row.target {
-			t.Errorf("%q leads to %q, want %q; %v", path, target, row.target, err)
+	if row.Type == "symlink" {
+		if target, err := fsys.ReadLink(path); err != nil || target != row.Target {
+			t.Errorf("%q leads to %q, want %q; %v", path, target, row.Target, err)
 		}
 	}
-	if st.Compressed != strings.Contains(row.notes, "decmpfs=") {
-		t.Errorf("%q: compressed %v: %s", path, st.Compressed, row.notes)
+	if st.Compressed != row.Compressed() {
+		t.Errorf("%q: compressed %v: %s", path, st.Compressed, row.Notes)
 	}
-	if rsrc, err := strconv.ParseInt(row.rsrc, 10, 64); err == nil && rsrc != st.ResourceFork && !st.Compressed {
-		t.Errorf("%q: resource fork of %d bytes, want %d", path, st.ResourceFork, rsrc)
+	if row.Rsrc >= 0 && row.Rsrc != st.ResourceFork && !st.Compressed {
+		t.Errorf("%q: resource fork of %d bytes, want %d", path, st.ResourceFork, row.Rsrc)
 	}
-	if row.kind != "hardlink" {
-		if st.Links != 1 && row.kind != "dir" {
+	if row.Type != "hardlink" {
+		if st.Links != 1 && row.Type != "dir" {
 			t.Errorf("%q has %d links", path, st.Links)
 		}
 		return
 	}
-	inode, links, _ := strings.Cut(row.notes, ", ")
+	inode, links, _ := strings.Cut(row.Notes, ", ")
 	if n, _ := strconv.Atoi(strings.Fields(links)[0]); st.Links != uint32(n) {
-		t.Errorf("%q has %d links: %s", path, st.Links, row.notes)
+		t.Errorf("%q has %d links: %s", path, st.Links, row.Notes)
 	}
 	if id, ok := ids[inode]; ok && id != st.ID {
 		t.Errorf("%q is file %d and %d", path, id, st.ID)
@@ -351,27 +265,28 @@ func compareInfo(t *testing.T, fsys *hfsplus.FS, path string, row row, info fs.F
 	ids[inode] = st.ID
 }
 
-func compareContent(t *testing.T, fsys *hfsplus.FS, path string, row row) {
-	if row.kind != "file" && row.kind != "hardlink" {
+func compareContent(t *testing.T, fsys *hfsplus.FS, path string, row dmgtest.VolumeFile) {
+	if row.Type != "file" && row.Type != "hardlink" {
 		return
 	}
 	data, err := fsys.ReadFile(path)
-	if sum := fmt.Sprintf("%x", sha256.Sum256(data)); err != nil || sum != row.sum {
-		t.Errorf("%q: SHA-256 %s, want %s; %v", path, sum, row.sum, err)
+	if sum := fmt.Sprintf("%x", sha256.Sum256(data)); err != nil || sum != row.Sum {
+		t.Errorf("%q: SHA-256 %s, want %s; %v", path, sum, row.Sum, err)
 	}
 }
 
-func compareXattrs(t *testing.T, fsys *hfsplus.FS, m *manifest) {
-	for _, row := range m.rows {
-		if strings.Contains(row.notes, "hidden") {
+func compareXattrs(t *testing.T, fsys *hfsplus.FS, m *dmgtest.VolumeManifest) {
+	for _, row := range m.Files {
+		if row.Hidden() {
 			continue
 		}
-		path, want := given(row.path), []string{}
+		path, want := given(row.Path), []string{}
 		st := stat(t, fsys, path)
-		for name, x := range m.xattrs[row.path] {
+		for _, x := range m.Xattrs[row.Path] {
+			name := x.Name
 			value, err := fsys.Xattr(path, name)
-			if sum := fmt.Sprintf("%x", sha256.Sum256(value)); err != nil || int64(len(value)) != x.size || sum != x.sum {
-				t.Errorf("%q, %s: %d bytes of SHA-256 %s, want %d of %s; %v", path, name, len(value), sum, x.size, x.sum, err)
+			if sum := fmt.Sprintf("%x", sha256.Sum256(value)); err != nil || int64(len(value)) != x.Size || sum != x.Sum {
+				t.Errorf("%q, %s: %d bytes of SHA-256 %s, want %d of %s; %v", path, name, len(value), sum, x.Size, x.Sum, err)
 			}
 			hidden := strings.HasPrefix(name, "com.apple.system.") || st.Compressed && (name == "com.apple.decmpfs" || name == "com.apple.ResourceFork")
 			if !hidden {
@@ -388,7 +303,7 @@ func compareXattrs(t *testing.T, fsys *hfsplus.FS, m *manifest) {
 			if err != nil || !bytes.Equal(value, st.FinderInfo[:]) {
 				t.Errorf("%q: Finder info %x, %v", path, value, err)
 			}
-		} else if strings.Contains(row.notes, "FinderInfo") {
+		} else if strings.Contains(row.Notes, "FinderInfo") {
 			t.Errorf("%q has no Finder info: %v", path, st.FinderInfo)
 		}
 		slices.Sort(want)
@@ -421,9 +336,9 @@ func TestFSTest(t *testing.T) {
 			t.Parallel()
 			fsys, m := s.open(t)
 			var paths []string
-			for _, row := range m.rows {
-				if row.path != "." && !strings.Contains(row.notes, "hidden") {
-					paths = append(paths, given(row.path))
+			for _, row := range m.Files {
+				if row.Path != "." && !row.Hidden() {
+					paths = append(paths, given(row.Path))
 				}
 			}
 			checkFS(t, fsys, paths...)

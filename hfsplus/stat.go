@@ -27,8 +27,8 @@ type Stat struct {
 
 	Rdev uint32 // device number of a device
 
-	// ResourceFork is the resource fork's size in bytes. It is 0 for a compressed
-	// file, which has its content there.
+	// ResourceFork is the resource fork's size in bytes. It is 0 for a compressed file,
+	// which may have its content there: macOS hides the fork of any such file.
 	ResourceFork int64
 
 	// Compressed says that the file is stored compressed. Its size and its content
@@ -116,15 +116,12 @@ func (n *node) Info() (vfs.Info, error) {
 	case r.folder:
 		info.Mode = folderMode(r.mode)
 	case n.typ == fs.ModeSymlink, n.regular():
-		info.Size = r.data.length()
+		info.Size = forkSize(r.forks)
 	}
 	if h, err := n.compression(&r); err != nil {
 		return vfs.Info{}, err
 	} else if h != nil {
-		st.Compressed, info.Size = true, h.Size
-		if h.InFork() {
-			st.ResourceFork = 0
-		}
+		st.Compressed, info.Size, st.ResourceFork = true, h.Size, 0
 	}
 	return info, nil
 }
@@ -154,7 +151,7 @@ func (n *node) stat(r *record) *Stat {
 		st.Links = max(r.special, 1)
 	}
 	if !r.folder {
-		st.ResourceFork = r.resource.length()
+		st.ResourceFork = forkSize(r.forks[80:])
 	}
 	return st
 }
@@ -240,11 +237,11 @@ func (n *node) Content() (vfs.Content, error) {
 }
 
 func (n *node) dataFork(r *record) *fork {
-	return n.fs.volume.newFork(r.data, n.fs.overflowOf(dataFork, r.id))
+	return n.fs.fileFork(r.data(), dataFork, r.id)
 }
 
 func (n *node) resourceFork(r *record) *fork {
-	return n.fs.volume.newFork(r.resource, n.fs.overflowOf(resourceFork, r.id))
+	return n.fs.fileFork(r.resource(), resourceFork, r.id)
 }
 
 // A content gives decmpfs's errors the classes of this package.

@@ -59,6 +59,9 @@ type forkData struct {
 	extents extents
 }
 
+// forkSize is the length of a fork as it is stored.
+func forkSize(b []byte) int64 { return int64(min(be.Uint64(b), math.MaxInt64)) }
+
 // length is the size, as far as an int64 can tell it.
 func (d *forkData) length() int64 { return int64(min(d.size, math.MaxInt64)) }
 

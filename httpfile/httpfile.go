@@ -126,6 +126,15 @@ func defaultClient() *http.Client {
 // Size returns the file's size in bytes.
 func (f *File) Size() int64 { return f.version.size }
 
+// Version returns a text that is another one once the file has changed on the server, as a
+// key for what a program keeps of it. It is made of the file's size and of what the server
+// gave it of an ETag and a date. A server that gives neither can change a file and keep its
+// version.
+func (f *File) Version() string {
+	v := f.version
+	return fmt.Sprintf("%d %q %q", v.size, v.etag, v.modified)
+}
+
 // ReadAt implements [io.ReaderAt]. It makes one request, or more where the server sends
 // less than it is asked for. The bytes before an error are right.
 func (f *File) ReadAt(p []byte, off int64) (n int, err error) {

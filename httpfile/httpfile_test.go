@@ -106,6 +106,10 @@ func TestChanged(t *testing.T) {
 			if n, err := r.ReadAt(p, 50_000); n != 0 || !errors.Is(err, ErrChanged) {
 				t.Errorf("after: %d, %v, want %v", n, err, ErrChanged)
 			}
+			again, err := open(t.Context(), s.Client(), s.URL, time.Millisecond, time.Minute)
+			if err != nil || again.Version() == r.Version() {
+				t.Errorf("both versions are %q (%v)", r.Version(), err)
+			}
 		})
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 )
 
 // AppleDouble is RFC 1740's, with extended attributes as macOS adds them: copyfile.c and
@@ -57,9 +58,26 @@ func (k *copier) sideFile(in *folder, from, to string) {
 		return
 	}
 	side := path.Join(path.Dir(to), "._"+path.Base(to))
+	if k.hasSide(in, from) {
+		k.fail(refusal(fmt.Sprintf("%s: the extended attributes of %s have no place: %s is a file of the volume itself; copy without --xattrs",
+			k.Image, from, path.Join(path.Dir(from), path.Base(side)))))
+		return
+	}
 	if err := k.writeSide(in, side, d); err != nil {
 		k.fail(k.at(side, err))
 	}
+}
+
+// hasSide reports whether the volume itself has something that is copied to the name of the
+// file beside another.
+func (k *copier) hasSide(in *folder, from string) bool {
+	name := "._" + path.Base(from)
+	if in.parent == nil && slices.ContainsFunc(k.sources, func(s source) bool { return s.path == from }) {
+		// Of what the user named, there is no more in the destination.
+		return slices.ContainsFunc(k.sources, func(s source) bool { return path.Base(s.path) == name })
+	}
+	_, err := fs.Lstat(k.files, path.Join(path.Dir(from), name))
+	return err == nil
 }
 
 // writeSide writes the file beside, complete or not at all.

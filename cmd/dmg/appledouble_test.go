@@ -9,9 +9,11 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	"golang.org/x/text/unicode/norm"
 
@@ -65,8 +67,10 @@ func readDouble(b []byte) (map[string][]byte, error) {
 
 // TestXattrs copies all attributes, and compares them with the manifest's SHA-256.
 func TestXattrs(t *testing.T) {
+	t.Parallel()
 	for _, name := range []string{"hfsplus-basic.dmg", "hfsplus-rsrc.img.gz", "apfs-basic.dmg", "apfs-rsrc.img.gz", "hfsx-alias.img.gz"} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			image := samples + "fs/" + name
 			if strings.HasSuffix(name, ".gz") {
 				image = filepath.Join(t.TempDir(), "image.img")
@@ -188,6 +192,70 @@ func TestAppleDouble(t *testing.T) {
 		for name, value := range tt.attrs {
 			if string(got[name]) != value {
 				t.Errorf("%s: %s has %d bytes, want %d", tt.name, name, len(got[name]), len(value))
+			}
+		}
+	}
+}
+
+// attrFS is a file system in which every file of a name that begins with x has an extended
+// attribute.
+type attrFS struct{ fstest.MapFS }
+
+func (attrFS) ListXattr(name string) ([]string, error) {
+	if strings.HasPrefix(path.Base(name), "x") {
+		return []string{"com.example.a"}, nil
+	}
+	return nil, nil
+}
+
+func (attrFS) OpenXattr(name, attr string) (*io.SectionReader, error) {
+	return io.NewSectionReader(strings.NewReader("value of "+name), 0, int64(len("value of "+name))), nil
+}
+
+// A file of the volume whose name begins with ._ is not replaced by attributes.
+func TestXattrsClash(t *testing.T) {
+	files := attrFS{fstest.MapFS{
+		"._x1": file("precious 1"), "x1": file("one"), "x2": file("two"),
+		"dir/x3": file("three"), "dir/._x3": file("precious 3"), "dir/x4": file("four"), "other/._x4": file("precious 4"),
+	}}
+	for _, tt := range []struct {
+		paths  []string
+		told   []string // files whose attributes have no place
+		double []string // files that are attributes
+	}{
+		{[]string{"."}, []string{"x1", "dir/x3"}, []string{"._x2", "dir/._x4"}},
+		{[]string{"x1"}, nil, []string{"._x1"}},
+		{[]string{"x1", "._x1"}, []string{"x1"}, nil},
+		{[]string{"dir/x4", "other/._x4"}, []string{"dir/x4"}, nil},
+		{[]string{"dir"}, []string{"dir/x3"}, []string{"dir/._x4"}},
+	} {
+		for _, force := range []bool{false, true} {
+			dest := t.TempDir()
+			for i := range 2 { // then into what is there
+				told, _ := copyOf(t, files, cpCmd{KeepGoing: true, Force: force, Xattrs: true}, dest, tt.paths...)
+				for _, name := range tt.told {
+					if i > 0 && !force {
+						break // the file itself is not replaced
+					}
+					if !strings.Contains(told, "the extended attributes of "+name+" have no place") {
+						t.Errorf("%q: nothing is told of %s: %q", tt.paths, name, told)
+					}
+				}
+			}
+			var double []string
+			_ = filepath.WalkDir(dest, func(name string, d fs.DirEntry, err error) error {
+				if b, err := os.ReadFile(name); err == nil && !d.IsDir() && strings.HasPrefix(d.Name(), "._") {
+					rel, _ := filepath.Rel(dest, name)
+					if _, err := readDouble(b); err == nil {
+						double = append(double, filepath.ToSlash(rel))
+					} else if !strings.HasPrefix(string(b), "precious") {
+						t.Errorf("%q: %s is %q", tt.paths, rel, b)
+					}
+				}
+				return err
+			})
+			if fmt.Sprint(double) != fmt.Sprint(tt.double) {
+				t.Errorf("%q, force %v: attributes in %q, want %q", tt.paths, force, double, tt.double)
 			}
 		}
 	}

@@ -13,12 +13,13 @@ import (
 // catCmd is dmg cat: what cat is for files, for those in an image, and what dd is for
 // disks, for the disk in it.
 type catCmd struct {
-	imageArg  `embed:""`
-	Paths     []string  `arg:"" optional:"" name:"path" help:"The files to write; the disk if not given."`
-	Offset    byteSize  `short:"o" placeholder:"N" help:"Where to begin; at the beginning if not given."`
-	Length    *byteSize `short:"n" placeholder:"N" help:"How much to write; to the end if not given."`
-	Partition string    `short:"p" placeholder:"NAME" help:"The volume that the files are in, or the partition to count from and to end with: a number, name or type from dmg info, or a part of a name."`
-	openFlags `embed:""`
+	imageArg     `embed:""`
+	Paths        []string  `arg:"" optional:"" name:"path" help:"The files to write; the disk if not given."`
+	Offset       byteSize  `short:"o" placeholder:"N" help:"Where to begin; at the beginning if not given."`
+	Length       *byteSize `short:"n" placeholder:"N" help:"How much to write; to the end if not given."`
+	Partition    string    `short:"p" placeholder:"NAME" help:"The volume that the files are in, or the partition to count from and to end with: a number, name or type from dmg info, or a part of a name."`
+	snapshotFlag `embed:""`
+	openFlags    `embed:""`
 }
 
 // Help implements kong.HelpProvider.
@@ -43,14 +44,17 @@ Example:
 
 // Run implements the command.
 func (c *catCmd) Run(std *stdio) error {
+	if len(c.Paths) > 0 {
+		return c.files(std)
+	}
+	if c.Snapshot != "" {
+		return refusal("--snapshot is for files: give the path of one")
+	}
 	im, err := c.open(std, c.Image)
 	if err != nil {
 		return err
 	}
 	defer c.close(std, im)
-	if len(c.Paths) > 0 {
-		return c.files(std, im)
-	}
 	r, err := partitionRange(im, c.Partition)
 	if err != nil {
 		return fmt.Errorf("%s: %w", c.Image, err)
@@ -80,14 +84,15 @@ func (c *catCmd) Run(std *stdio) error {
 }
 
 // files writes files.
-func (c *catCmd) files(std *stdio, im *dmg.Image) error {
+func (c *catCmd) files(std *stdio) error {
 	if len(c.Paths) > 1 && (c.Offset > 0 || c.Length != nil) {
 		return refusal("--offset and --length are for one file: give one path")
 	}
-	files, err := volumeFiles(im, c.Partition)
+	im, files, err := c.openVolume(std, c.Image, c.Partition, c.Snapshot)
 	if err != nil {
-		return fmt.Errorf("%s: %w", c.Image, err)
+		return err
 	}
+	defer c.close(std, im)
 	for _, p := range c.Paths {
 		if err := c.file(std, files, cleanPath(p)); err != nil {
 			return err

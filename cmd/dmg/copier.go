@@ -414,10 +414,11 @@ func (k *copier) mayReplace(in *folder, to string) error {
 	return nil
 }
 
-// clash says that two names of the volume are one here.
+// clash says that something is in a folder that this copy has made, where nothing can be:
+// two names of the volume are one here, or another program is at work.
 func clash(name string) error {
-	return refusal(name + ": the destination takes the name for another's in the same folder, which has been copied: " +
-		"copy to a file system that tells capital letters from small ones")
+	return refusal(name + " exists already, in a folder that is new: either another program writes there, such as a second copy to the same place, " +
+		"or the destination takes two names of the volume for one: then copy to a file system that tells capital letters from small ones")
 }
 
 // existsAs says that something else is where a copy is to be.

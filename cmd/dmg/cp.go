@@ -60,7 +60,7 @@ func (c *cpCmd) Run(ctx context.Context, std *stdio) error {
 		return err
 	}
 	defer c.close(std, im)
-	ctx, stop := interruptible(ctx)
+	ctx, stop := std.interruptible(ctx)
 	defer stop()
 	return c.copy(ctx, std, files, dest, sources)
 }

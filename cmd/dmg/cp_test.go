@@ -35,7 +35,7 @@ func copyWith(t *testing.T, ctx context.Context, files fs.FS, c cpCmd, dest stri
 	t.Helper()
 	c.Image = "image.dmg"
 	var errOut bytes.Buffer
-	std := &stdio{nil, io.Discard, &errOut}
+	std := &stdio{out: io.Discard, err: &errOut}
 	d, err := newDestination(dest, c.Image, len(paths) > 1)
 	if err != nil {
 		return "", err
@@ -144,6 +144,7 @@ func skipModes(t *testing.T) {
 }
 
 func TestCopy(t *testing.T) {
+	t.Parallel()
 	skipModes(t)
 	for _, tt := range []struct {
 		name  string
@@ -416,6 +417,7 @@ func (f badFS) Open(name string) (fs.File, error) {
 // TestCopyDamaged: what can't be read as a whole is not there in the end, and only
 // --keep-going copies what comes behind it.
 func TestCopyDamaged(t *testing.T) {
+	t.Parallel()
 	skipModes(t)
 	damage := fmt.Errorf("hfsplus: %w", hfsplus.ErrFormat)
 	for _, name := range []string{"big", "read me", "A.app/Contents/again"} {
@@ -563,6 +565,7 @@ func (f hookFS) Open(name string) (fs.File, error) {
 
 // TestCopyDeep: folders without end come to one.
 func TestCopyDeep(t *testing.T) {
+	t.Parallel()
 	skipModes(t)
 	files := fstest.MapFS{strings.Repeat("d/", 600) + "file": file("x")}
 	dest := filepath.Join(t.TempDir(), "new")
@@ -669,6 +672,7 @@ func timeGrain(t *testing.T) time.Duration {
 
 // TestCopySamples copies what Apple's tools wrote, all of it, as the manifest says.
 func TestCopySamples(t *testing.T) {
+	t.Parallel()
 	skipModes(t)
 	for _, name := range []string{"hfsplus-app", "hfsplus-basic", "hfsplus-journaled", "hfsplus-2007", "hfsx", "apfs-app", "apfs-basic", "apfs-tree"} {
 		t.Run(name, func(t *testing.T) {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -191,10 +190,7 @@ func (j *jsonLines) put(v any) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.err == nil {
-		var b []byte
-		if b, j.err = json.Marshal(v); j.err == nil {
-			_, j.err = io.WriteString(j.w, escapeJSON(string(b))+"\n")
-		}
+		j.err = writeJSON(j.w, v)
 	}
 	return j.err
 }

@@ -7,12 +7,12 @@ import (
 	"io"
 	"io/fs"
 	"net"
+	"net/http"
 	"os"
 	"os/signal"
 	"syscall"
 
 	"github.com/go-dmg/dmg"
-	"github.com/go-dmg/dmg/apfs"
 )
 
 // Exit statuses, as statusHelp tells users. The last two are what a shell reports of
@@ -28,7 +28,7 @@ const (
 	statusPipe        = 141 // 128 + SIGPIPE
 )
 
-// statusHelp is in the help of the whole program.
+// statusHelp is in the help of every command.
 const statusHelp = `Exit status:
 
     0    all went well
@@ -36,7 +36,7 @@ const statusHelp = `Exit status:
     2    the command line is wrong, or asks for what can't be done
     3    the file is no disk image, or something in it is not supported
     4    the password or key is missing or wrong
-    5    reading or writing a file failed
+    5    reading or writing a file, or asking a server, failed
     130  the command was interrupted`
 
 // A misuse is an error of the command line that shows only when it runs.
@@ -68,10 +68,13 @@ func (e passwordError) Unwrap() error { return e.error }
 // exit status. That nobody reads the output to its end is no news for the user.
 func report(std *stdio, err error) int {
 	var wrong misuse
+	var exit exitStatus
 	switch {
 	case err == nil:
 		return statusOK
-	case errors.Is(err, syscall.EPIPE):
+	case errors.As(err, &exit):
+		return int(exit)
+	case errors.Is(err, syscall.EPIPE) && !isA[*urlError](err):
 		return statusPipe
 	case errors.Is(err, context.Canceled):
 		fmt.Fprintln(std.err, "dmg: interrupted")
@@ -79,19 +82,27 @@ func report(std *stdio, err error) int {
 	case errors.As(err, &wrong):
 		return reportMisuse(std, err)
 	}
-	fmt.Fprintln(std.err, "dmg: "+oneLine(err)+hint(err))
+	fmt.Fprintln(std.err, errorLine(err))
 	return statusOf(err)
 }
+
+// errorLine is what users are told of an error.
+func errorLine(err error) string { return "dmg: " + urlText(err, oneLine(err)) + hint(err) }
 
 // statusOf is the exit status for an error. What a user can mend by other flags goes
 // first, damage before what is not supported, and what only an operating system says
 // last: an image whose segment is missing is damaged.
 func statusOf(err error) int {
+	var told toldError
 	switch {
+	case errors.As(err, &told):
+		return told.status
 	case isA[refusal](err), errors.Is(err, dmg.ErrMemoryLimit), errors.Is(err, dmg.ErrSeveralVolumes), ofIndexAlone(err):
 		return statusMisuse
 	case isA[passwordError](err), errors.Is(err, dmg.ErrPassword):
 		return statusPassword
+	case isA[*urlError](err):
+		return statusIO
 	case isA[notAnImage](err), isNoImage(err):
 		return statusUnsupported
 	case errors.Is(err, dmg.ErrChecksum), errors.Is(err, dmg.ErrFormat):
@@ -138,8 +149,8 @@ func hint(err error) string {
 		return "; leave it out with --no-index"
 	case errors.Is(err, dmg.ErrSeveralVolumes):
 		return "; choose one with -p"
-	case errors.Is(err, apfs.ErrNoPassword):
-		return ": give --password-file FILE or set " + passwordVar
+	case isStatus(err, http.StatusUnauthorized):
+		return "; give name and password in the URL: https://NAME:PASSWORD@HOST/..."
 	case errors.Is(err, dmg.ErrNoPrivateKey), errors.Is(err, dmg.ErrNoKey):
 		return ": give --key-file FILE or set " + keyVar
 	}

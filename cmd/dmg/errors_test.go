@@ -15,6 +15,7 @@ import (
 )
 
 func TestReport(t *testing.T) {
+	t.Parallel()
 	format := &dmg.FormatError{Section: "koly", Offset: 8, Msg: "wrong"}
 	chunk := &dmg.ChunkError{Chunk: dmg.Chunk{Method: dmg.Zlib, Length: 512}, Err: format}
 	missing := &fs.PathError{Op: "open", Path: "my.dmg", Err: fs.ErrNotExist}

@@ -65,7 +65,7 @@ func (c *extractCmd) Run(ctx context.Context, std *stdio) error {
 		return err
 	}
 	defer c.close(std, im)
-	ctx, stop := interruptible(ctx)
+	ctx, stop := std.interruptible(ctx)
 	defer stop()
 	defer out.discard() // unless it is committed
 	if err := out.create(r.length); err != nil {

@@ -62,16 +62,18 @@ func wantEmptyDir(t *testing.T, dir string) {
 
 func TestExtract(t *testing.T) {
 	dmgtest.NotEmulated(t)
+	password := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(password, []byte("secret"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for image, want := range sums(t) {
 		if image == "bad-table-sum.dmg" {
 			continue // TestKeepGoing has it
 		}
 		t.Run(image, func(t *testing.T) {
-			if strings.Contains(image, "encrypted") {
-				t.Setenv(passwordVar, "secret")
-			}
+			t.Parallel()
 			out := filepath.Join(t.TempDir(), "disk.img")
-			if got := dmgRun(t, "extract", images+image, out); got != (result{}) {
+			if got := dmgRun(t, "extract", "--password-file", password, images+image, out); got != (result{}) {
 				t.Fatalf("to a file: %+v", got)
 			}
 			b, err := os.ReadFile(out)
@@ -86,7 +88,7 @@ func TestExtract(t *testing.T) {
 				{"extract", "--keep-going", images + image, "-"},
 				{"cat", images + image},
 			} {
-				got := dmgRun(t, args...)
+				got := dmgRun(t, append(args, "--password-file", password)...)
 				if got.status != 0 || got.errOut != "" || sum([]byte(got.out)) != want {
 					t.Errorf("%v: status %d, %q, %d bytes with sum %s", args, got.status, got.errOut, len(got.out), sum([]byte(got.out)))
 				}
@@ -136,6 +138,7 @@ func imageInfoOf(t *testing.T, image string) imageInfo {
 }
 
 func TestPartition(t *testing.T) {
+	t.Parallel()
 	const image = images + "good-zlib.dmg"
 	disk, info := zlibDisk(t), imageInfoOf(t, image)
 	for _, tt := range []struct {
@@ -306,6 +309,7 @@ func TestExtractRefuses(t *testing.T) {
 
 // TestOutputInImage has outputs that would take the place of an image's files.
 func TestOutputInImage(t *testing.T) {
+	t.Parallel()
 	disk := dmgtest.Text(1, 3<<20).Bytes()
 	bundle := dmgtest.SparseBundle(t, disk, dmgtest.BundleOptions{BandSize: 1 << 20})
 	split := filepath.Join(t.TempDir(), "split.dmg")
@@ -483,6 +487,7 @@ func listedRanges(t *testing.T, errOut string) (all []listedRange, rest []string
 }
 
 func TestKeepGoing(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		image string
 		kinds []string
@@ -554,6 +559,7 @@ func badSum(t *testing.T, size, chunk int) (image string, disk []byte) {
 // TestKeepGoingLargeChunk has a wrong checksum at the end of a chunk that is longer than
 // any buffer: all of it is written, and all of it is doubtful, whatever the output is.
 func TestKeepGoingLargeChunk(t *testing.T) {
+	t.Parallel()
 	const size, chunk = 3 << 20, 5 << 19
 	image, disk := badSum(t, size, chunk)
 	for _, tt := range []struct {
@@ -629,6 +635,7 @@ func TestExtractTableSum(t *testing.T) {
 
 // TestExtractJSON has the list of damage as scripts get it.
 func TestExtractJSON(t *testing.T) {
+	t.Parallel()
 	const chunk = 16 << 10
 	image, disk := badSum(t, 3*chunk, chunk)
 	out := filepath.Join(t.TempDir(), "out")
@@ -663,6 +670,7 @@ $`)
 
 // TestFaultSamples extracts images that others read wrongly.
 func TestFaultSamples(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct{ file, sum, kind, says string }{
 		{"zlib-adler.dmg", "74f553f37d1e6a2e83b3c4f337a4ecf59eec004669ab53fdf67df9033827aaf7", "doubtful", "Adler-32"},
 		{"raw-flipped.dmg", "eee21f39af99fcee888aa6f75096e323a179969d383029484938e1fb4cb4adde", "doubtful", "partition 0"},

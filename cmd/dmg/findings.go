@@ -23,8 +23,9 @@ type findings struct {
 	sums   int                   // that don't hold
 	losses [numLosses]damageList // by what is wrong
 
-	// json, if not nil, gets every result as JSON.
-	json *jsonLines
+	// compared are all checksums that were, if keepSums says so.
+	keepSums bool
+	compared []sumJSON
 	// eachRange, if not nil, is called for every range that can't be read as it was.
 	eachRange func(diskRange)
 }
@@ -140,8 +141,8 @@ func (f *findings) add(r dmg.VerifyResult) {
 	if wrong != nil {
 		f.addSum(wrong)
 	}
-	if f.json != nil {
-		f.json.put(newSumJSON(r.Checksum, wrong))
+	if f.keepSums {
+		f.compared = append(f.compared, newSumJSON(r.Checksum, wrong))
 	}
 }
 
@@ -175,9 +176,6 @@ func (f *findings) addDamage(d dmg.Damage) {
 		}
 	}
 	f.losses[kind].add(r)
-	if f.json != nil {
-		f.json.put(rangeJSON{kind.String(), d.Offset, d.Length, oneLine(d.Err)})
-	}
 	if f.eachRange != nil {
 		f.eachRange(r.diskRange)
 	}
@@ -349,7 +347,6 @@ func (f *findings) verdict() string {
 
 // sumJSON is a checksum as scripts get it.
 type sumJSON struct {
-	Kind      string  `json:"kind"` // checksum
 	Part      string  `json:"part"`
 	Partition int     `json:"partition"` // -1 for what is no partition
 	Algorithm string  `json:"algorithm"`
@@ -360,7 +357,7 @@ type sumJSON struct {
 
 // newSumJSON describes a checksum that was compared. wrong is nil if it holds.
 func newSumJSON(c *dmg.Checksum, wrong *dmg.ChecksumError) sumJSON {
-	j := sumJSON{"checksum", c.Part, c.Partition, c.Algorithm, hex.EncodeToString(c.Sum), nil, wrong == nil}
+	j := sumJSON{c.Part, c.Partition, c.Algorithm, hex.EncodeToString(c.Sum), nil, wrong == nil}
 	switch {
 	case wrong == nil:
 		j.Computed = &j.Stored
@@ -371,32 +368,30 @@ func newSumJSON(c *dmg.Checksum, wrong *dmg.ChecksumError) sumJSON {
 	return j
 }
 
-// verdictJSON is what all results come to. The numbers but the first are bytes of the
-// disk.
-type verdictJSON struct {
-	Kind           string   `json:"kind"`   // verdict
-	Result         string   `json:"result"` // good, readable, damaged or unsupported
-	WrongChecksums int      `json:"wrong_checksums"`
-	Lost           int64    `json:"lost"`
-	Doubtful       int64    `json:"doubtful"`
-	Unsupported    int64    `json:"unsupported"`
-	Defects        []string `json:"defects"` // found when the image was opened
+// verifyJSON is what was found in an image as scripts get it.
+type verifyJSON struct {
+	Image          string      `json:"image"`
+	Result         string      `json:"result"` // good, readable, damaged, unsupported or error
+	Status         int         `json:"status"` // the exit status for it
+	Checksums      []sumJSON   `json:"checksums"`
+	WrongChecksums int         `json:"wrong_checksums"`
+	Lost           int64       `json:"lost"` // bytes of the disk, as the next two
+	Doubtful       int64       `json:"doubtful"`
+	Unsupported    int64       `json:"unsupported"`
+	Ranges         []rangeJSON `json:"ranges"`
+	MoreRanges     int         `json:"more_ranges"` // that are not listed
+	Defects        []string    `json:"defects"`     // found when the image was opened
+	Error          string      `json:"error,omitempty"`
 }
 
-// verdictJSON returns the last line of JSON.
-func (f *findings) verdictJSON() verdictJSON {
-	v := verdictJSON{
-		Kind:           "verdict",
-		Result:         good,
-		WrongChecksums: f.sums,
-		Lost:           f.losses[isLost].bytes(),
-		Doubtful:       f.losses[isDoubtful].bytes(),
-		Unsupported:    f.losses[isUnsupported].bytes(),
-		Defects:        []string{},
+// newVerifyJSON describes what was found, or the error that kept it from being found.
+func newVerifyJSON(image string, f *findings, err error) verifyJSON {
+	v := verifyJSON{Image: image, Checksums: []sumJSON{}, Ranges: []rangeJSON{}, Defects: []string{}}
+	if err != nil {
+		v.Result, v.Error = "error", oneLine(err)
+		return v
 	}
-	for _, err := range f.defects {
-		v.Defects = append(v.Defects, oneLine(err))
-	}
+	v.Result = good
 	switch {
 	case f.isDamaged():
 		v.Result = "damaged"
@@ -404,6 +399,19 @@ func (f *findings) verdictJSON() verdictJSON {
 		v.Result = isUnsupported.String()
 	case f.unchecked() > 0:
 		v.Result = "readable"
+	}
+	v.Checksums = append(v.Checksums, f.compared...)
+	v.WrongChecksums = f.sums
+	v.Lost, v.Doubtful, v.Unsupported = f.losses[isLost].bytes(), f.losses[isDoubtful].bytes(), f.losses[isUnsupported].bytes()
+	for kind := range numLosses {
+		ranges, more := f.losses[kind].listed()
+		for i := range ranges {
+			v.Ranges = append(v.Ranges, rangeJSON{kind.String(), ranges[i].off, ranges[i].length, oneLine(ranges[i].err)})
+		}
+		v.MoreRanges += more
+	}
+	for _, err := range f.defects {
+		v.Defects = append(v.Defects, oneLine(err))
 	}
 	return v
 }

@@ -15,13 +15,16 @@ import (
 // garbage. With the program's own pages it stays below 64 MiB.
 const heapSlack = 32 << 20
 
+// heapVar is the environment variable by which users of any Go program limit its heap.
+const heapVar = "GOMEMLIMIT"
+
 // limitHeap makes the garbage collector keep the process near the user's memory
 // limit, 0 for the default. Without it the heap may grow to twice of what is in use
 // before a collection. It is called when an image has been opened: its chunk map, its
 // index and what else stays in memory come on top of the limit. A GOMEMLIMIT in the
 // environment has the last word.
 func limitHeap(memoryLimit int64) {
-	if os.Getenv("GOMEMLIMIT") != "" {
+	if os.Getenv(heapVar) != "" {
 		return
 	}
 	limit := cmp.Or(memoryLimit, dmg.DefaultMemoryLimit)

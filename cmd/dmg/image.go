@@ -13,22 +13,27 @@ import (
 
 // imageArg is the argument of every command on an image.
 type imageArg struct {
-	Image string `arg:"" help:"The disk image."`
+	Image string `arg:"" help:"The disk image: a file, a sparse bundle, or an http or https URL."`
 }
 
 // passwordFlags are how an image is to be opened that needs no index.
 type passwordFlags struct {
-	PasswordFile string   `placeholder:"FILE" help:"Read an encrypted image's password from FILE, - for standard input; one newline at its end is not part of it."`
+	PasswordFile string   `placeholder:"FILE" help:"Read the password of an encrypted image or APFS volume from FILE, - for standard input. Each line is a password, which are tried in order."`
 	KeyFile      string   `placeholder:"FILE" help:"Read an encrypted archive's key from FILE, - for standard input: a private key in PEM, or the symmetric key in hexadecimal or base64."`
 	MemoryLimit  byteSize `placeholder:"SIZE" help:"Memory for decoding, such as 32M; 64M if not given."`
 	Verbose      bool     `short:"v" help:"Say on standard error what was decoded and fetched."`
 
-	listsDefects bool // the command prints them itself
+	listsDefects bool            // the command prints them itself
+	given        *givenPasswords // nil if they were not read yet
 }
 
 // open opens the image, asking for a password where it takes one.
 func (f *passwordFlags) open(std *stdio, image string) (*dmg.Image, error) {
-	return f.openWith(std, image, dmg.Open)
+	open, _, err := std.opener(image)
+	if err != nil {
+		return nil, err
+	}
+	return f.openWith(std, image, open)
 }
 
 // openWith opens the image by a function that is called again, with a password,
@@ -58,7 +63,7 @@ func (f *passwordFlags) openWith(std *stdio, image string, open opener) (*dmg.Im
 		return nil, err
 	}
 	var index indexError
-	if errors.As(err, &index) {
+	if errors.As(err, &index) || isA[*urlError](err) {
 		return nil, err
 	}
 	return nil, fmt.Errorf("%s: %w", image, err)
@@ -67,6 +72,9 @@ func (f *passwordFlags) openWith(std *stdio, image string, open opener) (*dmg.Im
 // checkSeekable refuses what can't be read at any offset. To open a pipe would
 // wait for a writer, without a word. A block device may hold an image.
 func checkSeekable(image string) error {
+	if image == "-" {
+		return refusal("an image can't be read from standard input, which can't be read at any offset: save it to a file, or give its URL")
+	}
 	info, err := os.Stat(image)
 	if err != nil {
 		return nil // opening it says why
@@ -103,20 +111,60 @@ type opener func(image string, opts *dmg.Options) (*dmg.Image, error)
 // openFlags are how the image is to be opened.
 type openFlags struct {
 	passwordFlags `embed:""`
-	Index         string `placeholder:"FILE" xor:"index" help:"Use the index in FILE, from dmg index; IMAGE.dmgidx if not given and there is one."`
+	Index         string `placeholder:"FILE" xor:"index" help:"Use the index in FILE, or at a URL, from dmg index; IMAGE.dmgidx if not given and there is one."`
 	NoIndex       bool   `xor:"index" help:"Use no index."`
 }
 
 // open opens the image with its index, if it has one.
 func (f *openFlags) open(std *stdio, image string) (*dmg.Image, error) {
+	return f.openWithVolume(std, image, func(*dmg.Image) error { return nil })
+}
+
+// openWithVolume opens the image with its index, if it has one, and then by the function
+// what is to be read of it. If either takes a password, it asks for that.
+func (f *openFlags) openWithVolume(std *stdio, image string, volume func(*dmg.Image) error) (*dmg.Image, error) {
+	open, err := f.opener(std, image)
+	if err != nil {
+		return nil, err
+	}
+	var failed error // and not for a password
+	im, err := f.openWith(std, image, func(image string, opts *dmg.Options) (*dmg.Image, error) {
+		im, err := open(image, opts)
+		if err != nil {
+			return nil, err
+		}
+		if failed = volume(im); errors.Is(failed, dmg.ErrPassword) {
+			im.Close()
+			return nil, failed
+		}
+		return im, nil
+	})
+	if err == nil && failed != nil {
+		im.Close()
+		return nil, fmt.Errorf("%s: %w", image, failed)
+	}
+	return im, err
+}
+
+// opener returns the function that opens the image with its index, if it has one: beside
+// it, or of a URL in the user's cache folder.
+func (f *openFlags) opener(std *stdio, image string) (opener, error) {
+	open, folder, err := std.opener(image)
+	if err != nil || f.NoIndex {
+		return open, err
+	}
 	name := f.Index
-	if name == "" && !f.NoIndex {
+	switch {
+	case name != "":
+	case folder == nil:
 		name = indexName(image)
+	default:
+		open = f.withIndexBeside(std, folder)
+		if name, _, err = folder.cachedIndex(); err != nil {
+			return open, nil // there is no cache folder
+		}
 	}
-	if name == "" {
-		return f.passwordFlags.open(std, image)
-	}
-	index, err := readIndex(name, f.Index == "")
+	index, err := std.readIndex(name, f.Index == "")
 	switch {
 	case err == nil:
 	case f.Index != "":
@@ -125,19 +173,27 @@ func (f *openFlags) open(std *stdio, image string) (*dmg.Image, error) {
 		if !errors.Is(err, fs.ErrNotExist) {
 			f.ignoreIndex(std, image, newIndexError(name, err))
 		}
-		return f.passwordFlags.open(std, image)
+		return open, nil
 	}
-	return f.openWith(std, image, func(image string, opts *dmg.Options) (*dmg.Image, error) {
-		return f.openIndexed(std, image, opts, name, index)
-	})
+	return func(image string, opts *dmg.Options) (*dmg.Image, error) {
+		return f.openIndexed(std, image, opts, name, index, open)
+	}, nil
+}
+
+// checkSeveral returns an error if the flags are for one image, and there are several.
+func (f *openFlags) checkSeveral(images []string) error {
+	if len(images) > 1 && f.Index != "" {
+		return refusal("--index is for one image: leave it out, and each one's own index is used, if it has one")
+	}
+	return nil
 }
 
 // openIndexed opens the image with an index. One that doesn't fit is done
 // without, unless the user named it.
-func (f *openFlags) openIndexed(std *stdio, image string, opts *dmg.Options, name string, index *dmg.Index) (*dmg.Image, error) {
+func (f *openFlags) openIndexed(std *stdio, image string, opts *dmg.Options, name string, index *dmg.Index, open opener) (*dmg.Image, error) {
 	with := *opts
 	with.Index = index
-	im, err := dmg.Open(image, &with)
+	im, err := open(image, &with)
 	switch {
 	case err == nil:
 		f.verbosef(std, "using the index %s", printable(name))
@@ -148,7 +204,7 @@ func (f *openFlags) openIndexed(std *stdio, image string, opts *dmg.Options, nam
 		return nil, newIndexError(name, err)
 	}
 	f.ignoreIndex(std, image, newIndexError(name, err))
-	return dmg.Open(image, opts)
+	return open(image, opts)
 }
 
 // ignoreIndex says why an index is not used, and what helps.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -223,10 +224,7 @@ func TestIndexName(t *testing.T) {
 // oneChunk writes an image whose disk is one large chunk, without an index.
 func oneChunk(t *testing.T, m dmgtest.Method) (image string, disk []byte) {
 	t.Helper()
-	size := int64(4 << 20)
-	if dmgtest.Raced() {
-		size /= 2
-	}
+	size := int64(2 << 20)
 	content := dmgtest.Text(1, size)
 	return dmgtest.File(t, content, size, dmgtest.Options{Codecs: []dmgtest.Method{m}, ChunkSectors: size / sectorSize}), content.Bytes()
 }
@@ -253,8 +251,10 @@ func decoded(t *testing.T, errOut string) float64 {
 }
 
 func TestIndexUsed(t *testing.T) {
+	t.Parallel()
 	for _, m := range []dmgtest.Method{dmgtest.Zlib, dmgtest.Bzip2} {
 		t.Run(fmt.Sprint(m), func(t *testing.T) {
+			t.Parallel()
 			if dmgtest.Raced() && m == dmgtest.Bzip2 {
 				t.Skip("the command's part is the same for zlib")
 			}
@@ -301,6 +301,7 @@ func TestIndexUsed(t *testing.T) {
 
 // TestIndexServed reads from a server that has an index.
 func TestIndexServed(t *testing.T) {
+	t.Parallel()
 	image, disk := oneChunk(t, dmgtest.Zlib)
 	makeIndex(t, image, image+".dmgidx")
 	uri, said := serveVerbosely(t, image, "-v", "--listen", "127.0.0.1:0")
@@ -314,6 +315,7 @@ func TestIndexServed(t *testing.T) {
 
 // TestBadIndex has files that are no index, or not the image's.
 func TestBadIndex(t *testing.T) {
+	t.Parallel()
 	image := imageCopy(t, "good-one-chunk.dmg")
 	disk := dmgRun(t, "cat", image).out
 	good := makeIndex(t, image, image+".dmgidx")
@@ -453,4 +455,21 @@ func copyImage(to, from string) error {
 		return err
 	}
 	return os.WriteFile(to, b, 0o600)
+}
+
+func TestIndexJSON(t *testing.T) {
+	t.Parallel()
+	image, _ := oneChunk(t, dmgtest.Zlib)
+	got := dmgRun(t, "index", "--json", image)
+	var v indexJSON
+	if err := json.Unmarshal([]byte(got.out), &v); err != nil || got.status != 0 || got.errOut != "" || strings.Count(got.out, "\n") != 1 {
+		t.Fatalf("%v, %+v", err, got)
+	}
+	info, err := os.Stat(image + indexExt)
+	if err != nil || v != (indexJSON{image, image + indexExt, info.Size(), v.Checkpoints}) || v.Checkpoints < 1 {
+		t.Errorf("%+v, %v", v, err)
+	}
+	if got := dmgRun(t, "index", "--json", image, "-o", "-"); got.status != statusMisuse || got.out != "" {
+		t.Errorf("both on standard output: %+v", got)
+	}
 }

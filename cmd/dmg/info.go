@@ -3,15 +3,18 @@ package main
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"iter"
 	"maps"
 	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/go-dmg/dmg"
 	"github.com/go-dmg/dmg/hfsplus"
@@ -20,9 +23,11 @@ import (
 // infoCmd is dmg info. It reads only the image's structures, and what says which file
 // systems are on the disk.
 type infoCmd struct {
-	imageArg  `embed:""`
-	JSON      bool `name:"json" help:"Print JSON, whose fields stay as they are in later versions."`
-	openFlags `embed:""`
+	imagesArg    `embed:""`
+	JSON         bool     `name:"json" help:"Print JSON, an object a line for each image, whose fields stay as they are in later versions."`
+	Hash         []string `placeholder:"NAME" enum:"md5,sha1,sha256,sha512" help:"Decode the disk, and print its hash and that of each partition: md5, sha1, sha256, sha512, or several with commas."`
+	carriedFlags `embed:""`
+	openFlags    `embed:""`
 }
 
 // Help implements kong.HelpProvider.
@@ -32,9 +37,13 @@ func (infoCmd) Help() string {
     its format, as hdiutil names it, and what is wrapped around the disk
     the size of the disk
     what is wrong with the image, in lines that begin with "damaged:"
+    the license agreement, if it has one: its languages
+    the code signature, if it has one: the name, the team, the certificates,
+      none of which is checked, and the hash that stands for the image
     the partitions, with their places, types and names
     the volumes: which file systems are on the disk, whatever a partition's
       type says, where, how much of each is in use, and how many files it has
+    the snapshots of APFS volumes, by the time in UTC at which they were made
     each method of storing bytes: how many chunks use it, how many bytes
       of the disk they hold, how many bytes are stored for these, and the
       ratio of the two
@@ -42,33 +51,73 @@ func (infoCmd) Help() string {
 
 The exit status is 0 if the image can be opened, damaged or not: dmg verify checks it.
 
+` + severalHelp + `
+
+With --json, a line is an object for an image. Its fields, all numbers of bytes but where it is said:
+
+    image        as it was named
+    format       as hdiutil names it, such as "UDZO"
+    layers       what is around the disk, outermost first, such as "encrypted"
+    encrypted    true or false
+    size         of the disk
+    hashes       of the disk, by name, with --hash
+    defects      what is wrong with the image, in words
+    partitions   each with index, name, type, offset, length, and hashes
+                 with --hash, for the first 128
+    volumes      each with partition (null if it is in none), name, type,
+                 offset, length, block_size, used, files (a count), role,
+                 encrypted, dirty, and error if it is damaged; what isn't
+                 known is null
+    methods      each with method, chunks (a count), bytes (of the disk),
+                 stored (in the image), ratio
+    total        the same, of all methods together
+    trailer      of a UDIF image: flags, segment, segments, segment_id, variant,
+                 as stored; null for another
+    checksums    those that the image stores: part, partition (-1 for what is
+                 none), algorithm, stored
+    licenses     the license agreement in each language: language, region,
+                 default, encoding, rtf, and text with --license
+    signature    the code signature, or null: identifier, team, flags, hash,
+                 cdhash, certificates (names), signed (a time), ticket
+                 (whether a notarization ticket is attached), offset, length,
+                 matches with --signature, and error if it can't be read or
+                 does not match
+
+Of an image that can't be read it has image, error (in words) and status (the exit status for it) only.
+
 Example:
 
     dmg info Installer.dmg
-    dmg info --json Installer.dmg | jq -r '.volumes[] | .type + " " + .name'`
+    dmg info --json *.dmg | jq -r 'select(.volumes) | .image + " " + .volumes[].type'
+    dmg info --hash sha256 evidence.dmg
+    dmg info --license Installer.dmg
+    dmg info --json disk.dmg | jq -r '.volumes[].snapshots[] | .created + " " + .name'`
 }
 
 // imageInfo is what info says; its JSON is an interface that scripts rely on.
 type imageInfo struct {
-	Image      string          `json:"image"`
-	Format     string          `json:"format"`
-	Layers     []string        `json:"layers"` // what is around the disk, outermost first
-	Encrypted  bool            `json:"encrypted"`
-	Size       int64           `json:"size"`    // of the disk, bytes
-	Defects    []string        `json:"defects"` // what is wrong with the image, as far as opening it tells
-	Partitions []partitionInfo `json:"partitions"`
-	Volumes    []volumeInfo    `json:"volumes"`
-	Methods    []methodInfo    `json:"methods"`
-	Total      methodInfo      `json:"total"` // its Method is "total"
+	Image      string            `json:"image"`
+	Format     string            `json:"format"`
+	Layers     []string          `json:"layers"` // what is around the disk, outermost first
+	Encrypted  bool              `json:"encrypted"`
+	Size       int64             `json:"size"`             // of the disk, bytes
+	Hashes     map[string]string `json:"hashes,omitempty"` // of the disk, hexadecimal, by name
+	Defects    []string          `json:"defects"`          // what is wrong with the image, as far as opening it tells
+	Partitions []partitionInfo   `json:"partitions"`
+	Volumes    []volumeInfo      `json:"volumes"`
+	Methods    []methodInfo      `json:"methods"`
+	Total      methodInfo        `json:"total"` // its Method is "total"
+	carried
 }
 
 // partitionInfo is a partition; Offset and Length are in bytes of the disk.
 type partitionInfo struct {
-	Index  int    `json:"index"`
-	Name   string `json:"name"`
-	Type   string `json:"type"` // empty if it isn't known
-	Offset int64  `json:"offset"`
-	Length int64  `json:"length"`
+	Index  int               `json:"index"`
+	Name   string            `json:"name"`
+	Type   string            `json:"type"` // empty if it isn't known
+	Offset int64             `json:"offset"`
+	Length int64             `json:"length"`
+	Hashes map[string]string `json:"hashes,omitempty"`
 }
 
 // volumeInfo is a file system; Offset, Length and Used are in bytes.
@@ -85,11 +134,19 @@ type volumeInfo struct {
 	Encrypted bool   `json:"encrypted"`
 	Dirty     bool   `json:"dirty"`           // its journal has changes that were not made yet
 	Error     string `json:"error,omitempty"` // why its files can't be read, if it is damaged
+
+	Snapshots []snapshotInfo `json:"snapshots"` // the oldest first
+}
+
+// snapshotInfo is a snapshot of an APFS volume.
+type snapshotInfo struct {
+	Name    string     `json:"name"`
+	Created *time.Time `json:"created"` // null if the volume has no time
 }
 
 // newVolumeInfo leaves null what isn't known. The error is that of reading the image.
 func newVolumeInfo(v *dmg.Volume) (volumeInfo, error) {
-	info := volumeInfo{Name: v.Name, Type: v.Type, Offset: v.Offset, Length: v.Length, Role: v.Role, Encrypted: v.Encrypted}
+	info := volumeInfo{Name: v.Name, Type: v.Type, Offset: v.Offset, Length: v.Length, Role: v.Role, Encrypted: v.Encrypted, Snapshots: []snapshotInfo{}}
 	if v.Partition >= 0 {
 		info.Partition = &v.Partition
 	}
@@ -102,9 +159,16 @@ func newVolumeInfo(v *dmg.Volume) (volumeInfo, error) {
 	if v.Files >= 0 {
 		info.Files = &v.Files
 	}
-	files, err := v.FS()
-	if journaled, ok := files.(interface{ Dirty() (bool, error) }); ok {
-		info.Dirty, err = journaled.Dirty()
+	snapshots, err := v.Snapshots()
+	for _, s := range snapshots {
+		info.Snapshots = append(info.Snapshots, snapshotInfo{s.Name, timeJSON(s.Created)})
+	}
+	if err == nil {
+		var files fs.FS
+		files, err = v.FS()
+		if journaled, ok := files.(interface{ Dirty() (bool, error) }); ok {
+			info.Dirty, err = journaled.Dirty()
+		}
 	}
 	damaged := errors.Is(err, dmg.ErrFormat) || errors.Is(err, dmg.ErrChecksum) || errors.Is(err, hfsplus.ErrFormat)
 	switch {
@@ -141,36 +205,79 @@ func (m *methodInfo) setRatio() {
 }
 
 // Run implements the command.
-func (c *infoCmd) Run(std *stdio) error {
+func (c *infoCmd) Run(ctx context.Context, std *stdio) error {
 	c.listsDefects = true
-	im, err := c.open(std, c.Image)
+	if err := c.checkSeveral(c.Images); err != nil {
+		return err
+	}
+	ctx, stop := std.interruptible(ctx)
+	defer stop()
+	first := true
+	return forEach(std, c.Images, func(image string) error {
+		var b bytes.Buffer // all at once, so that an error leaves no half of a table
+		err := c.image(ctx, std, image, &b)
+		switch {
+		case err != nil && !isA[signatureError](err):
+			b.Reset()
+			if c.JSON && !isA[abortError](err) {
+				if err := writeJSON(&b, failedJSON{image, oneLine(err), statusOf(err)}); err != nil {
+					return err
+				}
+			}
+		case first:
+			first = false
+		case !c.JSON:
+			if _, err := io.WriteString(std.out, "\n"); err != nil {
+				return abort(err)
+			}
+		}
+		if _, err := std.out.Write(b.Bytes()); err != nil {
+			return abort(err)
+		}
+		return err
+	})
+}
+
+// failedJSON is an image that can't be read as scripts get it.
+type failedJSON struct {
+	Image  string `json:"image"`
+	Error  string `json:"error"`
+	Status int    `json:"status"` // the exit status for it
+}
+
+// image writes what is to be said of an image.
+func (c *infoCmd) image(ctx context.Context, std *stdio, image string, b *bytes.Buffer) error {
+	im, err := c.open(std, image)
 	if err != nil {
 		return err
 	}
 	defer c.close(std, im)
 	volumes, err := im.Volumes()
 	if err != nil {
-		return fmt.Errorf("%s: %w", c.Image, err)
+		return fmt.Errorf("%s: %w", image, err)
 	}
 	info, err := describe(im, volumes)
-	if err != nil {
-		return fmt.Errorf("%s: %w", c.Image, err)
+	if err == nil && len(c.Hash) > 0 {
+		err = info.addHashes(std, im, c.Hash)
 	}
-	info.Image = c.Image
-	var b bytes.Buffer
-	if c.JSON {
-		err = writeJSON(&b, info)
-	} else {
-		if err = info.print(&b); err == nil {
-			err = printLine(&b, im, lineStyleOf(std.out))
+	if err == nil {
+		info.carried, err = c.describeCarried(ctx, im)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", image, err)
+	}
+	info.Image = image
+	switch {
+	case c.JSON:
+		err = writeJSON(b, info)
+	case c.License:
+		return info.printLicenses(b, image)
+	default:
+		if err = info.print(b); err == nil {
+			err = printLine(b, im, lineStyleOf(std.out))
 		}
 	}
-	if err != nil {
-		return err
-	}
-	// All at once, so that an error leaves no half of a table.
-	_, err = std.out.Write(b.Bytes())
-	return err
+	return cmp.Or(err, c.signatureErr(image, info.Signature))
 }
 
 // describe sums up an image.
@@ -188,7 +295,7 @@ func describe(im *dmg.Image, volumes []dmg.Volume) (*imageInfo, error) {
 		info.Defects = append(info.Defects, oneLine(err))
 	}
 	for i, p := range im.Partitions() {
-		info.Partitions = append(info.Partitions, partitionInfo{i, p.Name, p.Type, p.Offset, p.Length})
+		info.Partitions = append(info.Partitions, partitionInfo{Index: i, Name: p.Name, Type: p.Type, Offset: p.Offset, Length: p.Length})
 	}
 	for i := range volumes {
 		v, err := newVolumeInfo(&volumes[i])
@@ -251,6 +358,8 @@ func (info *imageInfo) print(w io.Writer) error {
 	for _, defect := range info.Defects {
 		fmt.Fprintf(w, "damaged: %s\n", defect)
 	}
+	info.printHashes(w)
+	info.carried.print(w)
 	if len(info.Partitions) > 0 {
 		fmt.Fprintln(w)
 		if err := info.printPartitions(w); err != nil {
@@ -269,6 +378,19 @@ func (info *imageInfo) print(w io.Writer) error {
 	}
 	_, err := fmt.Fprintln(w)
 	return err
+}
+
+// printHashes writes a line a hash.
+func (info *imageInfo) printHashes(w io.Writer) {
+	print := func(of string, hashes map[string]string) {
+		for _, name := range slices.Sorted(maps.Keys(hashes)) {
+			fmt.Fprintf(w, "%s of %s: %s\n", name, of, hashes[name])
+		}
+	}
+	print("disk", info.Hashes)
+	for _, p := range info.Partitions {
+		print(fmt.Sprintf("partition %d", p.Index), p.Hashes)
+	}
 }
 
 // printPartitions writes a line a partition, numbered as --partition counts.
@@ -315,8 +437,26 @@ func (info *imageInfo) printVolumes(w io.Writer) error {
 		if v.Dirty {
 			fmt.Fprintf(w, "not unmounted: %s has changes in its journal, without which it is read\n", partitionName(v.Name))
 		}
+		v.printSnapshots(w)
 	}
 	return nil
+}
+
+// printSnapshots writes a line a snapshot, of the newest ones.
+func (v *volumeInfo) printSnapshots(w io.Writer) {
+	const most = 100
+	list := v.Snapshots
+	if n := len(list) - most; n > 0 {
+		fmt.Fprintf(w, "snapshots of %s: %d older ones, which --json lists\n", partitionName(v.Name), n)
+		list = list[n:]
+	}
+	for _, s := range list {
+		made := "at no known time"
+		if s.Created != nil {
+			made = s.Created.Format("2006-01-02 15:04:05")
+		}
+		fmt.Fprintf(w, "snapshot of %s, %s: %s\n", partitionName(v.Name), made, printable(s.Name))
+	}
 }
 
 // partitionName is a partition's name as tables show it.

@@ -3,14 +3,12 @@ package main
 import (
 	"bufio"
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"path"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -44,6 +42,7 @@ Example:
 
     dmg ls Installer.dmg
     dmg ls -l Installer.dmg Foo.app/Contents
+    dmg ls --snapshot 2024-05-06 disk.dmg
     dmg ls -R --json Installer.dmg | jq -r 'select(.size > 1000000) | .path'`
 }
 
@@ -332,14 +331,7 @@ func (l *lister) entryJSON(full string, info fs.FileInfo) error {
 			return err
 		}
 	}
-	var line strings.Builder
-	enc := json.NewEncoder(&line)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(j); err != nil {
-		return err
-	}
-	_, err = l.out.WriteString(escapeJSON(line.String()))
-	return err
+	return writeJSON(l.out, j)
 }
 
 // causeOf is an error without the path that it is about.
@@ -367,7 +359,7 @@ func (m *missed) add(std *stdio, err error) {
 		m.first = err
 	}
 	if m.n <= maxTold {
-		fmt.Fprintln(std.err, "dmg: "+oneLine(err))
+		fmt.Fprintln(std.err, "dmg: "+urlText(err, oneLine(err)))
 	}
 }
 

@@ -2,10 +2,10 @@ package main
 
 import (
 	"bytes"
-	"compress/gzip"
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
-	"io"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -20,6 +20,7 @@ import (
 
 // TestLsSamples lists what Apple's tools wrote, as the manifest says.
 func TestLsSamples(t *testing.T) {
+	t.Parallel()
 	for _, name := range []string{"hfsplus-app", "hfsplus-basic", "hfsplus-xattrs", "hfsx", "apfs-app", "apfs-basic", "apfs-snapshots"} {
 		t.Run(name, func(t *testing.T) {
 			want := manifest(t, name)
@@ -151,24 +152,12 @@ func TestLs(t *testing.T) {
 // unpacked returns a sample that is packed with gzip.
 func unpacked(t *testing.T, name string) []byte {
 	t.Helper()
-	f, err := os.Open(samples + "fs/" + name)
-	if err != nil {
-		t.Skip("no samples")
-	}
-	defer f.Close()
-	z, err := gzip.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	data, err := io.ReadAll(z)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return data
+	return bytes.Clone(dmgtest.Unpack(t, samples+"fs/"+name))
 }
 
 // TestSeveralVolumes: a disk with two volumes, and a third that can't be read.
 func TestSeveralVolumes(t *testing.T) {
+	t.Parallel()
 	disk := make([]byte, 64*sectorSize)
 	disk[510], disk[511] = 0x55, 0xAA
 	for i, volume := range [][]byte{unpacked(t, "hfsplus-abslink.img.gz"), unpacked(t, "hfsplus-rsrc.img.gz"), append(make([]byte, 4086), "SWAPSPACE2"...)} {
@@ -220,7 +209,7 @@ func TestLsDamaged(t *testing.T) {
 	var out, errOut bytes.Buffer
 	c := &lsCmd{imageArg: imageArg{"image.dmg"}, Recursive: true}
 	files := openFails{app(), "A.app/Contents"}
-	err := c.list(&stdio{nil, &out, &errOut}, files)
+	err := c.list(&stdio{out: &out, err: &errOut}, files)
 	if status := statusOf(err); status != statusDamaged || !strings.Contains(errOut.String(), "image.dmg: A.app/Contents: damaged") {
 		t.Errorf("%v, status %d, %q", err, status, errOut.String())
 	}
@@ -290,6 +279,7 @@ func TestWindowsNames(t *testing.T) {
 
 // TestInfoVolumes: info says which volumes there are, and what is wrong with them.
 func TestInfoVolumes(t *testing.T) {
+	t.Parallel()
 	dirty := filepath.Join(t.TempDir(), "dirty.img")
 	if err := os.WriteFile(dirty, unpacked(t, "hfsplus-dirty.img.gz"), 0o600); err != nil {
 		t.Fatal(err)
@@ -317,14 +307,92 @@ func TestInfoVolumes(t *testing.T) {
 		}
 	}
 	got := dmgRun(t, "ls", locked)
-	if want := "no password given: give --password-file FILE or set DMG_PASSWORD\n"; got.status != statusPassword || !strings.HasSuffix(got.errOut, want) {
+	if want := "locked.img: APFS \"Enc\" is encrypted, and no terminal to ask for the password: give --password-file FILE or set DMG_PASSWORD\n"; got.status != statusPassword || !strings.HasSuffix(got.errOut, want) {
 		t.Errorf("%+v, want %q", got, want)
 	}
-	if got = dmgRunWith(t, "wrong", "ls", "--password-file", "-", locked); got.status != statusPassword {
-		t.Errorf("%+v", got)
+	for _, args := range [][]string{{"ls"}, {"cat", "secret.txt"}, {"cp", "secret.txt", t.TempDir()}} {
+		args = slices.Insert(args, 1, "--password-file", "-", locked)
+		got := dmgRunWith(t, "wrong", args...)
+		if want := "locked.img: APFS \"Enc\": apfs: encrypted volume: wrong password (password from standard input)\n"; got.status != statusPassword || !strings.HasSuffix(got.errOut, want) {
+			t.Errorf("%q: %+v, want %q", args, got, want)
+		}
+		if got = dmgRunWith(t, "hunter2hunter2", args...); got.status != 0 || got.errOut != "" || got.out == "" && args[0] != "cp" {
+			t.Errorf("%q: %+v", args, got)
+		}
 	}
-	if got = dmgRunWith(t, "hunter2hunter2", "ls", "--password-file", "-", locked); got.status != 0 || got.out == "" {
-		t.Errorf("%+v", got)
+}
+
+// TestSnapshots reads a volume as it was.
+func TestSnapshots(t *testing.T) {
+	image := samples + "fs/apfs-snapshots.dmg"
+	if _, err := os.Stat(image); err != nil {
+		t.Skip("no samples")
+	}
+	const (
+		first  = "com.bombich.ccc.D7B2D286-3CE0-40B9-9797-EBF108ADAD30.2021-03-01-203433"
+		second = "com.bombich.ccc.6AE4815C-1F9A-4D5E-86E1-19078BE01958.2021-03-01-203509"
+	)
+	for snapshot, name := range map[string]string{first: "apfs-snapshots.snap10", second: "apfs-snapshots.snap22", "203433": "apfs-snapshots.snap10"} {
+		want := manifest(t, name)
+		got := dmgRun(t, "ls", "-R", "--json", "--snapshot", snapshot, image)
+		if got.status != 0 || got.errOut != "" {
+			t.Fatalf("%+v", got)
+		}
+		for line := range strings.Lines(got.out) {
+			var f fileJSON
+			if err := json.Unmarshal([]byte(line), &f); err != nil {
+				t.Fatal(err)
+			}
+			row := want[f.Path]
+			if delete(want, f.Path); row == nil || f.Type == "file" && strconv.FormatInt(f.Size, 10) != row[2] {
+				t.Errorf("%s: %+v, want %q", snapshot, f, row)
+			}
+			if f.Type != "file" {
+				continue
+			}
+			dest := filepath.Join(t.TempDir(), "copy")
+			cat, cp := dmgRun(t, "cat", "--snapshot", snapshot, image, f.Path), dmgRun(t, "cp", "--snapshot", snapshot, image, f.Path, dest)
+			copied, err := os.ReadFile(dest)
+			if sum := fmt.Sprintf("%x", sha256.Sum256(copied)); cat.status != 0 || cp.status != 0 || err != nil || sum != row[3] || cat.out != string(copied) {
+				t.Errorf("%s: %s: sum %s, %v, %d bytes of cat, %s%s", snapshot, f.Path, sum, err, len(cat.out), cat.errOut, cp.errOut)
+			}
+		}
+		delete(want, ".")
+		if len(want) > 0 {
+			t.Errorf("%s lacks %v", snapshot, want)
+		}
+	}
+	for _, tt := range []struct {
+		args   []string
+		errOut string
+	}{
+		{[]string{"ls", image, "--snapshot", "none"}, image + `: APFS "source" (partition 4) has no snapshot "none", but "` + first + `", "` + second + `"`},
+		{[]string{"ls", image, "--snapshot", "bombich"}, image + `: "bombich" fits the snapshots "` + first + `", "` + second + `": give a name that only one has`},
+		{[]string{"ls", samples + "fs/hfsx.dmg", "--snapshot", "x"}, samples + `fs/hfsx.dmg: HFSX "test-disk-image-hfsp-c" (partition 4) has no snapshots`},
+		{[]string{"cat", image, "--snapshot", "203433"}, "--snapshot is for files: give the path of one"},
+	} {
+		if got := dmgRun(t, tt.args...); got.status != statusMisuse || got.out != "" || got.errOut != "dmg: "+tt.errOut+"\n" {
+			t.Errorf("%q: %+v, want %q", tt.args, got, tt.errOut)
+		}
+	}
+	text := "snapshot of source, 2021-03-02 04:37:25: " + first + "\nsnapshot of source, 2021-03-02 04:39:09: " + second + "\n"
+	if got := dmgRun(t, "info", image); !strings.Contains(got.out, text) {
+		t.Errorf("%s, want %s", got.out, text)
+	}
+	list := imageInfoOf(t, image).Volumes[0].Snapshots
+	if len(list) != 2 || list[0].Name != first || list[1].Name != second || list[1].Created.Format(time.RFC3339Nano) != "2021-03-02T04:39:09.993517944Z" {
+		t.Errorf("%+v", list)
+	}
+}
+
+// TestPrintSnapshots: of very many, the newest are printed.
+func TestPrintSnapshots(t *testing.T) {
+	v := volumeInfo{Name: "v", Snapshots: make([]snapshotInfo, 150)}
+	v.Snapshots[149].Name = "last\n"
+	var out strings.Builder
+	v.printSnapshots(&out)
+	if got := out.String(); strings.Count(got, "\n") != 101 || !strings.HasPrefix(got, "snapshots of v: 50 older ones, which --json lists\n") || !strings.HasSuffix(got, "snapshot of v, at no known time: last\\x0a\n") {
+		t.Errorf("%q", got)
 	}
 }
 
@@ -332,7 +400,7 @@ func TestInfoVolumes(t *testing.T) {
 func TestLsLinkedFolders(t *testing.T) {
 	var out, errOut bytes.Buffer
 	c := &lsCmd{imageArg: imageArg{"image.dmg"}, Recursive: true}
-	if err := c.list(&stdio{nil, &out, &errOut}, linkedDirs{40}); err != nil {
+	if err := c.list(&stdio{out: &out, err: &errOut}, linkedDirs{40}); err != nil {
 		t.Fatal(err)
 	}
 	if n := strings.Count(out.String(), "\n"); n < 80 || n > 4000 {

@@ -30,6 +30,7 @@ type cli struct {
 	Info       infoCmd       `cmd:"" help:"Say what an image is and what is in it."`
 	Ls         lsCmd         `cmd:"" help:"List the files in an image."`
 	Cp         cpCmd         `cmd:"" help:"Copy files and folders out of an image."`
+	App        appCmd        `cmd:"" help:"List the applications and installer packages in an image."`
 	Cat        catCmd        `cmd:"" help:"Write a file in an image, or a range of its disk, to standard output."`
 	Extract    extractCmd    `cmd:"" help:"Write an image's disk, or one partition, to a file."`
 	Verify     verifyCmd     `cmd:"" help:"Check an image against the checksums that it stores."`
@@ -48,6 +49,7 @@ type stdio struct {
 	in  io.Reader
 	out io.Writer
 	err io.Writer
+	web *web
 }
 
 func main() {
@@ -59,7 +61,9 @@ func main() {
 // run is main with everything it touches given. It returns the exit status.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	defer keepHeapLimit()()
-	std := &stdio{stdin, stdout, stderr}
+	web, args := newWeb(args)
+	defer web.close()
+	std := &stdio{stdin, stdout, stderr, web}
 	bare := len(args) == 0 // help is what is needed then, but not what was asked for
 	if bare {
 		args, std.out = []string{"--help"}, stderr
@@ -116,10 +120,10 @@ func newParser(stdout, stderr io.Writer, exit func(int)) (*kong.Kong, error) {
 	)
 }
 
-// printHelp adds the exit statuses to the help of the whole program.
+// printHelp adds the exit statuses to all help.
 func printHelp(options kong.HelpOptions, ctx *kong.Context) error {
 	err := kong.DefaultHelpPrinter(options, ctx)
-	if err == nil && ctx.Selected() == nil {
+	if err == nil {
 		_, err = fmt.Fprintln(ctx.Stdout, "\n"+statusHelp)
 	}
 	return err

@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -29,6 +30,7 @@ func TestMain(m *testing.M) {
 		return
 	}
 	os.Unsetenv(passwordVar)
+	os.Setenv(heapVar, "off") // tests run beside each other in one process
 	os.Exit(m.Run())
 }
 
@@ -105,6 +107,11 @@ var commandTests = []struct {
 	{name: "help", args: "--help", golden: "help.txt"},
 	{name: "help of info", args: "info --help", golden: "help-info.txt"},
 	{name: "help of extract", args: "extract --help", golden: "help-extract.txt"},
+	{name: "info of a license and a signature", args: "info ../../testdata/good-license.dmg", golden: "info-license.txt"},
+	{name: "the license", args: "info --license ../../testdata/good-license.dmg", golden: "license.txt"},
+	{name: "the signature as JSON", args: "info --json --signature ../../testdata/good-license.dmg", golden: "info-license.json"},
+	{name: "applications", args: "app ../../testdata/good-apfs.dmg", golden: "app.txt"},
+	{name: "help of app", args: "app --help", golden: "help-app.txt"},
 	{name: "help of cat", args: "cat --help", golden: "help-cat.txt"},
 	{name: "help of ls", args: "ls --help", golden: "help-ls.txt"},
 	{name: "help of cp", args: "cp --help", golden: "help-cp.txt"},
@@ -123,7 +130,10 @@ var commandTests = []struct {
 	{name: "missing arguments", args: "extract", status: 2, errOut: `dmg: missing argument "<image> <out>"\nTry "dmg extract --help".\n`},
 	{name: "missing value", args: "cat x.dmg --length", status: 2, errOut: `dmg: --length needs a value\nTry "dmg cat --help".\n`},
 	{name: "missing text", args: "cat x.dmg -p", status: 2, errOut: `dmg: --partition needs a value\nTry "dmg cat --help".\n`},
-	{name: "too many arguments", args: "info x.dmg y.dmg", status: 2, errOut: `dmg: unexpected argument y.dmg\nTry "dmg info --help".\n`},
+	{name: "too many arguments", args: "map x.dmg y.dmg", status: 2, errOut: `dmg: unexpected argument y.dmg\nTry "dmg map --help".\n`},
+	{name: "standard input", args: "info -", status: 2, errOut: `dmg: an image can't be read from standard input, .*: save it to a file, or give its URL\n`},
+	{name: "an unknown hash", args: "info --hash crc32 x.dmg", status: 2, errOut: `dmg: --hash must be one of .*\nTry "dmg info --help".\n`},
+	{name: "an index for several", args: "verify --index x x.dmg y.dmg", status: 2, errOut: `dmg: --index is for one image: .*\n`},
 	{name: "bad size", args: "cat x.dmg --length 1q", status: 2, errOut: `dmg: --length: "1q" is no size: .*\nTry "dmg cat --help".\n`},
 	{name: "negative size", args: "cat x.dmg --offset=-1", status: 2, errOut: `dmg: --offset: "-1" is negative: give a number of bytes from 0 on\nTry "dmg cat --help".\n`},
 	{name: "negative size, a word of its own", args: "cat x.dmg --offset -1", status: 2, errOut: `dmg: --offset: "-1" is negative: give a number of bytes from 0 on\nTry "dmg cat --help".\n`},
@@ -210,6 +220,48 @@ func TestCommands(t *testing.T) {
 				golden(t, tt.golden, got.out)
 			}
 		})
+	}
+}
+
+// Every exit status, as every help lists them. Interrupts by a signal are in
+// TestExtractInterrupted and its neighbours.
+func TestStatuses(t *testing.T) {
+	done, cancel := context.WithCancel(context.Background())
+	cancel()
+	secret := encryptedImage(t, "x")
+	for _, tt := range []struct {
+		status int
+		args   string
+	}{
+		{0, "verify ../../testdata/good-zlib.dmg"},
+		{1, "verify ../../testdata/bad-stream.dmg"},
+		{2, "verify --colour x.dmg"},
+		{2, "cat ../../testdata/good-zlib.dmg -p 99"},
+		{3, "verify main.go"},
+		{3, "verify ../../testdata/unsupported-1990s.dmg"},
+		{4, "verify " + secret},
+		{5, "verify none.dmg"},
+		{130, "verify ../../testdata/good-zlib.dmg"},
+	} {
+		ctx := context.Background()
+		if tt.status == 130 {
+			ctx = done
+		}
+		if got := run(ctx, strings.Fields(tt.args), strings.NewReader(""), io.Discard, io.Discard); got != tt.status {
+			t.Errorf("%s: status %d, want %d", tt.args, got, tt.status)
+		}
+	}
+	parser, err := newParser(io.Discard, io.Discard, func(int) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range append(commandNames(parser.Model), "") {
+		help := dmgRun(t, strings.Fields(name+" --help")...).out
+		for _, status := range []int{0, 1, 2, 3, 4, 5, 130} {
+			if !regexp.MustCompile(fmt.Sprintf(`(?s)Exit status:.*\n +%d  +[a-z]`, status)).MatchString(help) {
+				t.Errorf("the help of %q does not tell of status %d", name, status)
+			}
+		}
 	}
 }
 

@@ -52,7 +52,7 @@ func (c *mapCmd) Run(ctx context.Context, std *stdio) error {
 	defer c.close(std, im)
 	if out != nil { // an interrupt must not leave half of it behind
 		var stop context.CancelFunc
-		ctx, stop = interruptible(ctx)
+		ctx, stop = std.interruptible(ctx)
 		defer stop()
 	}
 	m := newDiskMap(im, c.Image)
@@ -68,9 +68,12 @@ func (c *mapCmd) Run(ctx context.Context, std *stdio) error {
 }
 
 // verify finds what is wrong, and marks it on the map.
-func (c *mapCmd) verify(ctx context.Context, std *stdio, im *dmg.Image, m *diskMap) (err error) {
-	m.found, err = verify(ctx, std, im, c.Quiet, nil, func(r diskRange) { mark(m.cells, m.grid.cellSize, r) })
-	return err
+func (c *mapCmd) verify(ctx context.Context, std *stdio, im *dmg.Image, m *diskMap) error {
+	ctx, stop := std.interruptible(ctx)
+	defer stop()
+	m.found = newFindings(im)
+	m.found.eachRange = func(r diskRange) { mark(m.cells, m.grid.cellSize, r) }
+	return verify(ctx, std, im, c.Quiet, m.found)
 }
 
 // writeMap writes the picture, all at once.

@@ -394,6 +394,7 @@ func worstMap() *diskMap {
 }
 
 func TestMapBounded(t *testing.T) {
+	t.Parallel()
 	svg := worstMap().svg()
 	n, text := elements(t, svg)
 	t.Logf("%d elements, %d bytes", n, len(svg))
@@ -408,6 +409,7 @@ func TestMapBounded(t *testing.T) {
 }
 
 func TestMapOfManyChunks(t *testing.T) {
+	t.Parallel()
 	const n = 200_000
 	m := &diskMap{grid: newGrid(n * 8192)}
 	m.cells = layOut(manyChunks(n), m.grid.size, m.grid.cellSize)
@@ -419,6 +421,7 @@ func TestMapOfManyChunks(t *testing.T) {
 
 // All images make well-formed documents, and every partition's name is there.
 func TestMapTestdata(t *testing.T) {
+	t.Parallel()
 	var names []string
 	for _, pattern := range []string{"good-*.dmg", "unsupported-*.dmg", "containers/*.sparseimage"} {
 		found, err := filepath.Glob(images + pattern)

@@ -33,6 +33,8 @@ type nbdCmd struct {
 	Partition string `short:"p" placeholder:"NAME" help:"Serve this partition only: a number, name or type from dmg info, or a part of a name."`
 	Socket    string `placeholder:"PATH" xor:"where" help:"Listen on a Unix socket, which must not exist."`
 	Listen    string `placeholder:"ADDR" xor:"where" help:"Listen on a TCP address, HOST:PORT or PORT; 127.0.0.1:10809 if neither is given. Port 0 takes a free one."`
+	Exec      string `name:"run" placeholder:"COMMAND" help:"Run COMMAND by the shell, with the URI in $uri, serve until it ends, and exit with its status."`
+	ReadyFD   int    `name:"ready-fd" default:"-1" placeholder:"N" help:"When clients can connect, write the URI and a newline to file descriptor N, and close it."`
 	openFlags `embed:""`
 }
 
@@ -45,11 +47,24 @@ can read the disk, of an encrypted image too.
 A client that takes nothing of an answer for 30 seconds is disconnected. An idle client, and one that reads slowly, stay.
 Besides --memory-limit the server takes up to 64 MiB of memory, and what the image's own tables take.
 
+With --run the server listens on a Unix socket of its own, if neither --socket nor --listen is given; on Windows, on a free
+TCP port. The command is run by sh -c, on Windows by cmd /c. As with nbdkit, these variables are in its environment:
+
+    uri         the URI to connect to
+    unixsocket  the Unix socket, empty if it is TCP
+    port        the TCP port, empty if it is a Unix socket
+    exportname  the name in the URI: that of --partition
+
+The server ends when the command does. The exit status is then the command's, or 128 and the number of the signal that
+ended it.
+
 Example:
 
+    dmg nbd Installer.dmg --run 'qemu-img convert -f raw -O qcow2 "$uri" disk.qcow2'
+    dmg nbd Installer.dmg --run 'nbdinfo --map "$uri"'
+
     dmg nbd Installer.dmg --socket /tmp/dmg.sock &
-    qemu-img convert -f raw -O qcow2 'nbd+unix:///?socket=/tmp/dmg.sock' disk.qcow2
-    nbdinfo --map 'nbd+unix:///?socket=/tmp/dmg.sock'`
+    nbdfuse mountpoint 'nbd+unix:///?socket=/tmp/dmg.sock'`
 }
 
 // Run implements the command. Being told to stop is its normal end.
@@ -63,14 +78,29 @@ func (c *nbdCmd) Run(ctx context.Context, std *stdio) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", c.Image, err)
 	}
-	ctx, stop := interruptible(ctx)
+	ctx, stop := std.interruptible(ctx)
 	defer stop()
+	if c.Exec != "" && c.Socket == "" && c.Listen == "" {
+		remove, err := c.choosePlace()
+		if err != nil {
+			return err
+		}
+		defer remove()
+	}
 	l, err := c.listen(ctx)
 	if err != nil {
 		return err
 	}
+	if err := c.ready(l.Addr()); err != nil {
+		l.Close()
+		return err
+	}
+	server := c.server(im, r, std)
+	if c.Exec != "" {
+		return c.serveCommand(ctx, std, server, l)
+	}
 	c.announce(std, l.Addr())
-	return c.server(im, r, std).Serve(ctx, l)
+	return server.Serve(ctx, l)
 }
 
 // server makes the server of a range. Its export has the partition's name, and

@@ -90,6 +90,7 @@ func nbdcopy(t *testing.T, uri string) string {
 
 // TestServe reads served disks with the clients people use.
 func TestServe(t *testing.T) {
+	t.Parallel()
 	info := imageInfoOf(t, images+"good-zlib.dmg")
 	hfs := info.Partitions[2]
 	disk := zlibDisk(t)

@@ -21,95 +21,144 @@ import (
 // passwordVar is the environment variable that may hold the password.
 const passwordVar = "DMG_PASSWORD"
 
-// maxPassword bounds what is read as a password, in bytes: a wrong file name
+// maxPassword bounds what is read as passwords, in bytes: a wrong file name
 // may be that of a disk.
 const maxPassword = 64 << 10
 
 // tries is how often a user may mistype a password at the prompt.
 const tries = 3
 
-// openWithPassword opens the image with the password that was given, or else
-// asks for it on the terminal if the image has one.
+// maxPasswords is how many passwords a file may have: to try one takes a tenth of a second.
+const maxPasswords = 1000
+
+// givenPasswords are those that a user gave, to be tried in order.
+type givenPasswords struct {
+	all  []string
+	from string // where they are from; empty if there are none
+}
+
+// openWithPassword opens the image with a password that was given, or else
+// asks for it on the terminal if the image has one, or the volume that open reads.
 func (f *passwordFlags) openWithPassword(std *stdio, image string, opts *dmg.Options, open opener) (*dmg.Image, error) {
-	from, err := f.givenPassword(std, opts)
+	given, err := f.passwords(std)
 	if err != nil {
-		return nil, passwordError{fmt.Errorf("password file: %w", err)}
+		return nil, abort(passwordError{fmt.Errorf("password file: %w", err)})
 	}
 	keyFrom, err := f.givenKey(std, opts)
 	if err != nil {
-		return nil, passwordError{fmt.Errorf("key: %w", err)}
+		return nil, abort(passwordError{fmt.Errorf("key: %w", err)})
 	}
-	im, err := open(image, opts)
+	var im *dmg.Image
+	for _, opts.Password = range given.all {
+		if im, err = open(image, opts); !errors.Is(err, dmg.ErrWrongPassword) {
+			break
+		}
+	}
+	if len(given.all) == 0 {
+		im, err = open(image, opts)
+	}
 	switch {
 	case errors.Is(err, dmg.ErrWrongKey), errors.Is(err, dmg.ErrWrongPrivateKey):
 		return nil, fmt.Errorf("%w (key from %s)", err, keyFrom)
+	case errors.Is(err, dmg.ErrWrongPassword) && len(given.all) > 1:
+		return nil, fmt.Errorf("%w (all %d passwords from %s)", err, len(given.all), given.from)
 	case errors.Is(err, dmg.ErrWrongPassword):
-		return nil, fmt.Errorf("%w (password from %s)", err, from)
+		return nil, fmt.Errorf("%w (password from %s)", err, given.from)
 	case !errors.Is(err, dmg.ErrNoPassword):
 		return im, err
 	}
-	tty, err := openTerminal(std)
-	if err != nil {
-		return nil, passwordError{errors.New("encrypted, and no terminal to ask for the password: give --password-file FILE or set " + passwordVar)}
+	tty, asked := openTerminal(std)
+	if asked != nil {
+		return nil, passwordError{errors.New(lockedVolume(err, "", " is ") + "encrypted, and no terminal to ask for the password: give --password-file FILE or set " + passwordVar)}
 	}
 	defer tty.close()
 	for range tries {
-		if opts.Password, err = tty.ask("Password for " + printable(image) + ": "); err != nil {
-			return nil, passwordError{err}
+		if opts.Password, asked = tty.ask("Password for " + lockedVolume(err, "", " in ") + printable(image) + ": "); asked != nil {
+			return nil, passwordError{asked}
 		}
 		if im, err = open(image, opts); !errors.Is(err, dmg.ErrWrongPassword) {
 			return im, err
 		}
-		fmt.Fprintln(tty.out, "Wrong password.")
+		fmt.Fprintln(tty.out, "Wrong password"+lockedVolume(err, " for ", "")+".")
 	}
-	return nil, passwordError{errors.New("wrong password")}
+	return nil, passwordError{errors.New("wrong password" + lockedVolume(err, " for ", ""))}
 }
 
-// givenPassword puts the password that was given into opts and says where it
-// came from: nowhere if it is empty. A file goes before the environment, since
-// it is named for this command alone.
-func (f *passwordFlags) givenPassword(std *stdio, opts *dmg.Options) (from string, err error) {
+// lockedVolume names the volume that an error of the password is about, between two texts;
+// it is empty if that is the image.
+func lockedVolume(err error, before, after string) string {
+	var locked lockedError
+	if !errors.As(err, &locked) {
+		return ""
+	}
+	return before + locked.volume.String() + after
+}
+
+// passwords returns the passwords that were given, which are read once: standard input
+// has them for all images of a run.
+func (f *passwordFlags) passwords(std *stdio) (*givenPasswords, error) {
+	if f.given == nil {
+		given, err := f.readPasswords(std)
+		if err != nil {
+			return nil, err
+		}
+		f.given = given
+	}
+	return f.given, nil
+}
+
+// readPasswords reads the passwords that were given. A file goes before the environment,
+// since it is named for this command alone.
+func (f *passwordFlags) readPasswords(std *stdio) (*givenPasswords, error) {
 	switch f.PasswordFile {
 	case "":
-		if opts.Password = os.Getenv(passwordVar); opts.Password == "" {
-			return "", nil
+		if password := os.Getenv(passwordVar); password != "" {
+			return &givenPasswords{[]string{password}, passwordVar}, nil
 		}
-		return passwordVar, nil
+		return new(givenPasswords), nil
 	case "-":
-		opts.Password, err = readPassword(std.in)
-		return "standard input", err
+		all, err := readPasswords(std.in)
+		return &givenPasswords{all, "standard input"}, err
 	}
 	file, err := os.Open(f.PasswordFile)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	defer file.Close()
-	opts.Password, err = readPassword(file)
-	return f.PasswordFile, err
+	all, err := readPasswords(file)
+	return &givenPasswords{all, f.PasswordFile}, err
 }
 
-// readPassword reads a password up to the end of r, without the newline that
-// editors and echo put there.
-func readPassword(r io.Reader) (string, error) {
+// readPasswords reads passwords up to the end of r: a line each, at least one.
+func readPasswords(r io.Reader) ([]string, error) {
 	b, err := io.ReadAll(io.LimitReader(r, maxPassword+1))
 	switch {
 	case err != nil:
-		return "", err
+		return nil, err
 	case len(b) > maxPassword:
-		return "", fmt.Errorf("longer than %d bytes, so not a password", maxPassword)
+		return nil, fmt.Errorf("longer than %d bytes, so not one of passwords", maxPassword)
 	}
 	text, err := fromWindows(b)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	s := strings.TrimSuffix(text, "\n")
-	if len(s) < len(text) {
-		s = strings.TrimSuffix(s, "\r") // as Windows ends lines
+	var all []string
+	for line := range strings.Lines(text) {
+		password, ended := strings.CutSuffix(line, "\n")
+		if ended {
+			password = strings.TrimSuffix(password, "\r") // as Windows ends lines
+		}
+		if password != "" {
+			all = append(all, password)
+		}
 	}
-	if s == "" {
-		return "", errors.New("empty")
+	switch {
+	case len(all) == 0:
+		return nil, errors.New("empty")
+	case len(all) > maxPasswords:
+		return nil, fmt.Errorf("%d lines, so not one of passwords", len(all))
 	}
-	return s, nil
+	return all, nil
 }
 
 // fromWindows returns the text of a file as UTF-8 without a byte order mark. Editors of

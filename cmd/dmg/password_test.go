@@ -68,9 +68,14 @@ func TestPassword(t *testing.T) {
 		{name: "none", errOut: "secret.dmg: encrypted, and no terminal to ask for the password: give --password-file FILE or set DMG_PASSWORD\n"},
 		{name: "wrong environment", env: "x", errOut: " (password from DMG_PASSWORD)\n"},
 		{name: "wrong file", args: "--password-file " + file("x"), env: password, errOut: "/password)\n"},
-		{name: "two newlines", args: "--password-file -", stdin: password + "\n\n", errOut: " (password from standard input)\n"},
+		{name: "empty lines", args: "--password-file -", stdin: "\n\r\n" + password + "\n\n"},
+		{name: "several", args: "--password-file " + file("x\r\ny\r\n"+password+"\r\nz")},
+		{name: "several, the last", args: "--password-file -", stdin: "x\n" + password},
+		{name: "several in UTF-16", args: "--password-file -", stdin: "\xFF\xFE" + utf16Bytes(binary.LittleEndian, "x\n"+password+"\ny\n")},
+		{name: "several, all wrong", args: "--password-file -", stdin: "x\ny\n " + password + "\n", errOut: " (all 3 passwords from standard input)\n"},
+		{name: "too many", args: "--password-file -", stdin: strings.Repeat("x\n", 1001), errOut: "password file: 1001 lines, so not one of passwords\n"},
 		{name: "empty file", args: "--password-file " + file("\n"), errOut: "password file: empty\n"},
-		{name: "a disk for a file", args: "--password-file " + file(strings.Repeat("x", maxPassword+1)), errOut: "longer than 65536 bytes, so not a password\n"},
+		{name: "a disk for a file", args: "--password-file " + file(strings.Repeat("x", maxPassword+1)), errOut: "longer than 65536 bytes, so not one of passwords\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Setenv(passwordVar, tt.env)

@@ -56,13 +56,12 @@ func oneLine(err error) string {
 	return printable(strings.Join(lines, "; "))
 }
 
-// writeJSON writes v as JSON in which nothing is raw that printable escapes. All
+// writeJSON writes v as a line of JSON in which nothing is raw that printable escapes. All
 // such characters are in strings, and an escaped one has the same value there.
 func writeJSON(w io.Writer, v any) error {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false) // names have ampersands, and this is no web page
-	enc.SetIndent("", "  ")
 	if err := enc.Encode(v); err != nil {
 		return err
 	}

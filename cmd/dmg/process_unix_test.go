@@ -9,11 +9,14 @@ import (
 	"io"
 	"math"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -29,7 +32,8 @@ import (
 func command(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
 	cmd := dmgtest.Self(t, args...)
-	cmd.Env = append(os.Environ(), asCommand+"=1")
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(s string) bool { return strings.HasPrefix(s, heapVar+"=") })
+	cmd.Env = append(cmd.Env, asCommand+"=1")
 	return cmd
 }
 
@@ -110,6 +114,7 @@ func startCommand(t *testing.T, cmd *exec.Cmd, what string, condition func() boo
 }
 
 func TestExtractInterrupted(t *testing.T) {
+	t.Parallel()
 	dmgtest.NotEmulated(t)
 	image := longImage(t)
 	signals := []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP}
@@ -155,6 +160,7 @@ func TestExtractInterrupted(t *testing.T) {
 
 // TestClosedPipe has a reader that has seen enough.
 func TestClosedPipe(t *testing.T) {
+	t.Parallel()
 	image := longImage(t)
 	for _, args := range [][]string{
 		{"extract", image, "-"},
@@ -241,6 +247,7 @@ func TestStopServer(t *testing.T) {
 
 // TestSparse looks at how much of a file is stored.
 func TestSparse(t *testing.T) {
+	t.Parallel()
 	size := int64(64 << 20)
 	if dmgtest.Raced() {
 		size /= 4
@@ -397,8 +404,46 @@ func TestSpecialInput(t *testing.T) {
 	}
 }
 
+// TestVolumePassword types a password for a volume at the prompt.
+func TestVolumePassword(t *testing.T) {
+	script, err := exec.LookPath("script")
+	if err != nil {
+		t.Skip(err)
+	}
+	if about, _ := exec.Command(script, "--version").Output(); !strings.Contains(string(about), "util-linux") {
+		t.Skip("a script that takes other arguments")
+	}
+	image := filepath.Join(t.TempDir(), "locked.img")
+	if err := os.WriteFile(image, unpacked(t, "apfs-encrypted.img.gz"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for typed, want := range map[string]int{"wrong\nhunter2hunter2\n": statusOK, "1\n2\n3\n": statusPassword} {
+		inner := command(t, "cat", image, "secret.txt")
+		cmd := exec.Command(script, "-qec", "'"+strings.Join(inner.Args, "' '")+"'", "/dev/null")
+		cmd.Env, cmd.Stdin = append(inner.Env, passwordVar+"="), strings.NewReader(typed)
+		var out bytes.Buffer
+		cmd.Stdout = &out
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		wantStatus(t, cmd, want)
+		text := out.String()
+		if !strings.Contains(text, `Password for APFS "Enc" in `+image+": ") || !strings.Contains(text, `Wrong password for APFS "Enc".`) {
+			t.Errorf("%q", text)
+		}
+		end := "secret content for the encrypted volume"
+		if want != statusOK {
+			end = `locked.img: wrong password for APFS "Enc"`
+		}
+		if !strings.HasSuffix(strings.TrimSpace(text), end) {
+			t.Errorf("%q, want %q at the end", text, end)
+		}
+	}
+}
+
 // TestNoRoom has a file system, or a limit, that the disk doesn't fit in.
 func TestNoRoom(t *testing.T) {
+	t.Parallel()
 	image := longImage(t)
 	var old syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &old); err != nil {
@@ -421,4 +466,104 @@ func TestNoRoom(t *testing.T) {
 		t.Errorf("standard error %q", errOut.String())
 	}
 	wantEmptyDir(t, dir)
+}
+
+// An interrupt ends requests, too.
+func TestURLInterrupted(t *testing.T) {
+	t.Parallel()
+	dmgtest.NotEmulated(t)
+	image := dmgtest.Image(t, dmgtest.Random(1, 1<<20).Bytes(), dmgtest.Options{ChunkSectors: 128})
+	asked := make(chan bool, 100)
+	s := newSite(t, map[string][]byte{"/a.dmg": image})
+	hanging := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if strings.HasPrefix(req.Header.Get("Range"), "bytes=0-") || strings.Contains(req.Header.Get("Range"), fmt.Sprint(len(image)-1)) {
+			s.serve(w, req) // so that the image opens
+			return
+		}
+		asked <- true
+		<-req.Context().Done()
+	}))
+	defer hanging.Close()
+	dir := t.TempDir()
+	cmd := command(t, "extract", hanging.URL+"/a.dmg", filepath.Join(dir, "disk.img"))
+	errOut := startCommand(t, cmd, "request", func() bool { return len(asked) > 0 })
+	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	wantStatus(t, cmd, statusInterrupted)
+	if d := time.Since(start); d > 10*time.Second || errOut.String() != "dmg: interrupted\n" {
+		t.Errorf("after %v: %q", d, errOut)
+	}
+	if left, _ := os.ReadDir(dir); len(left) > 0 {
+		t.Errorf("left %v", left)
+	}
+}
+
+// Who has started the server learns when it can be used.
+func TestServeReady(t *testing.T) {
+	t.Parallel()
+	dmgtest.NotEmulated(t)
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	cmd := command(t, "nbd", images+"good-zlib.dmg", "--listen", "0", "--ready-fd", "3")
+	cmd.ExtraFiles = []*os.File{w}
+	errOut := new(bytes.Buffer)
+	cmd.Stderr = errOut
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	line, err := io.ReadAll(r) // to the end: it is closed
+	uri, ok := strings.CutSuffix(string(line), "\n")
+	if err != nil || !ok || !strings.HasPrefix(uri, "nbd://127.0.0.1:") {
+		t.Errorf("%q, %v", line, err)
+	}
+	conn, err := net.Dial("tcp", strings.Trim(uri[len("nbd://"):], "/"))
+	if err != nil {
+		t.Error(err)
+	} else {
+		conn.Close()
+	}
+	_ = cmd.Process.Signal(syscall.SIGTERM)
+	wantStatus(t, cmd, statusOK)
+	if want := "dmg: serving " + images + "good-zlib.dmg at " + uri + "\n"; errOut.String() != want {
+		t.Errorf("said %q, want %q", errOut, want)
+	}
+}
+
+// An interrupt ends the command that the server runs, too.
+func TestServeRunInterrupted(t *testing.T) {
+	t.Parallel()
+	dmgtest.NotEmulated(t)
+	started := filepath.Join(t.TempDir(), "started")
+	cmd := command(t, "nbd", images+"good-zlib.dmg", "--run", "trap 'exit 3' TERM; echo $$ >"+started+"; while :; do sleep 0.05; done")
+	startCommand(t, cmd, "command", func() bool {
+		b, _ := os.ReadFile(started)
+		return len(b) > 0
+	})
+	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	wantStatus(t, cmd, statusInterrupted)
+	b, _ := os.ReadFile(started)
+	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil || syscall.Kill(pid, 0) == nil {
+		t.Errorf("the command %q (%v) goes on", b, err)
+	}
+}
+
+// A proxy of the environment is asked.
+func TestURLProxy(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, map[string][]byte{"/a.dmg": read(t, "good-zlib.dmg")})
+	cmd := command(t, "info", "http://nowhere.invalid/a.dmg")
+	cmd.Env = append(cmd.Env, "http_proxy="+s.URL)
+	out, err := cmd.CombinedOutput()
+	if requests, _ := s.cost(); err != nil || len(requests) == 0 || !strings.HasPrefix(string(out), "http://nowhere.invalid/a.dmg: UDZO") {
+		t.Errorf("%v, %q, %d requests", err, out, len(requests))
+	}
 }

@@ -15,8 +15,8 @@ import (
 
 // verifyCmd is dmg verify.
 type verifyCmd struct {
-	imageArg  `embed:""`
-	JSON      bool `name:"json" help:"Print JSON, an object a line."`
+	imagesArg `embed:""`
+	JSON      bool `name:"json" help:"Print JSON, an object a line for each image, whose fields stay as they are in later versions."`
 	Quiet     bool `short:"q" help:"Show no progress."`
 	openFlags `embed:""`
 }
@@ -55,70 +55,107 @@ The lines below these begin with one of:
                   any of them may be wrong
     not checked:  sectors whose compression dmg does not support
 
-With --json, the output is one object a line, with a "kind": "checksum" for each checksum that was compared, "lost",
-"doubtful" or "unsupported" for each range of such bytes, in the order in which they are found, and in the end "verdict",
-which sums them up. "offset" and "length" are in bytes of the disk; "computed" is null if the checksum can't be computed,
-because some of what it is over can't be read. The "result" of the verdict is good, damaged, unsupported, or readable: nothing
-wrong was found, but some of it has no checksum.
+With --json, a line is an object for an image:
+
+    image            as it was named
+    result           "good", "damaged", "unsupported", "readable" (nothing wrong
+                     was found, but some of it has no checksum), or "error"
+    status           the exit status for it
+    checksums        each that was compared: part, partition (-1 for what is
+                     none), algorithm, stored, computed (null if some of what
+                     it is over can't be read), good
+    wrong_checksums  how many don't hold
+    lost, doubtful, unsupported
+                     bytes of the disk that are so: see above
+    ranges           the first 1,000 ranges of each kind: kind ("lost",
+                     "doubtful" or "unsupported"), offset and length in bytes of
+                     the disk, error
+    more_ranges      how many ranges there are besides
+    defects          what was found wrong when the image was opened
+    error            why it could not be verified, if the result is "error"
 
 The exit status is 0 if nothing wrong was found, 1 if something is damaged, and 3 if nothing is damaged but something
 is not supported.
+
+` + severalHelp + `
 
 Example:
 
     dmg verify Installer.dmg
     dmg verify --quiet Installer.dmg > /dev/null && echo good
-    dmg verify --json damaged.dmg | jq -c 'select(.kind == "lost")'`
+    dmg verify --json *.dmg | jq -r 'select(.result != "good") | .image'
+    dmg verify --json damaged.dmg | jq -c '.ranges[]'`
 }
 
 // Run implements the command.
 func (c *verifyCmd) Run(ctx context.Context, std *stdio) error {
 	c.listsDefects = true
-	im, err := c.open(std, c.Image)
-	if err != nil {
+	if err := c.checkSeveral(c.Images); err != nil {
 		return err
 	}
-	defer c.close(std, im)
-	var lines *jsonLines
-	if c.JSON {
-		lines = &jsonLines{w: std.out}
-	}
-	found, err := verify(ctx, std, im, c.Quiet, lines, nil)
-	switch {
-	case err != nil && lines != nil && lines.err != nil:
-		return lines.err // of the output
-	case err != nil:
-		return fmt.Errorf("%s: %w", c.Image, err)
-	case c.JSON:
-		err = lines.put(found.verdictJSON())
-	default:
-		err = found.print(std.out)
-	}
-	if err != nil {
-		return err
-	}
-	return found.err(c.Image)
+	ctx, stop := std.interruptible(ctx)
+	defer stop()
+	first := true
+	return forEach(std, c.Images, func(image string) error {
+		found, err := c.image(ctx, std, image)
+		switch {
+		case c.JSON && errors.Is(err, context.Canceled), err != nil && (!c.JSON || isA[abortError](err)):
+			return err
+		case c.JSON:
+			result := newVerifyJSON(image, found, err)
+			if err == nil {
+				err = found.err(image)
+			}
+			result.Status = statusOK
+			if err != nil {
+				result.Status = statusOf(err)
+			}
+			if err := writeJSON(std.out, result); err != nil {
+				return abort(err)
+			}
+			return err
+		}
+		if len(c.Images) > 1 {
+			space := "\n"
+			if first {
+				space = ""
+			}
+			if _, err := fmt.Fprintf(std.out, "%s%s:\n", space, printable(image)); err != nil {
+				return abort(err)
+			}
+		}
+		first = false
+		if err := found.print(std.out); err != nil {
+			return abort(err)
+		}
+		return found.err(image)
+	})
 }
 
-// verify finds what is wrong with an image. It writes every result to lines, and calls
-// eachRange with every range that can't be read as it was, unless these are nil. An
-// interrupt ends it.
-func verify(ctx context.Context, std *stdio, im *dmg.Image, quiet bool, lines *jsonLines, eachRange func(diskRange)) (*findings, error) {
-	ctx, stop := interruptible(ctx)
-	defer stop()
-	found := newFindings(im)
-	found.json, found.eachRange = lines, eachRange
-	progress, stopProgress := startProgress(std, "verify", im.Size(), quiet)
-	err := im.Verify(ctx, &dmg.VerifyOptions{Progress: progress, Result: func(r dmg.VerifyResult) {
-		if found.add(r); lines != nil && lines.err != nil {
-			stop() // nobody gets the results
-		}
-	}})
-	stopProgress()
-	if !isOfImage(err) {
+// image finds what is wrong with an image.
+func (c *verifyCmd) image(ctx context.Context, std *stdio, image string) (*findings, error) {
+	im, err := c.open(std, image)
+	if err != nil {
 		return nil, err
 	}
+	defer c.close(std, im)
+	found := newFindings(im)
+	found.keepSums = c.JSON
+	if err := verify(ctx, std, im, c.Quiet, found); err != nil {
+		return nil, fmt.Errorf("%s: %w", image, err)
+	}
 	return found, nil
+}
+
+// verify adds to the findings what is wrong with an image.
+func verify(ctx context.Context, std *stdio, im *dmg.Image, quiet bool, found *findings) error {
+	progress, stopProgress := startProgress(std, "verify", im.Size(), quiet)
+	err := im.Verify(ctx, &dmg.VerifyOptions{Progress: progress, Result: found.add})
+	stopProgress()
+	if !isOfImage(err) {
+		return err
+	}
+	return nil
 }
 
 // isOfImage reports whether an error of Verify joins what is wrong with the image only,

@@ -18,8 +18,14 @@ import (
 
 // volumeFlags are what the commands that read files have in common.
 type volumeFlags struct {
-	Partition string `short:"p" placeholder:"NAME" help:"Read this volume: its name or type, or the number, name or type of its partition from dmg info, or a part of a name."`
-	openFlags `embed:""`
+	Partition    string `short:"p" placeholder:"NAME" help:"Read this volume: its name or type, or the number, name or type of its partition from dmg info, or a part of a name."`
+	snapshotFlag `embed:""`
+	openFlags    `embed:""`
+}
+
+// snapshotFlag is for what reads files.
+type snapshotFlag struct {
+	Snapshot string `placeholder:"NAME" help:"Read an APFS volume as it was: the name of a snapshot from dmg info, or a part of it."`
 }
 
 // pathHelp explains the paths of the commands that read files.
@@ -29,36 +35,106 @@ What no path can hold is written as %u and four digits: ls prints it so.`
 // openVolume opens the image and the volume that is to be read. The caller closes the
 // image.
 func (f *volumeFlags) openVolume(std *stdio, image string) (*dmg.Image, fs.FS, error) {
-	im, err := f.open(std, image)
-	if err != nil {
-		return nil, nil, err
-	}
-	files, err := volumeFiles(im, f.Partition)
-	if err != nil {
-		im.Close()
-		return nil, nil, fmt.Errorf("%s: %w", image, err)
-	}
-	return im, files, nil
+	return f.openFlags.openVolume(std, image, f.Partition, f.Snapshot)
 }
 
-// volumeFiles returns the files of the volume of that name, or of the one that users see
-// mounted.
-func volumeFiles(im *dmg.Image, name string) (fs.FS, error) {
-	if name == "" {
-		return im.FS()
-	}
-	found, err := volumesNamed(im, name)
+// openVolume opens the image and the volume of that name, at a snapshot of that name. It
+// asks for the volume's password as for an image's. The caller closes the image.
+func (f *openFlags) openVolume(std *stdio, image, name, snapshot string) (*dmg.Image, fs.FS, error) {
+	var files fs.FS
+	im, err := f.openWithVolume(std, image, func(im *dmg.Image) (err error) {
+		files, err = volumeFiles(im, name, snapshot)
+		return err
+	})
+	return im, files, err
+}
+
+// volumeFiles returns the files of the volume that chooseVolume chooses, or of its snapshot
+// of that name.
+func volumeFiles(im *dmg.Image, name, snapshot string) (fs.FS, error) {
+	v, err := chooseVolume(im, name)
 	if err != nil {
 		return nil, err
 	}
-	if len(found) > 1 {
-		var all []string
-		for _, v := range found[:min(len(found), 10)] {
-			all = append(all, v.String())
+	open := v.FS
+	if snapshot != "" {
+		s, err := snapshotNamed(v, snapshot)
+		if err != nil {
+			return nil, err
 		}
-		return nil, refusal(fmt.Sprintf("%q fits %s: give a name that only one has", name, strings.Join(all, ", ")))
+		open = s.FS
 	}
-	return found[0].FS()
+	files, err := open()
+	if errors.Is(err, dmg.ErrPassword) {
+		err = lockedError{err, v}
+	}
+	return files, err
+}
+
+// A lockedError says that a volume, not the image, takes a password that was not given, or
+// another one.
+type lockedError struct {
+	error
+	volume dmg.Volume
+}
+
+// Unwrap returns the cause.
+func (e lockedError) Unwrap() error { return e.error }
+
+// chooseVolume returns the volume of that name, or the one that users see mounted.
+func chooseVolume(im *dmg.Image, name string) (dmg.Volume, error) {
+	if name == "" {
+		return im.Volume()
+	}
+	found, err := volumesNamed(im, name)
+	if err != nil {
+		return dmg.Volume{}, err
+	}
+	if len(found) > 1 {
+		return dmg.Volume{}, refusal(fmt.Sprintf("%q fits %s: give a name that only one has", name, listed(found, dmg.Volume.String)))
+	}
+	return found[0], nil
+}
+
+// snapshotNamed returns the snapshot of that name, or the only one of which it is a part.
+func snapshotNamed(v dmg.Volume, name string) (dmg.Snapshot, error) {
+	all, damage := v.Snapshots()
+	for _, fits := range []func(s dmg.Snapshot) bool{
+		func(s dmg.Snapshot) bool { return s.Name == name },
+		func(s dmg.Snapshot) bool {
+			return strings.Contains(strings.ToLower(s.Name), strings.ToLower(name))
+		},
+	} {
+		found := slices.DeleteFunc(slices.Clone(all), func(s dmg.Snapshot) bool { return !fits(s) })
+		switch {
+		case len(found) == 1:
+			return found[0], nil
+		case len(found) > 1:
+			return dmg.Snapshot{}, refusal(fmt.Sprintf("%q fits the snapshots %s: give a name that only one has", name, listed(found, quotedName)))
+		}
+	}
+	switch {
+	case damage != nil: // it may be among those that were not read
+		return dmg.Snapshot{}, damage
+	case len(all) == 0:
+		return dmg.Snapshot{}, refusal(fmt.Sprintf("%s has no snapshots", v))
+	}
+	return dmg.Snapshot{}, refusal(fmt.Sprintf("%s has no snapshot %q, but %s", v, name, listed(all, quotedName)))
+}
+
+func quotedName(s dmg.Snapshot) string { return strconv.Quote(s.Name) }
+
+// listed lists the first of several for a message.
+func listed[T any](all []T, text func(T) string) string {
+	const most = 10
+	var texts []string
+	for _, v := range all[:min(len(all), most)] {
+		texts = append(texts, text(v))
+	}
+	if n := len(all) - most; n > 0 {
+		texts = append(texts, fmt.Sprintf("and %d more", n))
+	}
+	return strings.Join(texts, ", ")
 }
 
 // volumesNamed returns the volumes in the partition of that number, or those that fit the

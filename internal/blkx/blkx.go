@@ -1,6 +1,7 @@
 // Package blkx reads the resources of type blkx, each of which holds a block table
-// of a UDIF image, from an XML property list or a resource fork. It decodes nothing
-// else of the list, and takes the block tables as they are: bytes with a name.
+// of a UDIF image, from an XML property list or a resource fork, and those of other types
+// that it is asked for. It decodes nothing else of the list, and takes the resources as
+// they are: bytes with a name.
 //
 // Lists come from untrusted images. What a list makes this package allocate is a
 // small multiple of its length at most, and no list makes it recurse deeply.
@@ -8,8 +9,9 @@ package blkx
 
 import "fmt"
 
-// Resource is a block table as the image's metadata holds it.
+// Resource is a block table, or another resource, as the image's metadata holds it.
 type Resource struct {
+	ID   int // 0 where block tables were asked for in a property list
 	Name string
 	Data []byte
 	Err  error // why the rest of Data could not be decoded; nil if Data is complete

@@ -2,6 +2,7 @@ package blkx
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"github.com/go-dmg/dmg/internal/plistguard"
 )
@@ -22,7 +23,20 @@ func IsFork(b []byte, length uint64) bool {
 // ParseFork returns the resources of type blkx. The layout is that of Inside
 // Macintosh: More Macintosh Toolbox, "Resource Fork Format".
 func ParseFork(fork []byte) ([]Resource, error) {
-	bad := func(at int, msg string) ([]Resource, error) {
+	found, err := ForkResources(fork, "blkx")
+	if err != nil {
+		return nil, err
+	}
+	if found["blkx"] == nil {
+		return nil, &Error{Section: "resource map", Msg: "no blkx resources"}
+	}
+	return found["blkx"], nil
+}
+
+// ForkResources returns the resources of the given types, by type. Their data lies in fork.
+// An error is an *Error.
+func ForkResources(fork []byte, types ...string) (map[string][]Resource, error) {
+	bad := func(at int, msg string) (map[string][]Resource, error) {
 		return nil, &Error{Section: "resource fork", Offset: int64(at), Msg: msg}
 	}
 	if len(fork) < forkHeader {
@@ -36,8 +50,9 @@ func ParseFork(fork []byte) ([]Resource, error) {
 		at:   int(dmap.off),
 		data: fork[data.off : data.off+data.length],
 		b:    fork[dmap.off : dmap.off+dmap.length],
+		left: int(data.length),
 	}
-	return m.tables()
+	return m.resources(types)
 }
 
 // forkHeader is the length of a resource fork's header.
@@ -75,35 +90,44 @@ type forkMap struct {
 	at   int    // of the map in the fork, for errors
 	b    []byte // the map
 	data []byte // what the map points into
+	left int    // of data: resources don't share it, or thousands could, of megabytes each
 }
 
 func (m *forkMap) bad(at int, msg string) error {
 	return &Error{Section: "resource map", Offset: int64(m.at + at), Msg: msg}
 }
 
-// tables finds the blkx type and reads its references.
-func (m *forkMap) tables() ([]Resource, error) {
+// resources finds the types and reads their references.
+func (m *forkMap) resources(types []string) (map[string][]Resource, error) {
 	const listsAt = 24
 	if len(m.b) < listsAt+4 {
 		return nil, m.bad(0, "short map")
 	}
 	b := readBuf(m.b[listsAt:])
-	types, names := int(b.uint16()), int(b.uint16())
-	if types+2 > len(m.b) {
+	at, names := int(b.uint16()), int(b.uint16())
+	if at+2 > len(m.b) {
 		return nil, m.bad(listsAt, "type list outside the map")
 	}
-	b = readBuf(m.b[types:])
+	b = readBuf(m.b[at:])
+	found := make(map[string][]Resource)
 	// Counts are stored less one; 0xFFFF stands for none.
 	for range int(b.uint16() + 1) {
+		if len(found) == len(types) {
+			break // what follows is of no account
+		}
 		if len(b) < 8 {
-			return nil, m.bad(types, "short type list")
+			return nil, m.bad(at, "short type list")
 		}
 		kind, count, refs := string(b.sub(4)), int(b.uint16())+1, int(b.uint16())
-		if kind == "blkx" {
-			return m.references(types+refs, count, names)
+		if !slices.Contains(types, kind) || found[kind] != nil {
+			continue
+		}
+		var err error
+		if found[kind], err = m.references(at+refs, count, names); err != nil {
+			return nil, err
 		}
 	}
-	return nil, m.bad(types, "no blkx resources")
+	return found, nil
 }
 
 // references reads count resources whose list starts at byte at of the map.
@@ -114,9 +138,8 @@ func (m *forkMap) references(at, count, names int) ([]Resource, error) {
 	}
 	b := readBuf(m.b[at:])
 	tables := make([]Resource, count)
-	left := len(m.data) // resources don't share data: thousands could, of megabytes each
 	for i := range tables {
-		b.sub(2) // id
+		id := int(int16(b.uint16()))
 		name := int(int16(b.uint16()))
 		off := int(b.uint32() & 0xFFFFFF) // below the attributes
 		b.sub(4)                          // room for a handle in memory
@@ -128,10 +151,10 @@ func (m *forkMap) references(at, count, names int) ([]Resource, error) {
 		if n > uint64(len(d)-4) {
 			return nil, m.bad(at+i*refLen, "resource longer than the data")
 		}
-		if left -= 4 + int(n); left < 0 {
+		if m.left -= 4 + int(n); m.left < 0 {
 			return nil, m.bad(at+i*refLen, "resources overlap")
 		}
-		tables[i] = Resource{Name: m.name(names + name), Data: d[4 : 4+n]}
+		tables[i] = Resource{ID: id, Name: m.name(names + name), Data: d[4 : 4+n]}
 	}
 	return tables, nil
 }

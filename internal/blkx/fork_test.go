@@ -19,6 +19,16 @@ func FuzzFork(f *testing.F) {
 	}
 	f.Add(fork)
 	f.Fuzz(func(t *testing.T, b []byte) {
+		sum := 0
+		others, _ := ForkResources(b, "plst", "blkx", "none")
+		for _, all := range others {
+			for _, r := range all {
+				sum += len(r.Data)
+			}
+		}
+		if sum > len(b) {
+			t.Fatalf("%d bytes of data from %d", sum, len(b))
+		}
 		tables, err := ParseFork(b)
 		var at *Error
 		if err != nil && (!errors.As(err, &at) || at.Offset < 0) {

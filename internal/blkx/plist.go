@@ -41,21 +41,6 @@ func IsPlist(b []byte, _ uint64) bool {
 // it asks for: resources of other types come in shapes of their own and must not fail
 // the image. It writes to xml, and the tables' data lies there. An error is an *Error.
 func ParsePlist(xml []byte) ([]Resource, error) {
-	bad := func(at int64, msg string) ([]Resource, error) {
-		return nil, &Error{Section: "plist", Offset: at, Msg: msg}
-	}
-	doc, lifted := liftData(plistguard.UTF8(xml))
-	if len(doc) > plistguard.MaxLen {
-		return bad(lifted.offset(plistguard.MaxLen), fmt.Sprintf("more than %d bytes beside its data", plistguard.MaxLen))
-	}
-	doc, err := plistguard.Lenient(doc)
-	var at *plistguard.Error
-	switch {
-	case errors.As(err, &at):
-		return bad(lifted.offset(at.Offset), at.Msg)
-	case err != nil:
-		return bad(0, err.Error())
-	}
 	var list struct {
 		Fork struct {
 			Blkx []struct {
@@ -65,11 +50,12 @@ func ParsePlist(xml []byte) ([]Resource, error) {
 			} `plist:"blkx"`
 		} `plist:"resource-fork"`
 	}
-	if _, err := plist.Unmarshal(doc, &list); err != nil {
-		return bad(0, err.Error())
+	lifted, err := decodePlist(xml, &list)
+	if err != nil {
+		return nil, err
 	}
 	if len(list.Fork.Blkx) == 0 {
-		return bad(0, "no blkx resources")
+		return nil, plistError(0, "no blkx resources")
 	}
 	tables := make([]Resource, len(list.Fork.Blkx))
 	for i, b := range list.Fork.Blkx {
@@ -78,9 +64,70 @@ func ParsePlist(xml []byte) ([]Resource, error) {
 			name = b.CFName
 		}
 		data, err := lifted.data(b.Data)
-		tables[i] = Resource{name, data, err}
+		tables[i] = Resource{Name: name, Data: data, Err: err}
 	}
 	return tables, nil
+}
+
+// PlistResources returns the resources of the given types, by type. A resource that is not
+// what a resource is in such a list is left out, or lacks what can't be read. PlistResources
+// writes to xml, and the resources' data lies there. An error is an *Error.
+func PlistResources(xml []byte, types ...string) (map[string][]Resource, error) {
+	var list struct {
+		Fork map[string]any `plist:"resource-fork"`
+	}
+	lifted, err := decodePlist(xml, &list)
+	if err != nil {
+		return nil, err
+	}
+	found := make(map[string][]Resource)
+	for _, kind := range types {
+		all, _ := list.Fork[kind].([]any)
+		for _, r := range all {
+			dict, _ := r.(map[string]any)
+			v, ok := dict["Data"].([]byte)
+			if !ok {
+				continue
+			}
+			data, err := lifted.data(v)
+			name, _ := dict["Name"].(string)
+			found[kind] = append(found[kind], Resource{ID: plistID(dict["ID"]), Name: name, Data: data, Err: err})
+		}
+	}
+	return found, nil
+}
+
+// plistID returns a resource's number, which hdiutil writes as a string, 0 if it is none.
+func plistID(v any) int {
+	id, err := strconv.ParseInt(fmt.Sprint(v), 10, 16)
+	if err != nil {
+		return 0
+	}
+	return int(id)
+}
+
+func plistError(at int64, msg string) error {
+	return &Error{Section: "plist", Offset: at, Msg: msg}
+}
+
+// decodePlist decodes the property list into v, with marks in place of its data.
+func decodePlist(xml []byte, v any) (liftedData, error) {
+	doc, lifted := liftData(plistguard.UTF8(xml))
+	if len(doc) > plistguard.MaxLen {
+		return nil, plistError(lifted.offset(plistguard.MaxLen), fmt.Sprintf("more than %d bytes beside its data", plistguard.MaxLen))
+	}
+	doc, err := plistguard.Lenient(doc)
+	var at *plistguard.Error
+	switch {
+	case errors.As(err, &at):
+		return nil, plistError(lifted.offset(at.Offset), at.Msg)
+	case err != nil:
+		return nil, plistError(0, err.Error())
+	}
+	if _, err := plist.Unmarshal(doc, v); err != nil {
+		return nil, plistError(0, err.Error())
+	}
+	return lifted, nil
 }
 
 // liftedData is the content of a property list's data elements.

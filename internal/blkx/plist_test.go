@@ -129,6 +129,17 @@ func FuzzPlist(f *testing.F) {
 	f.Add(bytes.Repeat([]byte("<array>"), 50))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		size := len(b)
+		others, err := PlistResources(bytes.Clone(b), "plst", "blkx", "none")
+		for _, all := range others {
+			for _, r := range all {
+				if len(r.Data) > size || r.ID != int(int16(r.ID)) {
+					t.Fatalf("resource %d of %d bytes in a list of %d", r.ID, len(r.Data), size)
+				}
+			}
+		}
+		if tables, terr := ParsePlist(bytes.Clone(b)); terr == nil && err == nil && len(tables) < len(others["blkx"]) {
+			t.Fatalf("%d tables, %d resources", len(tables), len(others["blkx"]))
+		}
 		tables, err := ParsePlist(b)
 		var at *Error
 		if err != nil && (!errors.As(err, &at) || at.Offset < 0) {

@@ -37,6 +37,9 @@ var (
 	// has to wait. What they hold is no one else's until the run is over.
 	ShareRun  = Share{1, 16}
 	ShareRuns = Share{1, 4}
+	// Further output buffers of a run in order, whose workers decode ahead. They are
+	// decoders' memory, and come free as they are delivered.
+	ShareAhead = Share{1, 4}
 	// Prefetches of a run, and each of them.
 	SharePrefetch    = Share{1, 8}
 	ShareOnePrefetch = Share{1, 32}

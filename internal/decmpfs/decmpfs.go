@@ -115,10 +115,6 @@ func ParseHeader(attr []byte) (Header, error) {
 	return Header{Type: binary.LittleEndian.Uint32(attr[4:]), Size: int64(size)}, nil
 }
 
-// InFork reports whether the content is in the resource fork, which then is no
-// fork of the user's.
-func (h Header) InFork() bool { return kinds[h.Type].table != nil }
-
 // Supported reports whether New takes files of this type.
 func (h Header) Supported() bool { return kinds[h.Type].codec != nil }
 

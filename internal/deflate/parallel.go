@@ -396,10 +396,7 @@ func (r *ParallelReader) mayEnd(s *Segment, bit int64, d *Decoder) bool {
 	if s.dead.Load() {
 		return true
 	}
-	long := s.n+s.symbols >= r.outputLimit()*symbolLen*3/4
-	if r.dense {
-		long = s.n >= r.outputLimit()*3/4
-	}
+	long := r.isLong(s)
 	after := s
 	for next := s.next; next != nil; after, next = next, next.next {
 		switch {
@@ -439,6 +436,16 @@ func (r *ParallelReader) mayEnd(s *Segment, bit int64, d *Decoder) bool {
 	}
 	r.mu.next = r.pieceAt(bit/8) + 1
 	return r.endAt(s, key, r.insertAt(after, bit, key))
+}
+
+// isLong reports whether s, which is at the end of a block, had better end there: it may have
+// no room for the next block, and would end inside it, where no segment begins.
+func (r *ParallelReader) isLong(s *Segment) bool {
+	used, limit := s.n+s.symbols, r.outputLimit()*symbolLen
+	if r.dense {
+		limit = r.outputLimit()
+	}
+	return used >= limit*3/4 || used+s.block+s.block/4 > limit
 }
 
 // insertAt puts a segment that begins at a bit behind another.

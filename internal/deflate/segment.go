@@ -31,6 +31,7 @@ type Segment struct {
 	out     int64 // offset in the stream's output of its first byte
 	n       int
 	symbols int
+	block   int // what the block decoded last has of n and symbols
 	marks   []Checkpoint
 	end     Checkpoint // where it ends. Out is n
 	parts   []part
@@ -282,20 +283,24 @@ type segmentDecoder struct {
 // may be none.
 func (w *segmentDecoder) first(s *Segment) (useful bool) {
 	r, m := w.r, &w.m
-	s.n, s.symbols, s.marks, s.parts, s.records = 0, 0, s.marks[:0], s.parts[:0], s.records[:0]
+	s.n, s.symbols, s.block, s.marks, s.parts, s.records = 0, 0, 0, s.marks[:0], s.parts[:0], s.records[:0]
 	w.in.seek(s.start / 8)
 	if m.Reset(&w.in, s.start, nil) != nil {
 		return false
 	}
 	var plain *Decoder
+	begun := 0 // of what s has, before the block at hand
 	limit := r.outputLimit()
 	for !s.dead.Load() && !r.stopped.Load() {
 		s.endsAt(&m.d)
 		if m.d.state == stEnd {
 			break
 		}
-		if m.d.state == stHeader && s.n > 0 && r.mayEnd(s, m.d.In(), &m.d) {
-			break
+		if used := s.n + s.symbols; m.d.state == stHeader && used > 0 {
+			s.block, begun = used-begun, used
+			if r.mayEnd(s, m.d.In(), &m.d) {
+				break
+			}
 		}
 		if plain == nil {
 			if m.d.state == stHeader {

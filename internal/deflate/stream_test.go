@@ -455,8 +455,11 @@ func streams(t testing.TB) []stream {
 
 func makeStreams(t testing.TB) []stream {
 	size := 200_000
-	if dmgtest.Raced() {
+	switch {
+	case dmgtest.Raced():
 		size = 70_000
+	case dmgtest.Part():
+		size = 100_000
 	}
 	all := ownStreams(size)
 	p := mixed(size)

@@ -48,6 +48,11 @@ func (b *bender) kolys() {
 	b.give(bytes.Repeat([]byte("koly"), 1<<10), "magic only")
 	b.give(bytes.Repeat(koly[:16], 100), "heads only")
 	b.give(bytes.Repeat(koly, 4), "four of it")
+	signed := Signing{Identifier: "x"}.Image(image)
+	b.give(signed, "signed")
+	for _, at := range []int{kolySignature, kolySignature + 8} {
+		bendWord(signed, len(signed)-KolyLen+at, 8, func(image []byte, n uint64) { b.give(image, "signed, %#x=%#x", at, n) })
+	}
 	for n := 0; n < len(image); n += 61 {
 		b.give(append(bytes.Clone(image[:n]), koly...), "%d bytes before it", n)
 		b.give(bytes.Clone(image[:n]), "cut at %d", n)

@@ -20,7 +20,7 @@ const volumeHeader = 1024
 
 // hfs recognizes HFS+, HFSX and HFS, and an HFS+ volume that HFS is only the wrapper of.
 func hfs(d *disk) (FileSystem, bool) {
-	if fs, ok := hfsPlusAt(d, 0); ok {
+	if fs, ok := hfsPlusAt(d, 0, volumeHeader); ok {
 		return fs, true
 	}
 	// The master directory block of Inside Macintosh: Files.
@@ -35,7 +35,11 @@ func hfs(d *disk) (FileSystem, bool) {
 	first := int64(be.Uint16(b[0x1C:])) * 512
 	if string(b[0x7C:0x7E]) == "H+" {
 		// TN1150: the wrapper has the volume's extent in blocks of its own.
-		if fs, ok := hfsPlusAt(d, first+int64(be.Uint16(b[0x7E:]))*unit); ok {
+		start := first + int64(be.Uint16(b[0x7E:]))*unit
+		if fs, ok := hfsPlusAt(d, start, start+volumeHeader); ok {
+			return fs, true
+		}
+		if fs, ok := hfsPlusCopy(d, start, min(start+int64(be.Uint16(b[0x80:]))*unit, d.size)); ok {
 			return fs, true
 		}
 	}
@@ -49,10 +53,30 @@ func hfs(d *disk) (FileSystem, bool) {
 	}, true
 }
 
+// lostHFSPlus recognizes an HFS+ or HFSX volume whose header is lost, by the copy.
+func lostHFSPlus(d *disk) (FileSystem, bool) { return hfsPlusCopy(d, 0, d.size) }
+
+// hfsPlusCopy recognizes an HFS+ or HFSX volume by the copy of its header, which is 1024
+// bytes before its end (TN1150, "Volume Header"). The copy may be a leftover, or that of
+// the last partition: the volume must fill the space, and have its catalog where it says.
+func hfsPlusCopy(d *disk, off, end int64) (FileSystem, bool) {
+	fs, ok := hfsPlusAt(d, off, end-volumeHeader)
+	if rest := end - off - fs.Length; !ok || rest < 0 || rest >= fs.BlockSize {
+		return FileSystem{}, false
+	}
+	catalog := hfsPlusCatalog(d, &fs, d.at(end-volumeHeader, 512)).at(0, 512)
+	return fs, catalog != nil && catalog[8] == 1
+}
+
+// hfsPlusCatalog returns the catalog of a volume, by its header.
+func hfsPlusCatalog(d *disk, fs *FileSystem, header []byte) fork {
+	return fork{d: d, volume: fs.Offset, unit: fs.BlockSize, extents: header[272+16:][:64]}
+}
+
 // hfsPlusAt recognizes an HFS+ or HFSX volume that begins at off, by its header as TN1150
-// has it.
-func hfsPlusAt(d *disk, off int64) (FileSystem, bool) {
-	b := d.at(off+volumeHeader, 512)
+// has it, or by the copy of that.
+func hfsPlusAt(d *disk, off, header int64) (FileSystem, bool) {
+	b := d.at(header, 512)
 	if b == nil {
 		return FileSystem{}, false
 	}
@@ -73,7 +97,7 @@ func hfsPlusAt(d *disk, off int64) (FileSystem, bool) {
 	fs.Length = bytesOf(uint64(blocks), fs.BlockSize)
 	fs.Used = usedOf(uint64(blocks), uint64(free), fs.BlockSize)
 	fs.Files = int64(be.Uint32(b[32:]))
-	fs.Label = hfsPlusLabel(d, fork{d: d, volume: off, unit: fs.BlockSize, extents: b[272+16:][:64]})
+	fs.Label = hfsPlusLabel(d, hfsPlusCatalog(d, &fs, b))
 	return fs, true
 }
 

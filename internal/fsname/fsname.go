@@ -34,7 +34,8 @@ type FileSystem struct {
 // start says, the one that a user of macOS would see mounted first: a disc may have ISO
 // 9660, UDF and HFS+ in one place. Nothing found is no error: the only error is r's.
 //
-// It reads 30 KB in three places, and for a file system's label a few KB more.
+// It reads 30 KB in three places, for a file system's label a few KB more, and where it finds
+// none a sector near the end.
 func Probe(r io.ReaderAt, size int64) ([]FileSystem, error) {
 	d := &disk{r: r, size: size}
 	d.load(0, 16<<10)             // nearly all
@@ -48,18 +49,25 @@ func Probe(r io.ReaderAt, size int64) ([]FileSystem, error) {
 		udf, iso9660,
 	} {
 		fs, ok := look(d)
-		if d.err != nil {
-			return nil, d.err
+		if ok {
+			found = append(found, fs)
 		}
-		if !ok {
-			continue
+	}
+	if len(found) == 0 { // only then, because it takes a read at the end
+		if fs, ok := lostHFSPlus(d); ok {
+			found = append(found, fs)
 		}
+	}
+	if d.err != nil {
+		return nil, d.err
+	}
+	for i := range found {
+		fs := &found[i]
 		// A size of its own may exceed the disk, of which some may be missing.
 		if fs.Length <= 0 || fs.Length > size-fs.Offset {
 			fs.Length = size - fs.Offset
 		}
 		fs.Label = strings.ToValidUTF8(fs.Label, "\uFFFD")
-		found = append(found, fs)
 	}
 	return found, nil
 }

@@ -2,7 +2,6 @@ package fsname
 
 import (
 	"bytes"
-	"compress/gzip"
 	"errors"
 	"io"
 	"os"
@@ -13,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/go-dmg/dmg/internal/dmgtest"
+	"github.com/go-dmg/dmg/internal/dmgtest/hfsvol"
 	"github.com/go-dmg/dmg/internal/partition"
 )
 
@@ -201,19 +201,7 @@ var samples = []struct{ file, kind, label string }{
 func TestSamples(t *testing.T) {
 	for _, tt := range samples {
 		t.Run(tt.file, func(t *testing.T) {
-			f, err := os.Open("../../../shared/samples/fs/" + tt.file)
-			if err != nil {
-				t.Skip("no samples")
-			}
-			defer f.Close()
-			z, err := gzip.NewReader(f)
-			if err != nil {
-				t.Fatal(err)
-			}
-			disk, err := io.ReadAll(z)
-			if err != nil {
-				t.Fatal(err)
-			}
+			disk := dmgtest.Unpack(t, "../../../shared/samples/fs/"+tt.file)
 			found, err := probeAll(bytes.NewReader(disk), int64(len(disk)))
 			if err != nil || kinds(found) != tt.kind || found[0].Label != tt.label {
 				t.Errorf("%+v, %v, want %s %q", found, err, tt.kind, tt.label)
@@ -290,6 +278,64 @@ func TestOthers(t *testing.T) {
 	}
 }
 
+// TestLostHeader: a volume whose header is lost is named by the copy, if that is the copy of
+// what is looked at.
+func TestLostHeader(t *testing.T) {
+	root := hfsvol.Dir("Lost", hfsvol.File("file", []byte("content")))
+	for _, tt := range []struct {
+		name   string
+		opts   hfsvol.Options
+		change func(v *hfsvol.Volume, disk []byte) []byte
+		want   string
+	}{
+		{"HFS+", hfsvol.Options{}, nil, "HFS+ Lost"},
+		{"HFSX", hfsvol.Options{HFSX: true, BlockSize: 512}, nil, "HFSX Lost"},
+		{"in a wrapper", hfsvol.Options{Wrapper: true, BlockSize: 8192}, nil, "HFS+ Lost"},
+		{"a header of another version", hfsvol.Options{}, func(v *hfsvol.Volume, disk []byte) []byte {
+			copy(disk[v.Header:], "H+\x00\x09")
+			return disk
+		}, "HFS+ Lost"},
+		{"the space does not end with a block", hfsvol.Options{}, func(v *hfsvol.Volume, disk []byte) []byte {
+			return append(disk[:v.Copy:v.Copy], append(make([]byte, 1536), disk[v.Copy:]...)...)
+		}, "HFS+ Lost"},
+		{"the volume of a last partition", hfsvol.Options{}, func(v *hfsvol.Volume, disk []byte) []byte {
+			return append(make([]byte, 4096), disk...)
+		}, ""},
+		{"a leftover", hfsvol.Options{}, func(v *hfsvol.Volume, disk []byte) []byte {
+			clear(disk[v.Catalog.Nodes[0]:][:v.Catalog.NodeSize])
+			return disk
+		}, ""},
+		{"another file system", hfsvol.Options{}, func(v *hfsvol.Volume, disk []byte) []byte {
+			copy(disk[3:], "-FVE-FS-")
+			return disk
+		}, "BitLocker  encrypted"},
+		{"no copy", hfsvol.Options{}, func(v *hfsvol.Volume, disk []byte) []byte {
+			clear(disk[v.Copy:])
+			return disk
+		}, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			v := hfsvol.Write(root, tt.opts)
+			disk := v.Image
+			clear(disk[v.Header:][:512])
+			if tt.change != nil {
+				disk = tt.change(v, disk)
+			}
+			found, err := Probe(bytes.NewReader(disk), int64(len(disk)))
+			got := ""
+			if len(found) > 0 {
+				got = found[0].String()
+			}
+			if err != nil || len(found) > 1 || got != tt.want {
+				t.Fatalf("%+v, %v, want %q", found, err, tt.want)
+			}
+			if strings.HasPrefix(tt.want, "HFS") && (found[0].Offset != v.Offset || found[0].Length > int64(len(disk))-v.Offset || found[0].Used <= 0) {
+				t.Errorf("%+v", found[0])
+			}
+		})
+	}
+}
+
 // FuzzProbe: what is found lies on the disk, any disk has an answer, and it is the same
 // where the source returns its end early.
 func FuzzProbe(f *testing.F) {
@@ -300,6 +346,9 @@ func FuzzProbe(f *testing.F) {
 		}
 		f.Add(disk)
 	}
+	lost := hfsvol.Write(hfsvol.Dir("x"), hfsvol.Options{BlockSize: 512})
+	clear(lost.Image[lost.Header:][:512])
+	f.Add(lost.Image)
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, data []byte) {
 		size := int64(len(data))

@@ -176,7 +176,7 @@ func TestFlippedBits(t *testing.T) {
 					}
 					ix := mustIndex(t, good)
 					rng := rand.New(rand.NewPCG(uint64(codec), uint64(chunk)))
-					for range dmgtest.Times(2000, 60, 2) {
+					for range dmgtest.Times(2000, 40, 1) {
 						bit := fi.data[0]*8 + rng.IntN((fi.data[1]-fi.data[0])*8)
 						bad := bytes.Clone(fi.file)
 						bad[bit/8] ^= 1 << (bit % 8)
@@ -342,7 +342,7 @@ func TestFaultySource(t *testing.T) {
 							if dmgtest.Part() && (kind+w+codec+len(password))%len(faultKinds) != 0 {
 								continue // the other codecs meet it
 							}
-							for k := int64(1); k < 200; k += 1 + k/int64(dmgtest.Times(40, 3, 3)) {
+							for k := int64(1); k < 200; k += 1 + k/int64(dmgtest.Times(40, 3, 1)) {
 								if !readFaulty(t, file, disk, password, kind, w, k) {
 									break
 								}
@@ -607,7 +607,7 @@ func TestDamageInRanges(t *testing.T) {
 			}
 			ix := mustIndex(t, good)
 			rng := rand.New(rand.NewPCG(uint64(codec), 77))
-			for range dmgtest.Times(2000, 200, 15) {
+			for range dmgtest.Times(2000, 200, 8) {
 				bad := bytes.Clone(fi.file)
 				bit := fi.data[0]*8 + rng.IntN((fi.data[1]-fi.data[0])*8)
 				bad[bit/8] ^= 1 << (bit % 8)

@@ -2,6 +2,7 @@ package imagetest
 
 import (
 	"bytes"
+	"crypto"
 	"errors"
 	"os"
 	"path/filepath"
@@ -13,7 +14,7 @@ import (
 )
 
 // TestFIPS opens images in a process that may use nothing but what FIPS 140 allows.
-// Encrypted ones, all of which need SHA-1, are unsupported there; others can be read.
+// Encrypted ones, and signatures, that need SHA-1 are unsupported there; others can be read.
 func TestFIPS(t *testing.T) {
 	const child = "DMG_TEST_FIPS"
 	disk := containerDisk()
@@ -40,6 +41,20 @@ func TestFIPS(t *testing.T) {
 			}
 			im.Close()
 		}
+		for name, class := range map[string]error{"sha1.dmg": dmg.ErrUnsupported, "both.dmg": nil} {
+			im, err := dmg.Open(filepath.Join(dir, name), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s, err := im.Signature()
+			if s != nil {
+				err = s.VerifyContent(t.Context())
+			}
+			if !errors.Is(err, class) || (s != nil) != (class == nil) {
+				t.Errorf("%s: signature %v, %v", name, s, err)
+			}
+			im.Close()
+		}
 		return
 	}
 	e := dmgtest.Encryption{Password: secret}
@@ -51,6 +66,9 @@ func TestFIPS(t *testing.T) {
 	write(t, filepath.Join(dir, "v1.dmg"), dmgtest.Encryption{Version: 1, Password: secret}.Image(image))
 	write(t, filepath.Join(dir, "v2.dmg"), e.Image(image))
 	write(t, filepath.Join(dir, "wrapped.dmg"), dmgtest.Encryption{Password: secret, AESWrap: true}.Image(image))
+	signer := dmgtest.NewSigner("a", "b")
+	write(t, filepath.Join(dir, "sha1.dmg"), dmgtest.Signing{Signer: signer, Hashes: []crypto.Hash{crypto.SHA1}}.Image(image))
+	write(t, filepath.Join(dir, "both.dmg"), dmgtest.Signing{Signer: signer, Hashes: []crypto.Hash{crypto.SHA1, crypto.SHA256}}.Image(image))
 	cmd := dmgtest.Self(t, "-test.run=^TestFIPS$", "-test.v")
 	cmd.Env = append(os.Environ(), child+"="+dir, "GODEBUG=fips140=only")
 	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS: TestFIPS") {

@@ -9,9 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path"
-	"runtime"
 	"runtime/debug"
 	"slices"
 	"strconv"
@@ -51,6 +49,7 @@ type volumeTrial struct {
 // noticed and whose memory is bounded.
 func TestHostileVolumes(t *testing.T) {
 	dmgtest.Native(t)
+	dmgtest.Long(t)
 	t.Parallel()
 	if from := os.Getenv(volumeEnv); from != "" {
 		readVolumes(t, from)
@@ -66,7 +65,7 @@ func TestHostileVolumes(t *testing.T) {
 			defer wg.Done()
 			from, crashes := shard, 0
 			for {
-				more, err := runVolumes(t, from)
+				more, err := runTrials[volumeTrial](t, "TestHostileVolumes", volumeEnv+"="+strconv.Itoa(from))
 				mu.Lock()
 				trials = append(trials, more...)
 				mu.Unlock()
@@ -84,31 +83,6 @@ func TestHostileVolumes(t *testing.T) {
 	}
 	wg.Wait()
 	reportVolumes(t, trials, time.Since(begun))
-}
-
-// runVolumes reads the volumes of a shard from one on, in another process.
-func runVolumes(t *testing.T, from int) ([]volumeTrial, error) {
-	cmd := dmgtest.Self(t, "-test.run=^TestHostileVolumes$", "-test.timeout=20m")
-	if runtime.GOOS == "linux" && !dmgtest.Slowed() {
-		args := append([]string{"-c", fmt.Sprintf(`ulimit -v %d && exec "$0" "$@"`, hostileVirtual)}, cmd.Args...)
-		cmd = exec.Command("sh", args...)
-	}
-	cmd.Env = append(os.Environ(), "GOMAXPROCS=2", volumeEnv+"="+strconv.Itoa(from))
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	var trials []volumeTrial
-	for line := range bytes.Lines(out) {
-		var r volumeTrial
-		if bytes.HasPrefix(line, []byte("{")) && json.Unmarshal(line, &r) == nil {
-			trials = append(trials, r)
-		}
-	}
-	if err == nil {
-		return trials, nil
-	}
-	said := append(out[bytes.LastIndexByte(out, '}')+1:], stderr.Bytes()...)
-	return trials, fmt.Errorf("%w: %.3000s", err, said)
 }
 
 // handMade are the classes of few volumes, each of which is there for a reason.
@@ -167,9 +141,10 @@ func tryVolume(h hfsvol.HostileVolume) (r volumeTrial) {
 		r.Total = time.Since(begun)
 		r.Peak = peak()
 	}()
+	image := h.Image()
 	var fsys *hfsplus.FS
 	err := r.time("New", func() (err error) {
-		fsys, err = hfsplus.New(bytes.NewReader(h.Image), int64(len(h.Image)))
+		fsys, err = hfsplus.New(bytes.NewReader(image), int64(len(image)))
 		return err
 	})
 	if err != nil {

@@ -22,9 +22,29 @@ func readGPT(d *disk) ([]Partition, error) {
 	return readGPTWhere(d, func(int64) int64 { return 1 })
 }
 
-// readBackupGPT returns the partitions of the copy at the disk's end.
+// readBackupGPT returns the partitions of the copy at the disk's end, unless the disk as a
+// whole is a volume: there is no table then, and the end of a compressed image is far away.
 func readBackupGPT(d *disk) ([]Partition, error) {
+	if volume, err := isVolume(d); volume || err != nil {
+		return nil, err
+	}
 	return readGPTWhere(d, func(sector int64) int64 { return d.size/sector - 1 })
+}
+
+// isVolume reports whether the disk begins like an HFS+, HFSX or HFS volume (Technical Note
+// TN1150: the header is at byte 1024), or an APFS container (its superblock's mark is at
+// byte 32). On a disk with a GUID table the boot record's code and the table's entries are
+// there.
+func isVolume(d *disk) (bool, error) {
+	buf := make([]byte, 1026)
+	if ok, err := d.read(buf, 0); !ok {
+		return false, err
+	}
+	switch string(buf[1024:]) {
+	case "H+", "HX", "BD":
+		return true, nil
+	}
+	return string(buf[32:36]) == "NXSB", nil
 }
 
 // readGPTWhere reads the table whose header is in a sector that depends on its size.

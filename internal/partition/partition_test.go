@@ -344,3 +344,36 @@ func FuzzRead(f *testing.F) {
 		}
 	})
 }
+
+// A disk that is a volume by itself is not read at its end, where others may have the copy
+// of their table: in a compressed image that takes a chunk more.
+func TestVolumeAlone(t *testing.T) {
+	for _, tt := range []struct {
+		mark string
+		at   int
+		end  bool // is read
+	}{{"H+", 1024, false}, {"HX", 1024, false}, {"BD", 1024, false}, {"NXSB", 32, false}, {"h+", 1024, true}, {"", 0, true}} {
+		disk := make([]byte, 300*512)
+		copy(disk[tt.at:], tt.mark)
+		src := &endReads{bytes.NewReader(disk), 0}
+		if got, err := Read(src, int64(len(disk))); err != nil || got.Partitions != nil {
+			t.Errorf("%q: %+v, %v", tt.mark, got, err)
+		}
+		if (src.n > 0) != tt.end {
+			t.Errorf("%q at %d: %d reads of the second half, want some: %v", tt.mark, tt.at, src.n, tt.end)
+		}
+	}
+}
+
+// endReads counts the reads of a source's second half.
+type endReads struct {
+	*bytes.Reader
+	n int
+}
+
+func (e *endReads) ReadAt(p []byte, off int64) (int, error) {
+	if off >= e.Size()/2 {
+		e.n++
+	}
+	return e.Reader.ReadAt(p, off)
+}

@@ -169,6 +169,7 @@ func ReadAll(r io.ReaderAt, size int64) ([]byte, error) {
 // A dir is an open directory. One goroutine uses it at a time.
 type dir struct {
 	handle
+	fs      *FS
 	entries Entries
 }
 
@@ -179,25 +180,41 @@ func (d *dir) ReadDir(n int) ([]fs.DirEntry, error) {
 	if d.closed.Load() {
 		return nil, d.error("readdir", fs.ErrClosed)
 	}
-	list, err := readDir(d.entries, n)
-	if err == io.EOF && (n <= 0 || len(list) > 0) {
+	entries, err := readDir(d.entries, n)
+	if err == io.EOF && (n <= 0 || len(entries) > 0) {
 		err = nil
 	}
+	list := dirEntries(entries)
+	d.fs.listings.keep(d.node, entries)
 	return list, d.error("readdir", err)
 }
 
 // readDir returns the next n entries, or all if n is not positive. The error says
 // why there are not more.
-func readDir(entries Entries, n int) ([]fs.DirEntry, error) {
-	list := []fs.DirEntry{}
+func readDir(entries Entries, n int) ([]*dirEntry, error) {
+	var list []*dirEntry
+	var block []dirEntry // of the next ones: one allocation is for several
 	for n <= 0 || len(list) < n {
 		e, err := entries.Next()
 		if err != nil {
 			return list, err
 		}
-		list = append(list, &dirEntry{e})
+		if len(block) == 0 {
+			block = make([]dirEntry, min(len(list)+1, 16))
+		}
+		block[0].entry = e
+		list, block = append(list, &block[0]), block[1:]
 	}
 	return list, nil
+}
+
+// dirEntries returns a list of its own, which is never nil.
+func dirEntries(entries []*dirEntry) []fs.DirEntry {
+	list := make([]fs.DirEntry, len(entries))
+	for i, e := range entries {
+		list[i] = e
+	}
+	return list
 }
 
 type dirEntry struct{ entry Entry }

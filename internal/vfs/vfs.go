@@ -6,12 +6,11 @@
 package vfs
 
 import (
-	"cmp"
 	"errors"
 	"io"
 	"io/fs"
-	"path"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -114,6 +113,8 @@ type FS struct {
 	// last is the directory in which a path was looked up last. A program that goes
 	// through a directory looks up one path after the other there.
 	last atomic.Pointer[place]
+
+	listings listings
 }
 
 // A place is the walk that a directory's path leads to.
@@ -134,7 +135,7 @@ func (f *FS) Open(name string) (fs.File, error) {
 		return nil, err
 	}
 	if n.Type().IsDir() {
-		return &dir{handle: handle{path: name, node: n}, entries: n.Entries()}, nil
+		return &dir{handle: handle{path: name, node: n}, fs: f, entries: n.Entries()}, nil
 	}
 	c, err := n.Content()
 	if err != nil {
@@ -154,15 +155,16 @@ func (f *FS) ReadDir(name string) ([]fs.DirEntry, error) {
 	if !n.Type().IsDir() {
 		return nil, pathError("readdir", name, errNotDir)
 	}
-	list, err := readDir(n.Entries(), maxEntries+1)
-	if len(list) > maxEntries {
-		list, err = list[:maxEntries], ErrTooLarge
+	entries, err := readDir(n.Entries(), maxEntries+1)
+	if len(entries) > maxEntries {
+		entries, err = entries[:maxEntries], ErrTooLarge
 	}
-	slices.SortFunc(list, func(a, b fs.DirEntry) int { return cmp.Compare(a.Name(), b.Name()) })
+	slices.SortFunc(entries, func(a, b *dirEntry) int { return strings.Compare(a.entry.Name, b.entry.Name) })
+	f.listings.keep(n, entries)
 	if err != nil && err != io.EOF {
-		return list, pathError("readdir", name, err)
+		return dirEntries(entries), pathError("readdir", name, err)
 	}
-	return list, nil
+	return dirEntries(entries), nil
 }
 
 // ReadFile returns the content of a file. It follows symbolic links.
@@ -219,37 +221,36 @@ func (f *FS) ReadLink(name string) (string, error) {
 // Lookup returns the node at a path, for the method op. If follow is false, it does
 // not follow a symbolic link in the path's last element.
 func (f *FS) Lookup(op, name string, follow bool) (Node, error) {
-	w, err := f.walk(op, name, follow)
-	if err != nil {
-		return nil, err
-	}
-	return w.here(), nil
+	n, _, err := f.walk(op, name, follow)
+	return n, err
 }
 
 // open is Lookup for what reads the content of a directory, too.
 func (f *FS) open(op, name string) (Node, error) {
-	w, err := f.walk(op, name, true)
-	if err != nil {
-		return nil, err
-	}
-	if w.looped() {
+	n, looped, err := f.walk(op, name, true)
+	if looped {
 		return nil, pathError(op, name, ErrLoop)
 	}
-	return w.here(), nil
+	return n, err
 }
 
-func (f *FS) walk(op, name string, follow bool) (*walk, error) {
+// walk returns the node at a path, and whether it is a directory that contains itself.
+func (f *FS) walk(op, name string, follow bool) (n Node, looped bool, err error) {
 	if !fs.ValidPath(name) {
-		return nil, pathError(op, name, fs.ErrInvalid)
+		return nil, false, pathError(op, name, fs.ErrInvalid)
 	}
-	w, err := f.directory(path.Dir(name))
-	if err == nil && name != "." {
-		err = w.to(path.Base(name), follow)
+	dir, base := ".", name
+	if i := strings.LastIndexByte(name, '/'); i >= 0 {
+		dir, base = name[:i], name[i+1:]
+	}
+	w, err := f.directory(dir)
+	if err == nil {
+		n, looped, err = w.end(base, follow)
 	}
 	if err != nil {
-		return nil, pathError(op, name, err)
+		return nil, false, pathError(op, name, err)
 	}
-	return &w, nil
+	return n, looped, nil
 }
 
 // directory walks to a directory, which may turn out to be a file.
@@ -257,7 +258,7 @@ func (f *FS) directory(name string) (walk, error) {
 	if last := f.last.Load(); last != nil && last.path == name {
 		return last.walk, nil
 	}
-	w := walk{at: []Node{f.root}}
+	w := walk{fs: f, at: []Node{f.root}}
 	if err := w.to(name, true); err != nil {
 		return w, err
 	}

@@ -8,6 +8,7 @@ import (
 // A walk is at a node. Before that are the directories that lead to it from the
 // root, without symbolic links. Walks share the array: it is never written to.
 type walk struct {
+	fs    *FS
 	at    []Node
 	links int
 }
@@ -18,12 +19,14 @@ func (w *walk) here() Node { return w.at[len(w.at)-1] }
 func (w *walk) up(n int) { w.at = w.at[:n:n] }
 
 // looped reports whether the node is one of the directories that lead to it.
-func (w *walk) looped() bool {
-	n := w.here()
+func (w *walk) looped() bool { return isAmong(w.here(), w.at[:len(w.at)-1]) }
+
+// isAmong reports whether n is one of the directories.
+func isAmong(n Node, dirs []Node) bool {
 	if !n.Type().IsDir() {
 		return false
 	}
-	for _, dir := range w.at[:len(w.at)-1] {
+	for _, dir := range dirs {
 		if dir.ID() == n.ID() {
 			return true
 		}
@@ -47,10 +50,7 @@ func (w *walk) to(path string, follow bool) error {
 			w.up(max(len(w.at)-1, 1)) // the root is its own parent
 			continue
 		}
-		if w.looped() {
-			return ErrLoop
-		}
-		n, err := w.here().Lookup(elem)
+		n, err := w.lookup(elem)
 		if err != nil {
 			return err
 		}
@@ -68,6 +68,41 @@ func (w *walk) to(path string, follow bool) error {
 		path, more = target, true
 	}
 	return nil
+}
+
+// end returns the node that the last element of a path leads to, and whether that is a
+// directory that contains itself. Unlike to, it may leave the walk where it is.
+func (w *walk) end(elem string, follow bool) (n Node, looped bool, err error) {
+	target := elem
+	if elem != "." { // the root
+		if n, err = w.lookup(elem); err != nil {
+			return nil, false, err
+		}
+		if n.Type() != fs.ModeSymlink || !follow {
+			return n, isAmong(n, w.at), nil
+		}
+		if target, err = w.follow(n); err != nil {
+			return nil, false, err
+		}
+	}
+	if err := w.to(target, true); err != nil {
+		return nil, false, err
+	}
+	return w.here(), w.looped(), nil
+}
+
+// lookup returns the entry that has the name, of where the walk is.
+func (w *walk) lookup(name string) (Node, error) {
+	if !w.here().Type().IsDir() {
+		return nil, fs.ErrNotExist // nothing is below a file
+	}
+	if w.looped() {
+		return nil, ErrLoop
+	}
+	if n := w.fs.listings.find(w.here(), name); n != nil {
+		return n, nil
+	}
+	return w.here().Lookup(name)
 }
 
 // follow returns a link's target, relative to where the walk is then.

@@ -4,6 +4,7 @@ _dmg() {
         'info:Say what an image is and what is in it.'
         'ls:List the files in an image.'
         'cp:Copy files and folders out of an image.'
+        'app:List the applications and installer packages in an image.'
         'cat:Write a file in an image, or a range of its disk, to standard output.'
         'extract:Write an image'\''s disk, or one partition, to a file.'
         'verify:Check an image against the checksums that it stores.'
@@ -30,15 +31,18 @@ _dmg() {
             '-h[Show context-sensitive help.]' \
             '--help[Show context-sensitive help.]' \
             '--version[Print the version and exit.]' \
-            '--json[Print JSON, whose fields stay as they are in later versions.]' \
-            '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input; one newline at its end is not part of it.]:FILE:_files' \
+            '--json[Print JSON, an object a line for each image, whose fields stay as they are in later versions.]' \
+            '--hash=[Decode the disk, and print its hash and that of each partition\: md5, sha1, sha256, sha512, or several with commas.]:NAME,...: ' \
+            '--license[Print the text of the license agreement that the image has, in each language, and nothing else.]' \
+            '--signature[Read the whole image, and compare it with its code signature. The exit status is 1 if it does not match.]' \
+            '--password-file=[Read the password of an encrypted image or APFS volume from FILE, - for standard input. Each line is a password, which are tried in order.]:FILE:_files' \
             '--key-file=[Read an encrypted archive'\''s key from FILE, - for standard input\: a private key in PEM, or the symmetric key in hexadecimal or base64.]:FILE:_files' \
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
             '--verbose[Say on standard error what was decoded and fetched.]' \
-            '--index=[Use the index in FILE, from dmg index; IMAGE.dmgidx if not given and there is one.]:FILE:_files' \
+            '--index=[Use the index in FILE, or at a URL, from dmg index; IMAGE.dmgidx if not given and there is one.]:FILE:_files' \
             '--no-index[Use no index.]' \
-            ':image:_files'
+            '*:image:_files'
         ;;
     ls)
         _arguments \
@@ -52,12 +56,13 @@ _dmg() {
             '--json[Print JSON, an object a line, whose fields stay as they are in later versions.]' \
             '-p[Read this volume\: its name or type, or the number, name or type of its partition from dmg info, or a part of a name.]:NAME: ' \
             '--partition=[Read this volume\: its name or type, or the number, name or type of its partition from dmg info, or a part of a name.]:NAME: ' \
-            '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input; one newline at its end is not part of it.]:FILE:_files' \
+            '--snapshot=[Read an APFS volume as it was\: the name of a snapshot from dmg info, or a part of it.]:NAME: ' \
+            '--password-file=[Read the password of an encrypted image or APFS volume from FILE, - for standard input. Each line is a password, which are tried in order.]:FILE:_files' \
             '--key-file=[Read an encrypted archive'\''s key from FILE, - for standard input\: a private key in PEM, or the symmetric key in hexadecimal or base64.]:FILE:_files' \
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
             '--verbose[Say on standard error what was decoded and fetched.]' \
-            '--index=[Use the index in FILE, from dmg index; IMAGE.dmgidx if not given and there is one.]:FILE:_files' \
+            '--index=[Use the index in FILE, or at a URL, from dmg index; IMAGE.dmgidx if not given and there is one.]:FILE:_files' \
             '--no-index[Use no index.]' \
             ':image:_files' \
             ':path:_files'
@@ -75,15 +80,35 @@ _dmg() {
             '--quiet[Show no progress, and don'\''t tell what is left out.]' \
             '-p[Read this volume\: its name or type, or the number, name or type of its partition from dmg info, or a part of a name.]:NAME: ' \
             '--partition=[Read this volume\: its name or type, or the number, name or type of its partition from dmg info, or a part of a name.]:NAME: ' \
-            '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input; one newline at its end is not part of it.]:FILE:_files' \
+            '--snapshot=[Read an APFS volume as it was\: the name of a snapshot from dmg info, or a part of it.]:NAME: ' \
+            '--password-file=[Read the password of an encrypted image or APFS volume from FILE, - for standard input. Each line is a password, which are tried in order.]:FILE:_files' \
             '--key-file=[Read an encrypted archive'\''s key from FILE, - for standard input\: a private key in PEM, or the symmetric key in hexadecimal or base64.]:FILE:_files' \
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
             '--verbose[Say on standard error what was decoded and fetched.]' \
-            '--index=[Use the index in FILE, from dmg index; IMAGE.dmgidx if not given and there is one.]:FILE:_files' \
+            '--index=[Use the index in FILE, or at a URL, from dmg index; IMAGE.dmgidx if not given and there is one.]:FILE:_files' \
             '--no-index[Use no index.]' \
             ':image:_files' \
             '*:path:_files'
+        ;;
+    app)
+        _arguments \
+            '-h[Show context-sensitive help.]' \
+            '--help[Show context-sensitive help.]' \
+            '--version[Print the version and exit.]' \
+            '--nested[List applications and packages inside of applications, too.]' \
+            '--json[Print JSON, an object a line for each image, whose fields stay as they are in later versions.]' \
+            '-p[Read this volume\: its name or type, or the number, name or type of its partition from dmg info, or a part of a name.]:NAME: ' \
+            '--partition=[Read this volume\: its name or type, or the number, name or type of its partition from dmg info, or a part of a name.]:NAME: ' \
+            '--snapshot=[Read an APFS volume as it was\: the name of a snapshot from dmg info, or a part of it.]:NAME: ' \
+            '--password-file=[Read the password of an encrypted image or APFS volume from FILE, - for standard input. Each line is a password, which are tried in order.]:FILE:_files' \
+            '--key-file=[Read an encrypted archive'\''s key from FILE, - for standard input\: a private key in PEM, or the symmetric key in hexadecimal or base64.]:FILE:_files' \
+            '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
+            '-v[Say on standard error what was decoded and fetched.]' \
+            '--verbose[Say on standard error what was decoded and fetched.]' \
+            '--index=[Use the index in FILE, or at a URL, from dmg index; IMAGE.dmgidx if not given and there is one.]:FILE:_files' \
+            '--no-index[Use no index.]' \
+            '*:image:_files'
         ;;
     cat)
         _arguments \
@@ -96,12 +121,13 @@ _dmg() {
             '--length=[How much to write; to the end if not given.]:N: ' \
             '-p[The volume that the files are in, or the partition to count from and to end with\: a number, name or type from dmg info, or a part of a name.]:NAME: ' \
             '--partition=[The volume that the files are in, or the partition to count from and to end with\: a number, name or type from dmg info, or a part of a name.]:NAME: ' \
-            '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input; one newline at its end is not part of it.]:FILE:_files' \
+            '--snapshot=[Read an APFS volume as it was\: the name of a snapshot from dmg info, or a part of it.]:NAME: ' \
+            '--password-file=[Read the password of an encrypted image or APFS volume from FILE, - for standard input. Each line is a password, which are tried in order.]:FILE:_files' \
             '--key-file=[Read an encrypted archive'\''s key from FILE, - for standard input\: a private key in PEM, or the symmetric key in hexadecimal or base64.]:FILE:_files' \
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
             '--verbose[Say on standard error what was decoded and fetched.]' \
-            '--index=[Use the index in FILE, from dmg index; IMAGE.dmgidx if not given and there is one.]:FILE:_files' \
+            '--index=[Use the index in FILE, or at a URL, from dmg index; IMAGE.dmgidx if not given and there is one.]:FILE:_files' \
             '--no-index[Use no index.]' \
             ':image:_files' \
             '*:path:_files'
@@ -119,12 +145,12 @@ _dmg() {
             '--json[List what is damaged as JSON, an object a line, on standard output.]' \
             '-q[Show no progress.]' \
             '--quiet[Show no progress.]' \
-            '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input; one newline at its end is not part of it.]:FILE:_files' \
+            '--password-file=[Read the password of an encrypted image or APFS volume from FILE, - for standard input. Each line is a password, which are tried in order.]:FILE:_files' \
             '--key-file=[Read an encrypted archive'\''s key from FILE, - for standard input\: a private key in PEM, or the symmetric key in hexadecimal or base64.]:FILE:_files' \
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
             '--verbose[Say on standard error what was decoded and fetched.]' \
-            '--index=[Use the index in FILE, from dmg index; IMAGE.dmgidx if not given and there is one.]:FILE:_files' \
+            '--index=[Use the index in FILE, or at a URL, from dmg index; IMAGE.dmgidx if not given and there is one.]:FILE:_files' \
             '--no-index[Use no index.]' \
             ':image:_files' \
             ':out:_files'
@@ -134,17 +160,17 @@ _dmg() {
             '-h[Show context-sensitive help.]' \
             '--help[Show context-sensitive help.]' \
             '--version[Print the version and exit.]' \
-            '--json[Print JSON, an object a line.]' \
+            '--json[Print JSON, an object a line for each image, whose fields stay as they are in later versions.]' \
             '-q[Show no progress.]' \
             '--quiet[Show no progress.]' \
-            '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input; one newline at its end is not part of it.]:FILE:_files' \
+            '--password-file=[Read the password of an encrypted image or APFS volume from FILE, - for standard input. Each line is a password, which are tried in order.]:FILE:_files' \
             '--key-file=[Read an encrypted archive'\''s key from FILE, - for standard input\: a private key in PEM, or the symmetric key in hexadecimal or base64.]:FILE:_files' \
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
             '--verbose[Say on standard error what was decoded and fetched.]' \
-            '--index=[Use the index in FILE, from dmg index; IMAGE.dmgidx if not given and there is one.]:FILE:_files' \
+            '--index=[Use the index in FILE, or at a URL, from dmg index; IMAGE.dmgidx if not given and there is one.]:FILE:_files' \
             '--no-index[Use no index.]' \
-            ':image:_files'
+            '*:image:_files'
         ;;
     map)
         _arguments \
@@ -158,12 +184,12 @@ _dmg() {
             '--force[Overwrite the file if it exists.]' \
             '-q[Show no progress.]' \
             '--quiet[Show no progress.]' \
-            '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input; one newline at its end is not part of it.]:FILE:_files' \
+            '--password-file=[Read the password of an encrypted image or APFS volume from FILE, - for standard input. Each line is a password, which are tried in order.]:FILE:_files' \
             '--key-file=[Read an encrypted archive'\''s key from FILE, - for standard input\: a private key in PEM, or the symmetric key in hexadecimal or base64.]:FILE:_files' \
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
             '--verbose[Say on standard error what was decoded and fetched.]' \
-            '--index=[Use the index in FILE, from dmg index; IMAGE.dmgidx if not given and there is one.]:FILE:_files' \
+            '--index=[Use the index in FILE, or at a URL, from dmg index; IMAGE.dmgidx if not given and there is one.]:FILE:_files' \
             '--no-index[Use no index.]' \
             ':image:_files'
         ;;
@@ -172,13 +198,14 @@ _dmg() {
             '-h[Show context-sensitive help.]' \
             '--help[Show context-sensitive help.]' \
             '--version[Print the version and exit.]' \
-            '-o[The file to write, - for standard output; IMAGE.dmgidx if not given.]:FILE:_files' \
-            '--out=[The file to write, - for standard output; IMAGE.dmgidx if not given.]:FILE:_files' \
+            '-o[The file to write, - for standard output; IMAGE.dmgidx if not given, or a file in the cache folder if IMAGE is a URL.]:FILE:_files' \
+            '--out=[The file to write, - for standard output; IMAGE.dmgidx if not given, or a file in the cache folder if IMAGE is a URL.]:FILE:_files' \
             '-f[Overwrite the file even if it is no index.]' \
             '--force[Overwrite the file even if it is no index.]' \
+            '--json[Print JSON, one object.]' \
             '-q[Show no progress.]' \
             '--quiet[Show no progress.]' \
-            '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input; one newline at its end is not part of it.]:FILE:_files' \
+            '--password-file=[Read the password of an encrypted image or APFS volume from FILE, - for standard input. Each line is a password, which are tried in order.]:FILE:_files' \
             '--key-file=[Read an encrypted archive'\''s key from FILE, - for standard input\: a private key in PEM, or the symmetric key in hexadecimal or base64.]:FILE:_files' \
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
@@ -194,12 +221,14 @@ _dmg() {
             '--partition=[Serve this partition only\: a number, name or type from dmg info, or a part of a name.]:NAME: ' \
             '--socket=[Listen on a Unix socket, which must not exist.]:PATH:_files' \
             '--listen=[Listen on a TCP address, HOST\:PORT or PORT; 127.0.0.1\:10809 if neither is given. Port 0 takes a free one.]:ADDR: ' \
-            '--password-file=[Read an encrypted image'\''s password from FILE, - for standard input; one newline at its end is not part of it.]:FILE:_files' \
+            '--run=[Run COMMAND by the shell, with the URI in $uri, serve until it ends, and exit with its status.]:COMMAND: ' \
+            '--ready-fd=[When clients can connect, write the URI and a newline to file descriptor N, and close it.]:N: ' \
+            '--password-file=[Read the password of an encrypted image or APFS volume from FILE, - for standard input. Each line is a password, which are tried in order.]:FILE:_files' \
             '--key-file=[Read an encrypted archive'\''s key from FILE, - for standard input\: a private key in PEM, or the symmetric key in hexadecimal or base64.]:FILE:_files' \
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
             '--verbose[Say on standard error what was decoded and fetched.]' \
-            '--index=[Use the index in FILE, from dmg index; IMAGE.dmgidx if not given and there is one.]:FILE:_files' \
+            '--index=[Use the index in FILE, or at a URL, from dmg index; IMAGE.dmgidx if not given and there is one.]:FILE:_files' \
             '--no-index[Use no index.]' \
             ':image:_files'
         ;;

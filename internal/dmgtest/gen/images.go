@@ -57,6 +57,7 @@ var images = []image{
 	}),
 	gaps(),
 	files(),
+	license(),
 	bent("unsupported-1990s", "the first three chunks of the last partition are KenCode, RLE and LZH, the fourth is of the unknown "+
 		"type 0x80000009: each can't be read; the rest can", func(l *dmgtest.Layout) {
 		for i, m := range []dmgtest.Method{dmgtest.KenCode, dmgtest.RLE, dmgtest.LZH, dmgtest.LZMA + 1} {
@@ -177,6 +178,24 @@ func good(name, how string, o dmgtest.Options, changes ...func(*dmgtest.Options)
 }
 
 // files is an image of an APFS container with an application.
+func license() image {
+	o := options(dmgtest.Zlib)
+	o.Extra = []dmgtest.Resource{
+		{Type: "LPic", ID: 5000, Data: []byte("\x00\x00\x00\x02" + "\x00\x00\x00\x00\x00\x00" + "\x00\x03\x00\x01\x00\x00")},
+		{Type: "TEXT", ID: 5000, Data: []byte("\xD2As is\xD3, without a warranty.\r")},
+		{Type: "RTF ", ID: 5001, Data: []byte(`{\rtf1\ansi\ansicpg1252 Ohne Gew\'e4hr.\par}`)},
+		{Type: "STR#", ID: 5000, Data: []byte("\x00\x03\x07English\x05Agree\x08Disagree")},
+	}
+	return image{"good-license.dmg", "zlib chunks; a license agreement in English and, as rich text, in German; signed ad hoc, with something that stands for a notarization ticket",
+		wholeDisk(), func(disk []byte) ([]byte, error) {
+			l, err := dmgtest.Build(disk, o)
+			if err != nil {
+				return nil, err
+			}
+			return dmgtest.Signing{Identifier: "com.example.license", Ticket: []byte("no ticket")}.Image(l.Bytes()), nil
+		}}
+}
+
 func files() image {
 	plist := `<?xml version="1.0" encoding="UTF-8"?>
 <plist version="1.0">

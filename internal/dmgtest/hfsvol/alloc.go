@@ -90,6 +90,15 @@ func (d *disk) store(p []byte, extent int) fork {
 	return f
 }
 
+// fill writes a fork to blocks that were given out before.
+func (d *disk) fill(p []byte, start uint32, blocks int) fork {
+	if len(p) > blocks*d.size {
+		panic("hfsvol: the catalog has no room")
+	}
+	copy(d.bytes[int(start)*d.size:], p)
+	return fork{len(p), uint32(blocks), [][2]uint32{{start, uint32(blocks)}}}
+}
+
 // at is the offset on the disk of a byte of the fork.
 func (f fork) at(off, size int) int {
 	for _, e := range f.extents {

@@ -30,6 +30,10 @@ type Options struct {
 	// blocks. 0: one extent.
 	CatalogExtent, AttributesExtent int
 
+	// CatalogRoom is how many blocks before the files the catalog gets, as newfs_hfs
+	// gives it some. 0: it comes behind them, in blocks of its length.
+	CatalogRoom int
+
 	NoAttributes bool // no attributes tree at all; else there is one, maybe empty
 	Wrapper      bool // inside an HFS volume, as Mac OS 8 and 9 write them
 	Journal      Journal

@@ -17,8 +17,13 @@ import (
 type HostileVolume struct {
 	Name  string // of its own: the class, what is bent, and to what
 	Class string // what it aims at, such as "node"
-	Image []byte
+
+	image func() []byte
 }
+
+// Image makes the volume. It may be called until Hostile goes on to the next one: most
+// callers want some of them only, and that all are made takes seconds.
+func (h *HostileVolume) Image() []byte { return h.image() }
 
 // Hostile makes hostile volumes, the same ones every time: each field of each
 // structure bent to the numbers at which arithmetic breaks, trees that lead in
@@ -73,7 +78,11 @@ type bender struct {
 }
 
 func (b *bender) give(image []byte, name string, args ...any) {
-	h := HostileVolume{Class: b.class, Name: b.class + "/" + fmt.Sprintf(name, args...), Image: image}
+	b.giveMade(func() []byte { return image }, name, args...)
+}
+
+func (b *bender) giveMade(image func() []byte, name string, args ...any) {
+	h := HostileVolume{Class: b.class, Name: b.class + "/" + fmt.Sprintf(name, args...), image: image}
 	if !b.stopped && !b.given[h.Name] {
 		b.given[h.Name] = true
 		b.stopped = !b.yield(h)
@@ -86,7 +95,7 @@ func (b *bender) write(root *Entry, o Options, edit func(w *writer), name string
 	if o.BlockSize == 0 {
 		o.BlockSize = 512
 	}
-	b.give(Write(root, o).Image, name, args...)
+	b.giveMade(func() []byte { return Write(root, o).Image }, name, args...)
 }
 
 // numbers are those at which arithmetic of a width breaks, and the neighbours of the
@@ -126,9 +135,11 @@ func (b *bender) bend(v *Volume, where string, at int64, width int, more ...uint
 		if n == right || b.stopped {
 			continue
 		}
-		image := bytes.Clone(v.Image)
-		set(image, at, width, n)
-		b.give(image, "%s=%#x", where, n)
+		b.giveMade(func() []byte {
+			image := bytes.Clone(v.Image)
+			set(image, at, width, n)
+			return image
+		}, "%s=%#x", where, n)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"math/rand/v2"
+	"slices"
 	"strings"
 
 	"github.com/go-dmg/dmg/internal/dmgtest/decmpfsenc"
@@ -15,7 +16,12 @@ type Sample struct {
 	Name    string
 	Root    *Entry
 	Options Options
-	Large   bool // takes a second to write, and longer to read
+	Sizes   bool // it has what others have, in other sizes
+}
+
+// Large makes a volume of 100,000 files. It takes a second to write, and longer to read.
+func Large() Sample {
+	return Sample{Name: "100000-files", Root: manyFiles(100_000), Options: Options{CatalogNode: 8192}}
 }
 
 // Samples makes a volume of each kind that this package can write.
@@ -41,15 +47,14 @@ func Samples() []Sample {
 		{Name: "wrapper", Root: sampleTree(), Options: Options{Wrapper: true}},
 		{Name: "journal", Root: sampleTree(), Options: Options{Journal: EmptyJournal}},
 		{Name: "full-journal", Root: sampleTree(), Options: Options{Journal: FullJournal, Dirty: true}},
-		{Name: "map-nodes", Root: manyFiles(6000), Options: Options{BlockSize: 512, CatalogNode: 512, MaxRecords: 3}},
-		{Name: "100000-files", Root: manyFiles(100_000), Options: Options{CatalogNode: 8192}, Large: true},
+		{Name: "map-nodes", Root: manyFiles(6000), Options: Options{BlockSize: 512, CatalogNode: 512, MaxRecords: 3}, Sizes: true},
 	}
 	for size := 512; size <= 65536; size *= 2 {
-		all = append(all, Sample{Name: fmt.Sprintf("block-%d", size), Root: attributeTree(), Options: Options{BlockSize: size}})
+		all = append(all, Sample{Name: fmt.Sprintf("block-%d", size), Root: attributeTree(), Options: Options{BlockSize: size}, Sizes: true})
 	}
 	for size := 512; size <= 32768; size *= 2 {
 		all = append(all, Sample{Name: fmt.Sprintf("node-%d", size), Root: manyAttributes(60),
-			Options: Options{BlockSize: 1024, CatalogNode: size, ExtentsNode: size, AttributesNode: size}})
+			Options: Options{BlockSize: 1024, CatalogNode: size, ExtentsNode: size, AttributesNode: size}, Sizes: true})
 	}
 	return all
 }
@@ -251,6 +256,10 @@ func decmpfsTree() *Entry {
 	}
 	flag := File("flag alone", []byte("not compressed"))
 	flag.OwnerFlags = 0x20
-	root.Children = append(root.Children, flag)
+	// The fork of a file whose content is not there is hidden, too.
+	both := &Entry{Name: "inline, and a fork", OwnerFlags: 0x20, Rsrc: []byte("hidden"), Shown: short}
+	zlib := slices.IndexFunc(root.Children, func(e *Entry) bool { return strings.HasSuffix(e.Name, "-zlib-inline") })
+	both.Xattrs = append(both.Xattrs, root.Children[zlib].Xattrs[0], Xattr{Name: "com.example.other", Data: []byte("seen")})
+	root.Children = append(root.Children, flag, both)
 	return root
 }

@@ -17,9 +17,6 @@ import (
 func TestSame(t *testing.T) {
 	again := Samples()
 	for i, s := range Samples() {
-		if s.Large {
-			continue
-		}
 		v, w := Write(s.Root, s.Options), Write(again[i].Root, again[i].Options)
 		x := Write(s.Root, s.Options)
 		if !bytes.Equal(v.Image, w.Image) || !bytes.Equal(v.Image, x.Image) {
@@ -110,6 +107,14 @@ func compare(t *testing.T, got map[string]shown, root *Entry, not func(e *Entry)
 	}
 }
 
+// toolSamples are those that programs read.
+func toolSamples() []Sample {
+	if dmgtest.Part() {
+		return slices.DeleteFunc(Samples(), func(s Sample) bool { return s.Sizes })
+	}
+	return append(Samples(), Large())
+}
+
 // What 7-Zip 26.02 does not read, or says is unsupported.
 var (
 	notSevenZip = map[string]string{
@@ -126,14 +131,11 @@ var (
 // TestSevenZip has 7-Zip take all files out of all samples.
 func TestSevenZip(t *testing.T) {
 	tool(t, "7zz")
-	for _, s := range Samples() {
+	for _, s := range toolSamples() {
 		if notSevenZip[s.Name] != "" {
 			continue
 		}
 		t.Run(s.Name, func(t *testing.T) {
-			if s.Large {
-				dmgtest.Long(t)
-			}
 			t.Parallel()
 			dir := t.TempDir()
 			out, err := exec.Command("7zz", "x", "-tHFS", "-snld", "-sns-", "-y", "-o"+dir, imageFile(t, s)).CombinedOutput()
@@ -176,18 +178,15 @@ func TestSevenZip(t *testing.T) {
 // TestSleuthKit has The Sleuth Kit list all samples and read their files.
 func TestSleuthKit(t *testing.T) {
 	tool(t, "fls")
-	for _, s := range Samples() {
+	for _, s := range toolSamples() {
 		if s.Name == "deep-folders" { // it does not descend into more than 128
 			continue
 		}
 		t.Run(s.Name, func(t *testing.T) {
-			if s.Large {
-				dmgtest.Long(t)
-			}
 			t.Parallel()
 			image := imageFile(t, s)
 			got := make(map[string]shown)
-			lines, most := 0, dmgtest.Times(200, 80, 25)
+			lines, most := 0, dmgtest.Times(200, 80, 10)
 			for line := range bytes.Lines(output(t, "fls", "-r", "-p", "-f", "hfs", image)) {
 				// r/r 16:	name
 				kind, name, found := strings.Cut(strings.TrimSuffix(string(line), "\n"), ":\t")

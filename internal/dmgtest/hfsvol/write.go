@@ -18,6 +18,10 @@ func Write(root *Entry, o Options) *Volume {
 		w.disk.take(make([]byte, w.disk.size))
 	}
 	v := &Volume{BlockSize: w.disk.size, Header: headerAt}
+	room := uint32(len(w.disk.used)) // where it begins
+	for range o.CatalogRoom {
+		w.disk.take(nil)
+	}
 	r := *root
 	root.ID, r.ID = rootID, rootID
 	r.Children = append([]*Entry(nil), root.Children...)
@@ -30,12 +34,16 @@ func Write(root *Entry, o Options) *Volume {
 		o.edit(w)
 	}
 
-	catalog := w.storeTree(&v.Catalog, w.catalogTree(), o.CatalogExtent, catalogID)
+	store := func(p []byte) fork { return w.disk.store(p, o.CatalogExtent) }
+	if o.CatalogRoom > 0 {
+		store = func(p []byte) fork { return w.disk.fill(p, room, o.CatalogRoom) }
+	}
+	catalog := w.storeTree(&v.Catalog, w.catalogTree(), store, catalogID)
 	var attributes fork
 	if !o.NoAttributes {
-		attributes = w.storeTree(&v.Attributes, w.attributesTree(), o.AttributesExtent, attributesID)
+		attributes = w.storeTree(&v.Attributes, w.attributesTree(), func(p []byte) fork { return w.disk.store(p, o.AttributesExtent) }, attributesID)
 	}
-	extents := w.storeTree(&v.Extents, w.extentsTree(), 0, extentsID)
+	extents := w.storeTree(&v.Extents, w.extentsTree(), func(p []byte) fork { return w.disk.store(p, 0) }, extentsID)
 	for range o.Spare {
 		w.disk.skip()
 	}
@@ -70,9 +78,9 @@ func forget(e *Entry) {
 }
 
 // storeTree writes a tree's fork, and tells where in the volume its nodes are.
-func (w *writer) storeTree(info *Tree, t *tree, extent int, id uint32) fork {
+func (w *writer) storeTree(info *Tree, t *tree, store func([]byte) fork, id uint32) fork {
 	p, at := t.write()
-	f := w.disk.store(p, extent)
+	f := store(p)
 	if id != extentsID {
 		w.overflow(0, id, f)
 	}
