@@ -112,7 +112,7 @@ var (
 	methods = []dmg.Method{dmg.Zero, dmg.Raw, dmg.Ignore, dmg.ADC, dmg.Zlib, dmg.Bzip2, dmg.LZFSE, dmg.LZMA}
 	classes = []error{
 		dmg.ErrFormat, dmg.ErrUnsupported, dmg.ErrChecksum, dmg.ErrMemoryLimit,
-		dmg.ErrPassword, dmg.ErrNoPassword, dmg.ErrWrongPassword, dmg.ErrNoPrivateKey, dmg.ErrWrongPrivateKey,
+		dmg.ErrPassword, dmg.ErrNoPassword, dmg.ErrWrongPassword, dmg.ErrNoPrivateKey, dmg.ErrWrongPrivateKey, dmg.ErrNoKey, dmg.ErrWrongKey,
 		dmg.ErrIndex, dmg.ErrStaleIndex, dmg.ErrSeveralVolumes,
 	}
 )
@@ -120,7 +120,7 @@ var (
 func main() {
 	var key crypto.Decrypter
 	var index *dmg.Index
-	im, err := dmg.Open(os.Args[1], &dmg.Options{Password: "secret", PrivateKey: key, MemoryLimit: dmg.DefaultMemoryLimit, Index: index})
+	im, err := dmg.Open(os.Args[1], &dmg.Options{Password: "secret", PrivateKey: key, Key: make([]byte, 32), PublicKey: crypto.PublicKey(nil), MemoryLimit: dmg.DefaultMemoryLimit, Index: index})
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sort"
 
+	"github.com/go-dmg/dmg/internal/aea"
 	"github.com/go-dmg/dmg/internal/asif"
 	"github.com/go-dmg/dmg/internal/crypt"
 	"github.com/go-dmg/dmg/internal/img4"
@@ -142,6 +143,10 @@ type container struct {
 	defects  []error // what is wrong with it though the rest can be read
 	lost     int64   // bytes that were cut off the end of an encrypted file
 
+	archives []*aea.Reader // that were taken off, outermost first
+	opened   aea.Stats     // of them, when the image was opened
+	count    *counters     // what is read of the source below the first archive
+
 	disk    io.ReaderAt             // of a format without block tables: what extents lie in
 	extents iter.Seq[sparse.Extent] // of that disk; nil if it is r itself
 	mapped  *asif.Disk              // that disk, where its extents are looked up when they are needed
@@ -149,41 +154,50 @@ type container struct {
 	format  string                  // hdiutil's name for it
 }
 
+// maxWrappings is how many layers are taken off before what is in the last is looked at.
+const maxWrappings = 4
+
 // raw reports whether nothing says what of the disk is stored: all of it is.
 func (c *container) raw() bool { return c.extents == nil && c.mapped == nil }
 
-// unwrap takes firmware files and encryption off, and finds out whether what is inside is
-// a sparse image or an ASIF.
-func (c *container) unwrap(u *crypt.Unlocker) error {
+// unwrap takes archives, firmware files and encryption off, and finds out whether what is
+// inside is a sparse image or an ASIF. It returns what the archives leave of the memory limit.
+func (c *container) unwrap(u *crypt.Unlocker, keys aea.Keys, limit int64) (int64, error) {
 	if c.disk != nil {
-		return nil
+		return limit, nil
 	}
-	if err := c.openFirmware(); err != nil || c.disk != nil {
-		return wrapError(err)
-	}
-	if err := c.decrypt(u); err != nil {
-		return wrapError(err)
-	}
-	magic := make([]byte, min(int64(len(asif.Magic)), c.size))
-	if _, err := readat.Full(c.r, magic, 0); err != nil {
-		return err
+	var head []byte
+	for before := -1; before < len(c.layers); {
+		if before = len(c.layers); before > maxWrappings {
+			return 0, fmt.Errorf("%w: more than %d containers inside each other", ErrUnsupported, maxWrappings)
+		}
+		head = make([]byte, min(img4.HeaderLen, c.size)) // in one read, for all kinds of container
+		_, err := readat.Full(c.r, head, 0)
+		switch {
+		case err != nil:
+		case aea.Is(head):
+			limit, err = c.takeArchive(keys, limit)
+		case img4.Is(head) && !slices.Contains(c.layers, "IM4P"):
+			err = c.openFirmware()
+		case !slices.Contains(c.layers, "encrypted"):
+			err = c.decrypt(u)
+		}
+		if err != nil || c.disk != nil {
+			return limit, wrapError(err)
+		}
 	}
 	switch {
-	case string(magic) == asif.Magic:
-		return c.openASIF()
-	case string(magic[:min(4, len(magic))]) == "sprs":
-		return c.openSparse()
+	case bytes.HasPrefix(head, []byte(asif.Magic)):
+		return limit, c.openASIF()
+	case bytes.HasPrefix(head, []byte("sprs")):
+		return limit, c.openSparse()
 	}
-	return nil
+	return limit, nil
 }
 
-// openFirmware takes an IM4P off, and an IMG4 around it, if there is one. A payload that is
-// compressed is a disk of one chunk.
+// openFirmware takes an IM4P off, and an IMG4 around it. A payload that is compressed is a
+// disk of one chunk.
 func (c *container) openFirmware() error {
-	head := make([]byte, min(img4.HeaderLen, c.size))
-	if _, err := readat.Full(c.r, head, 0); err != nil || !img4.Is(head) {
-		return err
-	}
 	p, err := img4.Find(c.r, c.size)
 	if err != nil {
 		return err
@@ -294,6 +308,66 @@ func (c *container) openSparse() error {
 	return nil
 }
 
+// takeArchive takes an encrypted archive off, and returns what it leaves of the memory limit.
+// Its error is package aea's.
+func (c *container) takeArchive(keys aea.Keys, limit int64) (int64, error) {
+	src := c.r
+	if len(c.archives) == 0 {
+		src = newSource(src, c.count)
+	}
+	r, err := aea.Open(src, c.size, keys, limit)
+	if err != nil {
+		return 0, err
+	}
+	if c.lost, err = r.Missing(); err != nil {
+		return 0, err
+	}
+	if c.lost > 0 {
+		c.defects = append(c.defects, &FormatError{Section: "encrypted archive", Offset: c.size, Msg: fmt.Sprintf("the file is cut off: %d bytes of what it holds are missing", c.lost)})
+	}
+	c.archives = append(c.archives, r)
+	c.layers = append(c.layers, "AEA")
+	c.r, c.size = archiveData{r}, r.Size()-c.lost
+	return limit - r.Reserved(), nil
+}
+
+// archiveData is the content of an encrypted archive. What is wrong with a segment is an
+// error of the image, not of the source.
+type archiveData struct{ *aea.Reader }
+
+// ReadAt implements io.ReaderAt.
+func (a archiveData) ReadAt(p []byte, off int64) (int, error) {
+	n, err := a.Reader.ReadAt(p, off)
+	if err != nil && err != io.EOF {
+		err = wrapError(err)
+	}
+	return n, err
+}
+
+// passDamage notes damage of an archive's last segments, where a trailer was looked for, and
+// returns any other error: a raw disk has none.
+func (c *container) passDamage(err error) error {
+	if len(c.archives) == 0 || !isDamage(err) {
+		return err
+	}
+	if !slices.ContainsFunc(c.defects, func(d error) bool { return d.Error() == err.Error() }) {
+		c.defects = append(c.defects, err)
+	}
+	return nil
+}
+
+// archiveStats returns the sum over all archives.
+func (c *container) archiveStats() (s aea.Stats) {
+	for _, r := range c.archives {
+		a := r.Stats()
+		s.Decoded += a.Decoded
+		s.Hits += a.Hits
+		s.Cached += a.Cached
+		s.Memory += a.Memory
+	}
+	return s
+}
+
 // note keeps the defects that a container package found, in its words.
 func (c *container) note(defects []error) {
 	for _, err := range defects {
@@ -304,7 +378,7 @@ func (c *container) note(defects []error) {
 // decrypt takes encryption off, if there is any. Its error is package crypt's.
 func (c *container) decrypt(u *crypt.Unlocker) error {
 	v, err := crypt.Detect(c.r, c.size)
-	if err != nil || v == crypt.None {
+	if err = c.passDamage(err); err != nil || v == crypt.None {
 		return err
 	}
 	r, err := u.Open(c.r, c.size)
@@ -488,7 +562,7 @@ func (c *container) rawDisk() error {
 // like one if its trailer is missing, and may be read as one as far as they go.
 func (c *container) takeRaw(format string) error {
 	tail := make([]byte, min(c.size, readat.EndLen)) // which has been fetched with the trailer's place
-	if _, err := readat.Full(c.r, tail, c.size-int64(len(tail))); err != nil {
+	if _, err := readat.Full(c.r, tail, c.size-int64(len(tail))); c.passDamage(err) != nil {
 		return err
 	}
 	if sniff.EndsLikeUDIF(tail) {
@@ -529,7 +603,11 @@ func (c *container) isUDF() (bool, error) {
 func (c *container) noImage() error {
 	section := "file"
 	if n := len(c.layers); n > 0 {
-		if section = "what is encrypted"; c.layers[n-1] != "encrypted" {
+		switch section = "what is encrypted"; c.layers[n-1] {
+		case "encrypted":
+		case "AEA":
+			section = "what is in the archive"
+		default:
 			section = "what is in the " + c.layers[n-1]
 		}
 	}
@@ -582,11 +660,22 @@ func wrapError(err error) error {
 	var f *img4.FormatError
 	var z *lzfse.CorruptError
 	var part *segment.PartError
+	var archive *aea.FormatError
 	switch {
+	case errors.As(err, new(*classError)):
+		return err // of an archive inside another
 	case errors.Is(err, crypt.ErrPassword):
 		return &classError{passwordClass(err), err}
-	case errors.Is(err, crypt.ErrUnsupported), errors.Is(err, sparse.ErrUnsupported):
+	case errors.Is(err, aea.ErrPassword):
+		return &classError{passwordClass(err), err}
+	case errors.Is(err, crypt.ErrUnsupported), errors.Is(err, sparse.ErrUnsupported), errors.Is(err, aea.ErrUnsupported):
 		return &classError{ErrUnsupported, err}
+	case errors.Is(err, aea.ErrChecksum):
+		return &classError{ErrChecksum, err}
+	case errors.Is(err, aea.ErrMemory):
+		return &classError{ErrMemoryLimit, err}
+	case errors.As(err, &archive):
+		return &FormatError{Section: "encrypted archive's " + archive.Section, Offset: archive.Offset, Msg: archive.Msg}
 	case errors.As(err, &c):
 		section := "encryption header"
 		if errors.As(err, &part) {
@@ -611,13 +700,19 @@ func wrapError(err error) error {
 	return err
 }
 
-// passwordClass returns the class of an error that is crypt.ErrPassword.
+// passwordClass returns the class of an error that is crypt.ErrPassword or aea.ErrPassword.
 func passwordClass(err error) error {
 	for _, c := range []struct{ inside, class error }{
 		{crypt.ErrNoPassword, ErrNoPassword},
 		{crypt.ErrWrongPassword, ErrWrongPassword},
 		{crypt.ErrNoPrivateKey, ErrNoPrivateKey},
 		{crypt.ErrWrongPrivateKey, ErrWrongPrivateKey},
+		{aea.ErrNoPassword, ErrNoPassword},
+		{aea.ErrWrongPassword, ErrWrongPassword},
+		{aea.ErrNoPrivateKey, ErrNoPrivateKey},
+		{aea.ErrWrongPrivateKey, ErrWrongPrivateKey},
+		{aea.ErrNoKey, ErrNoKey},
+		{aea.ErrWrongKey, ErrWrongKey},
 	} {
 		if errors.Is(err, c.inside) {
 			return c.class

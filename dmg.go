@@ -26,7 +26,7 @@
 // property list or a resource fork; sparse images (UDSP), sparse bundles (UDSB)
 // and the sparse images of macOS 26 (ASIF); images split into segments; raw disks
 // (UDRW, UDTO); all of these encrypted by a password or for a certificate; and disks
-// in firmware files (IM4P, IMG4). It does not decode the
+// in firmware files (IM4P, IMG4) and Apple Encrypted Archives (AEA). It does not decode the
 // compressions of the 1990s, KenCode, RLE and LZH: such an image opens, and
 // reading such a chunk returns [ErrUnsupported].
 //
@@ -58,8 +58,8 @@
 //   - [ErrFormat]: this is no disk image, or it is damaged
 //   - [ErrUnsupported]: the image uses something that this package doesn't read
 //   - [ErrChecksum]: data decodes, but not to what a checksum says
-//   - [ErrPassword]: [ErrNoPassword], [ErrWrongPassword], [ErrNoPrivateKey] or
-//     [ErrWrongPrivateKey]
+//   - [ErrPassword]: [ErrNoPassword], [ErrWrongPassword], [ErrNoPrivateKey],
+//     [ErrWrongPrivateKey], [ErrNoKey] or [ErrWrongKey]
 //   - [ErrMemoryLimit]: a decoder needs more memory than the limit allows
 //   - [ErrIndex]: the saved index is damaged or forged, or it is [ErrStaleIndex]
 //   - [ErrSeveralVolumes]: Image.FS was to choose, and can't
@@ -109,6 +109,7 @@
 package dmg
 
 import (
+	"cmp"
 	"context"
 	"crypto"
 	"errors"
@@ -119,6 +120,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/go-dmg/dmg/internal/aea"
 	"github.com/go-dmg/dmg/internal/crypt"
 	"github.com/go-dmg/dmg/internal/partition"
 	"github.com/go-dmg/dmg/internal/readat"
@@ -136,9 +138,9 @@ var (
 	ErrUnsupported = errors.New("dmg: unsupported")
 	// ErrChecksum means that data decoded, but not to what its checksum says.
 	ErrChecksum = errors.New("dmg: checksum mismatch")
-	// ErrPassword means that an image is encrypted, and that the password or
-	// private key is missing or wrong. Such an error also Is one of ErrNoPassword,
-	// ErrWrongPassword, ErrNoPrivateKey and ErrWrongPrivateKey.
+	// ErrPassword means that an image is encrypted, and that the password, private
+	// key or key is missing or wrong. Such an error also Is one of ErrNoPassword,
+	// ErrWrongPassword, ErrNoPrivateKey, ErrWrongPrivateKey, ErrNoKey and ErrWrongKey.
 	ErrPassword = errors.New("dmg: encrypted image")
 	// ErrMemoryLimit means that a chunk's decoder needs more memory than
 	// Options.MemoryLimit allows. Open the image with a higher limit. Other chunks
@@ -170,6 +172,13 @@ var (
 	ErrNoPrivateKey = fmt.Errorf("%w: no private key given", ErrPassword)
 	// ErrWrongPrivateKey means that the private key does not open the image.
 	ErrWrongPrivateKey = fmt.Errorf("%w: wrong private key", ErrPassword)
+	// ErrNoKey means that a symmetric key or, of a signed archive, the signer's public
+	// key is needed, and none was given. The error says where Apple serves the key of a
+	// disk of its own, if the archive does.
+	ErrNoKey = fmt.Errorf("%w: no key given", ErrPassword)
+	// ErrWrongKey means that the symmetric key, or the signer's public key, does not open
+	// the archive. Damage of its header looks the same.
+	ErrWrongKey = fmt.Errorf("%w: wrong key", ErrPassword)
 )
 
 // FormatError says which structure of an image is damaged, and how. It Is
@@ -224,9 +233,23 @@ type Options struct {
 	// ignores it. The Image keeps it for the volumes.
 	Password string
 
-	// PrivateKey opens an image that was encrypted for a certificate. It must
-	// decrypt RSA with PKCS #1 v1.5 padding.
-	PrivateKey crypto.Decrypter
+	// PrivateKey opens an image that was encrypted for a certificate, or an encrypted
+	// archive (AEA).
+	//
+	// For a certificate it is a [crypto.Decrypter] that decrypts RSA with PKCS #1 v1.5
+	// padding. For an archive it is a key of P-256: the recipient's, or the one with which
+	// Apple's servers have wrapped the symmetric key of a disk of a restore image. That
+	// is an [*ecdsa.PrivateKey], as [crypto/x509] parses it, an [*ecdh.PrivateKey], or a
+	// key in a token with the latter's methods PublicKey and ECDH.
+	PrivateKey crypto.PrivateKey
+
+	// Key is the symmetric key of an encrypted archive, 32 bytes. It goes before
+	// PrivateKey where either would do.
+	Key []byte
+
+	// PublicKey is the signer's key of P-256, an [*ecdsa.PublicKey] or an
+	// [*ecdh.PublicKey], of a signed archive that does not name it. Signed shortcuts do.
+	PublicKey crypto.PublicKey
 
 	// MemoryLimit is how many bytes decoders, buffers, decoded data kept for later
 	// reads, and checkpoints may take together. 0 stands for DefaultMemoryLimit; a
@@ -315,7 +338,27 @@ func (o *Options) unlocker() *crypt.Unlocker {
 	if o == nil {
 		return crypt.NewUnlocker(crypt.Keys{})
 	}
-	return crypt.NewUnlocker(crypt.Keys{Password: o.Password, PrivateKey: o.PrivateKey})
+	key, _ := o.PrivateKey.(crypto.Decrypter)
+	return crypt.NewUnlocker(crypt.Keys{Password: o.Password, PrivateKey: key})
+}
+
+// archiveKeys returns the keys that may open an encrypted archive.
+func (o *Options) archiveKeys() aea.Keys {
+	return aea.Keys{Key: o.Key, Password: o.Password, PrivateKey: o.PrivateKey, PublicKey: o.PublicKey}
+}
+
+// check returns what is wrong with the options, if anything is.
+func (o *Options) check() error {
+	if o.MemoryLimit < 0 {
+		return fmt.Errorf("dmg: MemoryLimit %d is negative", o.MemoryLimit)
+	}
+	if _, ok := o.PrivateKey.(crypto.Decrypter); o.PrivateKey != nil && !ok && !aea.IsPrivateKey(o.PrivateKey) {
+		return fmt.Errorf("dmg: PrivateKey is a %T, and must be a crypto.Decrypter or a key of P-256", o.PrivateKey)
+	}
+	if o.PublicKey != nil && !aea.IsPublicKey(o.PublicKey) {
+		return fmt.Errorf("dmg: PublicKey is a %T, and must be a key of P-256", o.PublicKey)
+	}
+	return nil
 }
 
 // newImage opens the image in c. It closes c if it fails.
@@ -331,20 +374,19 @@ func newImage(c container, u *crypt.Unlocker, opts *Options) (*Image, error) {
 }
 
 func (im *Image) open(u *crypt.Unlocker, opts *Options) error {
-	limit := opts.MemoryLimit
-	switch {
-	case limit < 0:
-		return fmt.Errorf("dmg: MemoryLimit %d is negative", limit)
-	case limit == 0:
-		limit = DefaultMemoryLimit
+	if err := opts.check(); err != nil {
+		return err
 	}
+	limit := cmp.Or(opts.MemoryLimit, DefaultMemoryLimit)
 	c := &im.plain
+	c.count = &im.count
 	if c.r != nil {
 		ends := &readat.Ends{R: c.r, Size: c.size}
 		c.r = ends
 		defer ends.Forget()
 	}
-	if err := c.unwrap(u); err != nil {
+	limit, err := c.unwrap(u, opts.archiveKeys(), limit)
+	if err != nil {
 		return err
 	}
 	chunks, size, err := im.layout(u)
@@ -362,6 +404,9 @@ func (im *Image) open(u *crypt.Unlocker, opts *Options) error {
 	if c.mapped != nil {
 		im.span = asifDisk{c.mapped}.span
 	}
+	im.src.inner = len(c.archives) > 0
+	im.archived = cmp.Or(opts.MemoryLimit, DefaultMemoryLimit) - limit
+	im.count.resetSource()
 	password := opts.Password
 	im.volumes.password = func() string { return password }
 	if opts.Index != nil {
@@ -369,7 +414,9 @@ func (im *Image) open(u *crypt.Unlocker, opts *Options) error {
 			return err
 		}
 	}
-	return im.findPartitions()
+	err = im.findPartitions()
+	c.opened = c.archiveStats()
+	return err
 }
 
 // Size returns the size of the disk in bytes.
@@ -461,7 +508,15 @@ type Stats struct {
 
 // Stats returns the counters so far. It may be called at any time, also while WriteTo or
 // Extract call the caller's functions.
-func (im *Image) Stats() Stats { return im.stats() }
+func (im *Image) Stats() Stats {
+	s := im.stats()
+	a := im.plain.archiveStats()
+	s.BytesDecoded += a.Decoded - im.plain.opened.Decoded
+	s.CacheHits += a.Hits - im.plain.opened.Hits
+	s.CacheBytes += a.Cached
+	s.MemoryUsed += a.Memory
+	return s
+}
 
 // Format returns the image's format as hdiutil names it: "UDZO", "UDBZ",
 // "ULFO", "ULMO", "UDCO" by the method that compresses most of the disk, "UDRO"
@@ -494,11 +549,13 @@ func (im *Image) Format() string {
 	return "UDRO"
 }
 
-// Encrypted reports whether the image is encrypted.
-func (im *Image) Encrypted() bool { return slices.Contains(im.plain.layers, "encrypted") }
+// Encrypted reports whether the image is encrypted, or is in an encrypted archive.
+func (im *Image) Encrypted() bool {
+	return slices.Contains(im.plain.layers, "encrypted") || slices.ContainsFunc(im.plain.archives, (*aea.Reader).Encrypted)
+}
 
-// Layers returns what is wrapped around the disk, outermost first: "IMG4", "IM4P", "LZFSE",
-// "encrypted", "segments", and "UDIF", "sparse image", "sparse bundle", "ASIF" or "raw".
+// Layers returns what is wrapped around the disk, outermost first: "AEA", "IMG4", "IM4P",
+// "LZFSE", "encrypted", "segments", and "UDIF", "sparse image", "sparse bundle", "ASIF" or "raw".
 func (im *Image) Layers() []string {
 	layers := slices.Clone(im.plain.layers)
 	switch {

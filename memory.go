@@ -365,8 +365,12 @@ func (e *engine) acquireDecoder(ctx context.Context, i int, held int64) (d *deco
 	if err == errNoRoom {
 		// Whole-disk work has buffers besides, of one worker at least.
 		const buffers = outputBuffers * maxOutputBuffer
+		limit, enough := e.mu.account.Limit+e.archived, memory+buffers
+		if e.archived > 0 { // an archive takes its share, or what it has now if that is more
+			enough = max(enough/17*32+32, enough+e.archived)
+		}
 		err = &ChunkError{*c, fmt.Errorf("%w: decoding it takes %d bytes of memory, the limit is %d; a limit of %d MiB will do",
-			ErrMemoryLimit, memory, e.mu.account.Limit, roundUp(memory+buffers, 1<<20)>>20)}
+			ErrMemoryLimit, memory, limit, roundUp(enough, 1<<20)>>20)}
 	}
 	return d, err
 }

@@ -21,7 +21,7 @@ func (im *Image) layout(u *crypt.Unlocker) ([]Chunk, int64, error) {
 		return c.chunks(), c.size, nil
 	}
 	k, err := findKoly(c.r, c.size)
-	if err != nil {
+	if err = c.passDamage(err); err != nil {
 		return nil, 0, err
 	}
 	if k == nil || k.start > 0 {

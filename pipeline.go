@@ -335,7 +335,10 @@ func (r *pipelineRun) claim() (*task, error) {
 	case c.Method == Raw && e.span != nil:
 		err = r.assignSpan(t)
 	case c.Method == Raw:
-		t.end = off + min(t.end-off, rawTask, c.DataLength-(off-c.Offset))
+		t.end = off + min(t.end-off, max(rawTask, e.src.block), c.DataLength-(off-c.Offset))
+		if data := c.DataOffset - c.Offset; t.end < min(c.end(), r.to) {
+			t.end = e.src.cutAtBlock(off+data, t.end+data) - data
+		}
 		r.assignRaw(t)
 	case c.Method.compressed() && c.DataLength > 0:
 		err = r.assign(t, &c)

@@ -195,7 +195,7 @@ func (f *prefetcher) survey(off int64) (h prefetch, ok bool) {
 			to = min(to, f.known.to)
 		}
 		data, end, ok := e.prefetchableLocked(i, from, to)
-		if n > 0 && (data < h.end || data-h.end > joinGap) || !ok {
+		if n > 0 && (data < h.end || data-h.end > joinGap) || !ok || c.Method == Raw && e.src.block > room {
 			break
 		}
 		if n == 0 {
@@ -205,7 +205,8 @@ func (f *prefetcher) survey(off int64) (h prefetch, ok bool) {
 			if c.Method != Raw || end-over <= data {
 				break
 			}
-			end, to = end-over, to-over
+			whole := e.src.cutAtBlock(data, end-over)
+			end, to = whole, to-(end-whole)
 		}
 		h.to, h.end = to, end
 		n++
@@ -304,6 +305,15 @@ func (h *prefetch) fetch(src countingSource) {
 	defer close(h.ready)
 	n, err := src.readSome(b, h.off)
 	h.buf, h.err = b[:n], err
+}
+
+// failure returns the source's error behind what h has, once h was waited for. Damage of an
+// archive is none: what is behind that may be good, and the task that needs it reads it.
+func (h *prefetch) failure() error {
+	if isDamage(h.err) {
+		return nil
+	}
+	return h.err
 }
 
 // bytes returns what there is between two places in the source, once h was waited for.

@@ -103,7 +103,11 @@ func (w *worker) salvage(t *task, at int64, cause *ChunkError) (int64, error) {
 			return at, err
 		}
 		from = next
-		at, err = w.fillDecoded(t, &w.run.e.chunks[t.chunk], next)
+		if c := &w.run.e.chunks[t.chunk]; t.d != nil {
+			at, err = w.fillDecoded(t, c, next)
+		} else {
+			at, err = w.fillRaw(t, c, next)
+		}
 		if err == nil {
 			return at, notes.report()
 		}
@@ -122,11 +126,11 @@ func (w *worker) salvage(t *task, at int64, cause *ChunkError) (int64, error) {
 // lets decoding go on in t; -1 if there is none. Checkpoints that this run left are
 // as doubtful as what they were made of.
 func (w *worker) restart(t *task, at int64) int64 {
-	if t.d == nil {
-		return -1
-	}
 	e := w.run.e
 	c := &e.chunks[t.chunk]
+	if t.d == nil {
+		return e.nextBlock(c, at, t.end)
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for off := at - c.Offset; ; {
@@ -139,6 +143,19 @@ func (w *worker) restart(t *task, at int64) int64 {
 		}
 		off = p.off + 1
 	}
+}
+
+// nextBlock returns where on the disk the next block begins of the archive that raw chunk c is
+// in, behind byte at of the disk; -1 if that is not before end.
+func (e *engine) nextBlock(c *Chunk, at, end int64) int64 {
+	if e.src.block == 0 || c.Method != Raw {
+		return -1
+	}
+	data := c.DataOffset - c.Offset
+	if next := ((at+data)/e.src.block+1)*e.src.block - data; next < end {
+		return next
+	}
+	return -1
 }
 
 // salvageTail delivers what the codec finds behind the damage without a checkpoint, and
@@ -176,7 +193,7 @@ func (w *worker) salvageTail(t *task, at int64, cause *ChunkError, notes *damage
 			return nil
 		})
 		t.d.fetch.ctx = nil
-		if err != nil {
+		if err != nil && !(w.run.e.src.inner && isDamage(err)) { // an archive has no more of it
 			return at, err
 		}
 	}

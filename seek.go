@@ -43,11 +43,12 @@ type engine struct {
 	// span, if not nil, tells holes from data in the one raw chunk of a disk whose extents
 	// are looked up when they are needed: how long what begins at off is, as far as data
 	// bytes of it, or hole bytes, and whether it is zeros. It may read the source.
-	span    func(off, data, hole int64) (length int64, zero bool, err error)
-	src     countingSource
-	store   store
-	cached  *pagecache.View // of mu.cache, without the lock
-	waiters atomic.Int32    // the length of mu.queue
+	span     func(off, data, hole int64) (length int64, zero bool, err error)
+	src      countingSource
+	store    store
+	cached   *pagecache.View // of mu.cache, without the lock
+	archived int64           // of the memory limit, what archives take that the image is in
+	waiters  atomic.Int32    // the length of mu.queue
 
 	_     [128]byte // reads of cached pages use what is above, and all that is below changes
 	count counters
@@ -195,7 +196,16 @@ func (e *engine) readRaw(c *Chunk, p []byte, off int64) (int, error) {
 	if err == nil && n < len(p) {
 		err = &ChunkError{*c, errMissing}
 	}
-	return n, err
+	return n, e.archiveError(c, err)
+}
+
+// archiveError names the chunk in an error that says that an archive is damaged, which the
+// image is in.
+func (e *engine) archiveError(c *Chunk, err error) error {
+	if e.src.inner && isDamage(err) && !errors.As(err, new(*ChunkError)) {
+		err = &ChunkError{*c, err}
+	}
+	return err
 }
 
 // readSpan reads the hole at off, or what is stored there.
@@ -569,7 +579,7 @@ func (e *engine) sealPageLocked(t *flight, end int64) {
 func (e *engine) chunkError(d *decoder, c *Chunk, err error) error {
 	d.fetch.discardBuffer()
 	if errors.Is(err, d.fetch.err) {
-		return err
+		return e.archiveError(c, err)
 	}
 	wrong := errors.Is(err, ErrChecksum)
 	if wrong || errors.Is(err, ErrFormat) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"io"
 	"math"
-	"reflect"
 	"sync/atomic"
 
 	"github.com/go-dmg/dmg/internal/budget"
@@ -30,19 +29,19 @@ type laneCounters struct {
 	_           [96]byte // the next is in another cache line, also of those that are fetched in pairs
 }
 
-// laneOf returns a number that concurrent reads do not share as a rule, and that a
-// goroutine's reads do: it comes from the address of their buffer.
-func laneOf(p []byte) uint {
-	if len(p) == 0 {
-		return 0
-	}
-	const smallest = 9 // bits: buffers of 512 bytes have lanes of their own
-	h := uint64(reflect.ValueOf(&p[0]).Pointer()>>smallest) * 0x9E3779B97F4A7C15
-	return uint(h >> 32)
-}
+// laneOf returns the lane of reads into p.
+func laneOf(p []byte) uint { return pagecache.Lane(p) }
 
 // lane returns the counters of a lane.
 func (c *counters) lane(n uint) *laneCounters { return &c.lanes[n%pagecache.Lanes] }
+
+// resetSource forgets what was read of the source.
+func (c *counters) resetSource() {
+	for i := range c.lanes {
+		c.lanes[i].sourceBytes.Store(0)
+		c.lanes[i].sourceReads.Store(0)
+	}
+}
 
 // sum returns the totals of all lanes.
 func (c *counters) sum() (s Stats) {
@@ -63,6 +62,9 @@ type countingSource struct {
 	n    *counters
 	unit int64 // of an encrypted source; else 0
 	size int64 // of an encrypted source
+
+	block int64 // that an archive decodes as one; 0 of another source
+	inner bool  // it is in an archive, whose own reads are counted instead
 }
 
 // maxUnit is the most that may be fetched in vain at either end of a fetch.
@@ -74,6 +76,9 @@ func newSource(r io.ReaderAt, n *counters) countingSource {
 	if b, ok := r.(*crypt.Reader); ok && b.BlockSize() <= maxUnit {
 		s.unit, s.size = b.BlockSize(), b.Size()
 	}
+	if a, ok := r.(archiveData); ok {
+		s.block = a.Segment()
+	}
 	return s
 }
 
@@ -84,6 +89,15 @@ func (s countingSource) alignToUnit(off, end int64) (int64, int64) {
 		return off, end
 	}
 	return off - off%s.unit, min((end+s.unit-1)/s.unit*s.unit, max(end, s.size))
+}
+
+// cutAtBlock returns where a range up to end may end: behind the last block of an archive
+// that is in it as a whole, so that no other core waits for that block.
+func (s countingSource) cutAtBlock(off, end int64) int64 {
+	if s.block > 0 && end-end%s.block > off {
+		return end - end%s.block
+	}
+	return end
 }
 
 // parallel returns s for a parallel reader, whose reads end where a unit does.
@@ -129,6 +143,9 @@ func (s inflateSource) Align(off int64) int64 {
 // size: one that ends earlier now has changed, which is io.ErrUnexpectedEOF.
 func (s countingSource) ReadAt(p []byte, off int64) (int, error) {
 	n, err := readat.Full(s.r, p, off)
+	if s.inner {
+		return n, err
+	}
 	lane := s.n.lane(laneOf(p))
 	lane.sourceReads.Add(1)
 	lane.sourceBytes.Add(int64(n))

@@ -130,6 +130,9 @@ func (im *Image) Verify(ctx context.Context, o *VerifyOptions) error {
 	if o == nil {
 		o = new(VerifyOptions)
 	}
+	for _, a := range im.plain.archives {
+		defer a.CompareSums()()
+	}
 	v := verifier{im: im, ctx: ctx, o: o, total: im.size}
 	if im.koly != nil && im.dataForkCheck() != nil {
 		v.total += min(im.dataFork.length, math.MaxInt64-im.size)

@@ -115,7 +115,7 @@ func (w *worker) fill(t *task) (int64, error) {
 	c := &e.chunks[t.chunk]
 	switch {
 	case c.Method == Raw:
-		return w.fillRaw(t, c)
+		return w.fillRaw(t, c, t.off)
 	case t.d == nil:
 		_, err := e.readChunk(w.run.ctx, t.chunk, []byte{0}, 0) // says what is unsupported or missing
 		return t.off, err
@@ -144,7 +144,7 @@ func (w *worker) sendDirect(t *task, c *Chunk) (int64, error) {
 	at := c.DataOffset + t.off - c.Offset
 	b := h.bytes(at, at+t.end-t.off)
 	if len(b) == 0 {
-		return t.off, h.err
+		return t.off, h.failure()
 	}
 	r.prefetch.pin(h)
 	t.sum.add(b)
@@ -155,15 +155,17 @@ func (w *worker) sendDirect(t *task, c *Chunk) (int64, error) {
 	}
 	end := t.off + int64(len(b))
 	if end < t.end {
-		return end, h.err
+		return end, h.failure()
 	}
 	return end, nil
 }
 
-func (w *worker) fillRaw(t *task, c *Chunk) (at int64, err error) {
-	if at = t.off; t.data != nil {
+// fillRaw delivers the task's bytes from byte at of the disk on. It returns how far it got.
+func (w *worker) fillRaw(t *task, c *Chunk, at int64) (int64, error) {
+	if at == t.off && t.data != nil {
+		var err error
 		if at, err = w.sendDirect(t, c); err != nil {
-			return at, err
+			return at, w.run.e.archiveError(c, err)
 		}
 	}
 	for {
@@ -240,7 +242,7 @@ func (w *worker) decode(t *task, c *Chunk, at int64) (int64, error) {
 		if !w.run.prefetch.wait(w.run.ctx, h) {
 			return at, w.run.ctx.Err()
 		}
-		d.fetch.borrow(h.buf, h.off, h.err)
+		d.fetch.borrow(h.buf, h.off, h.failure())
 	}
 	err := d.start(c, t.chunk, from)
 	for err == nil && d.pos < to {

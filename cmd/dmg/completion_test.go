@@ -37,7 +37,7 @@ func TestBashCompletes(t *testing.T) {
 		{"'dmg' 'cat' '--no'", "--no-index"},
 		{"'dmg' 'inf'", "info"},
 		{"'dmg' '--v'", "--version"},
-		{"'dmg' 'extract' '--k'", "--keep-going"},
+		{"'dmg' 'extract' '--kee'", "--keep-going"},
 		{"'dmg' 'm'", "map"},
 		{"'dmg' 'map' 'x.dmg' '--ver'", "--version --verify --verbose"},
 		{"'dmg' 'completion' ''", "bash zsh fish"},

@@ -151,8 +151,8 @@ func hint(err error) string {
 		return "; choose one with -p"
 	case isStatus(err, http.StatusUnauthorized):
 		return "; give name and password in the URL: https://NAME:PASSWORD@HOST/..."
-	case errors.Is(err, dmg.ErrNoPrivateKey):
-		return "; this command takes none: open the image with the Go package, or with hdiutil"
+	case errors.Is(err, dmg.ErrNoPrivateKey), errors.Is(err, dmg.ErrNoKey):
+		return ": give --key-file FILE or set " + keyVar
 	}
 	return ""
 }

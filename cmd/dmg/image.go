@@ -19,6 +19,7 @@ type imageArg struct {
 // passwordFlags are how an image is to be opened that needs no index.
 type passwordFlags struct {
 	PasswordFile string   `placeholder:"FILE" help:"Read the password of an encrypted image or APFS volume from FILE, - for standard input. Each line is a password, which are tried in order."`
+	KeyFile      string   `placeholder:"FILE" help:"Read an encrypted archive's key from FILE, - for standard input: a private key in PEM, or the symmetric key in hexadecimal or base64."`
 	MemoryLimit  byteSize `placeholder:"SIZE" help:"Memory for decoding, such as 32M; 64M if not given."`
 	Verbose      bool     `short:"v" help:"Say on standard error what was decoded and fetched."`
 

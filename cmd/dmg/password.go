@@ -44,6 +44,10 @@ func (f *passwordFlags) openWithPassword(std *stdio, image string, opts *dmg.Opt
 	if err != nil {
 		return nil, abort(passwordError{fmt.Errorf("password file: %w", err)})
 	}
+	keyFrom, err := f.givenKey(std, opts)
+	if err != nil {
+		return nil, abort(passwordError{fmt.Errorf("key: %w", err)})
+	}
 	var im *dmg.Image
 	for _, opts.Password = range given.all {
 		if im, err = open(image, opts); !errors.Is(err, dmg.ErrWrongPassword) {
@@ -54,6 +58,8 @@ func (f *passwordFlags) openWithPassword(std *stdio, image string, opts *dmg.Opt
 		im, err = open(image, opts)
 	}
 	switch {
+	case errors.Is(err, dmg.ErrWrongKey), errors.Is(err, dmg.ErrWrongPrivateKey):
+		return nil, fmt.Errorf("%w (key from %s)", err, keyFrom)
 	case errors.Is(err, dmg.ErrWrongPassword) && len(given.all) > 1:
 		return nil, fmt.Errorf("%w (all %d passwords from %s)", err, len(given.all), given.from)
 	case errors.Is(err, dmg.ErrWrongPassword):

@@ -99,7 +99,7 @@ func TestPassword(t *testing.T) {
 // An image for a certificate alone is not opened by any password: the command neither
 // asks for one nor blames the one that it was given.
 func TestPasswordOfCertificate(t *testing.T) {
-	const want = "v2-certificate.img: encrypted: no private key given; this command takes none: open the image with the Go package, or with hdiutil\n"
+	const want = "v2-certificate.img: encrypted: no private key given: give --key-file FILE or set DMG_KEY\n"
 	for _, password := range []string{"", "x"} {
 		t.Setenv(passwordVar, password)
 		got := dmgRun(t, "info", "../../internal/crypt/testdata/v2-certificate.img")

@@ -44,6 +44,11 @@ var (
 	SharePrefetch    = Share{1, 8}
 	ShareOnePrefetch = Share{1, 32}
 
+	// What the reader of an encrypted archive takes, before the engine's limit is what
+	// is left; and where its segments are large.
+	ShareArchive     = Share{15, 32}
+	ShareArchiveMost = Share{3, 4}
+
 	// A read of more than this is not cached: it would push out everything else.
 	ShareRead = Share{1, 4}
 )

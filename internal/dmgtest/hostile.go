@@ -22,7 +22,8 @@ type NamedFile struct {
 	Data []byte
 }
 
-// HostilePassword opens those of the hostile images that are encrypted.
+// HostilePassword opens those of the hostile images that are encrypted, ArchiveKey those that
+// are archives.
 const HostilePassword = "hostile"
 
 // Hostile makes hostile images, the same ones every time: each field of each
@@ -55,6 +56,7 @@ var hostileClasses = []struct {
 	{"plist size", (*bender).longPlists},
 	{"fork", (*bender).forks},
 	{"encrypted", (*bender).encrypted},
+	{"archive", (*bender).archives},
 	{"sparse", (*bender).sparse},
 	{"bundle", (*bender).bundles},
 	{"asif", (*bender).asif},

@@ -51,7 +51,7 @@ func TestSamplesNewImage(t *testing.T) {
 func checkPasswordError(t *testing.T, err, want error) {
 	t.Helper()
 	for _, class := range []error{
-		dmg.ErrPassword, dmg.ErrNoPassword, dmg.ErrWrongPassword, dmg.ErrNoPrivateKey, dmg.ErrWrongPrivateKey,
+		dmg.ErrPassword, dmg.ErrNoPassword, dmg.ErrWrongPassword, dmg.ErrNoPrivateKey, dmg.ErrWrongPrivateKey, dmg.ErrNoKey, dmg.ErrWrongKey,
 		dmg.ErrFormat, dmg.ErrUnsupported, dmg.ErrChecksum, dmg.ErrIndex, dmg.ErrMemoryLimit,
 	} {
 		if is := errors.Is(err, class); is != (class == want || class == dmg.ErrPassword) {
@@ -141,6 +141,18 @@ var wrappedImages = []wrapped{
 	{name: "segments with koly first", format: "UDZO", layers: []string{"segments"}, write: split(dmgtest.Options{ChunkSectors: 64, KolyFirst: true})},
 	{name: "segments, each encrypted", format: "UDBZ", layers: []string{"encrypted", "segments"}, write: split(inUDBZ, dmgtest.Encryption{})},
 
+	{name: "AEA raw", format: "UDRW", layers: []string{"AEA"}, opts: archiveOpts, disk: rawDisk, write: archive(nil)},
+	{name: "AEA UDZO", format: "UDZO", layers: []string{"AEA"}, opts: archiveOpts, write: archive(plainImage(inUDZO))},
+	{name: "AEA UDBZ", format: "UDBZ", layers: []string{"AEA"}, opts: archiveOpts, write: archive(plainImage(inUDBZ))},
+	{name: "AEA UDZO after a prefix", format: "UDZO", layers: []string{"AEA"}, opts: archiveOpts,
+		write: archive(plainImage(dmgtest.Options{Prefix: 5000, TableOffset: true, Shuffle: true}))},
+	{name: "AEA sparse image", format: "UDSP", layers: []string{"AEA", "sparse image"}, opts: archiveOpts, disk: threeNodes,
+		write: archive(sparse(dmgtest.SparseOptions{BandSectors: 1, Shuffle: true}))},
+	{name: "AEA v2 UDZO", format: "UDZO", layers: []string{"AEA", "encrypted"}, opts: archiveOpts, write: archive(encrypt(dmgtest.Encryption{}, inUDZO))},
+	{name: "AEA v1 raw", format: "UDRW", layers: []string{"AEA", "encrypted"}, opts: archiveOpts, disk: rawDisk, write: archive(encryptRaw(dmgtest.Encryption{Version: 1}))},
+	{name: "AEA in AEA, raw", format: "UDRW", layers: []string{"AEA", "AEA"}, opts: archiveOpts, disk: rawDisk, write: archive(archive(nil))},
+	{name: "v2 AEA UDZO", format: "UDZO", layers: []string{"encrypted", "AEA"}, opts: archiveOpts, write: encryptFile(archive(plainImage(inUDZO)))},
+
 	{name: "raw", format: "UDRW", disk: rawDisk, write: func(t testing.TB, disk []byte) string { return writeFile(t, disk) }},
 	{name: "v1 raw", format: "UDRW", layers: encrypted, disk: rawDisk, write: encryptRaw(dmgtest.Encryption{Version: 1})},
 	{name: "v2 raw", format: "UDRW", layers: encrypted, disk: rawDisk, write: encryptRaw(dmgtest.Encryption{})},
@@ -193,6 +205,39 @@ func encryptRaw(e dmgtest.Encryption) func(testing.TB, []byte) string {
 		e.Password = secret
 		return writeFile(t, e.Image(disk))
 	}
+}
+
+// encryptFile encrypts what write makes.
+func encryptFile(write func(testing.TB, []byte) string) func(testing.TB, []byte) string {
+	return func(t testing.TB, disk []byte) string {
+		return writeFile(t, dmgtest.Encryption{Password: secret}.Image(readFile(t, write(t, disk))))
+	}
+}
+
+func plainImage(o dmgtest.Options) func(testing.TB, []byte) string {
+	return func(t testing.TB, disk []byte) string { return writeFile(t, dmgtest.Image(t, disk, o)) }
+}
+
+// archive makes an encrypted archive of what write makes, or of the disk, in small segments.
+func archive(write func(testing.TB, []byte) string) func(testing.TB, []byte) string {
+	return func(t testing.TB, disk []byte) string {
+		if write != nil {
+			disk = readFile(t, write(t, disk))
+		}
+		a := dmgtest.Archive{Segment: 32 << 10, PerCluster: 32, Codec: 'z', Mixed: true}
+		return writeFile(t, a.Image(bytes.NewReader(disk), int64(len(disk))))
+	}
+}
+
+var archiveOpts = dmg.Options{Key: dmgtest.ArchiveKey}
+
+func readFile(t testing.TB, name string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }
 
 // sparse makes a sparse image, encrypted if e says how.
@@ -360,7 +405,7 @@ func checkWrapped(t *testing.T, im *dmg.Image, w *wrapped) {
 	if im.Format() != w.format {
 		t.Errorf("Format = %q, want %q", im.Format(), w.format)
 	}
-	if want := slices.Contains(w.layers, "encrypted"); im.Encrypted() != want {
+	if want := slices.Contains(w.layers, "encrypted") || slices.Contains(w.layers, "AEA"); im.Encrypted() != want {
 		t.Errorf("Encrypted = %v", im.Encrypted())
 	}
 }

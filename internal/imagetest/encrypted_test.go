@@ -47,7 +47,7 @@ func checkPassword(t *testing.T, name string) {
 		{"", dmg.ErrNoPassword, "no password given"},
 		{wrong, dmg.ErrWrongPassword, "wrong password"},
 	} {
-		im, err := dmg.Open(name, &dmg.Options{Password: tt.password})
+		im, err := dmg.Open(name, &dmg.Options{Password: tt.password, Key: dmgtest.ArchiveKey})
 		if err == nil {
 			im.Close()
 			t.Errorf("password %q opens the image", tt.password)

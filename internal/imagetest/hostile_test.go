@@ -509,7 +509,7 @@ func try(t *testing.T, pack io.ReaderAt, p packed) (r trial) {
 
 // open opens an image from the pack, or from files where it is more than one.
 func (p *packed) open(t *testing.T, pack io.ReaderAt) (*dmg.Image, error) {
-	opts := &dmg.Options{MemoryLimit: hostileLimit, Password: dmgtest.HostilePassword}
+	opts := &dmg.Options{MemoryLimit: hostileLimit, Password: dmgtest.HostilePassword, Key: dmgtest.ArchiveKey}
 	if p.Index.Len > 0 {
 		var err error
 		if opts.Index, err = dmg.ReadIndex(io.NewSectionReader(pack, p.Index.Off, p.Index.Len)); err != nil {

@@ -2,6 +2,7 @@ package pagecache
 
 import (
 	"math/rand/v2"
+	"reflect"
 	"sync/atomic"
 )
 
@@ -22,6 +23,17 @@ type View struct {
 
 // Lanes is how many readers a View serves without the lock at a time at most.
 const Lanes = 64
+
+// Lane returns a number that concurrent reads do not share as a rule, and that a
+// goroutine's reads do: it comes from the address of their buffer.
+func Lane(p []byte) uint {
+	if len(p) == 0 {
+		return 0
+	}
+	const smallest = 9 // bits: buffers of 512 bytes have lanes of their own
+	h := uint64(reflect.ValueOf(&p[0]).Pointer()>>smallest) * 0x9E3779B97F4A7C15
+	return uint(h >> 32)
+}
 
 // slot says which page a reader reads; nil if no reader has the slot.
 type slot struct {

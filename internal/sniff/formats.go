@@ -20,7 +20,7 @@ func diskImage(what string) Kind { return Kind{what, convert, true} }
 // magics are signatures, those that tell most first. gzip and others are of one
 // stream, whose content is the image.
 var magics = []magic{
-	{0, "AEA1", Kind{"an Apple Encrypted Archive (AEA)", "decrypt it first, with aea on a Mac", true}},
+	{0, "AEA1", Kind{"an Apple Encrypted Archive (AEA) of an unknown kind", "decrypt it first, with aea on a Mac", true}},
 	{0, "AA01", Kind{"an Apple Archive", "unpack it first, with aa on a Mac", true}},
 	{0, "YAA1", Kind{"an Apple Archive", "unpack it first, with yaa or aa on a Mac", true}},
 	{0, "pbzx", Kind{"a pbzx stream of an installer package", unpack, true}},

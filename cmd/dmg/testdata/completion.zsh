@@ -36,6 +36,7 @@ _dmg() {
             '--license[Print the text of the license agreement that the image has, in each language, and nothing else.]' \
             '--signature[Read the whole image, and compare it with its code signature. The exit status is 1 if it does not match.]' \
             '--password-file=[Read the password of an encrypted image or APFS volume from FILE, - for standard input. Each line is a password, which are tried in order.]:FILE:_files' \
+            '--key-file=[Read an encrypted archive'\''s key from FILE, - for standard input\: a private key in PEM, or the symmetric key in hexadecimal or base64.]:FILE:_files' \
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
             '--verbose[Say on standard error what was decoded and fetched.]' \
@@ -57,6 +58,7 @@ _dmg() {
             '--partition=[Read this volume\: its name or type, or the number, name or type of its partition from dmg info, or a part of a name.]:NAME: ' \
             '--snapshot=[Read an APFS volume as it was\: the name of a snapshot from dmg info, or a part of it.]:NAME: ' \
             '--password-file=[Read the password of an encrypted image or APFS volume from FILE, - for standard input. Each line is a password, which are tried in order.]:FILE:_files' \
+            '--key-file=[Read an encrypted archive'\''s key from FILE, - for standard input\: a private key in PEM, or the symmetric key in hexadecimal or base64.]:FILE:_files' \
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
             '--verbose[Say on standard error what was decoded and fetched.]' \
@@ -80,6 +82,7 @@ _dmg() {
             '--partition=[Read this volume\: its name or type, or the number, name or type of its partition from dmg info, or a part of a name.]:NAME: ' \
             '--snapshot=[Read an APFS volume as it was\: the name of a snapshot from dmg info, or a part of it.]:NAME: ' \
             '--password-file=[Read the password of an encrypted image or APFS volume from FILE, - for standard input. Each line is a password, which are tried in order.]:FILE:_files' \
+            '--key-file=[Read an encrypted archive'\''s key from FILE, - for standard input\: a private key in PEM, or the symmetric key in hexadecimal or base64.]:FILE:_files' \
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
             '--verbose[Say on standard error what was decoded and fetched.]' \
@@ -99,6 +102,7 @@ _dmg() {
             '--partition=[Read this volume\: its name or type, or the number, name or type of its partition from dmg info, or a part of a name.]:NAME: ' \
             '--snapshot=[Read an APFS volume as it was\: the name of a snapshot from dmg info, or a part of it.]:NAME: ' \
             '--password-file=[Read the password of an encrypted image or APFS volume from FILE, - for standard input. Each line is a password, which are tried in order.]:FILE:_files' \
+            '--key-file=[Read an encrypted archive'\''s key from FILE, - for standard input\: a private key in PEM, or the symmetric key in hexadecimal or base64.]:FILE:_files' \
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
             '--verbose[Say on standard error what was decoded and fetched.]' \
@@ -119,6 +123,7 @@ _dmg() {
             '--partition=[The volume that the files are in, or the partition to count from and to end with\: a number, name or type from dmg info, or a part of a name.]:NAME: ' \
             '--snapshot=[Read an APFS volume as it was\: the name of a snapshot from dmg info, or a part of it.]:NAME: ' \
             '--password-file=[Read the password of an encrypted image or APFS volume from FILE, - for standard input. Each line is a password, which are tried in order.]:FILE:_files' \
+            '--key-file=[Read an encrypted archive'\''s key from FILE, - for standard input\: a private key in PEM, or the symmetric key in hexadecimal or base64.]:FILE:_files' \
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
             '--verbose[Say on standard error what was decoded and fetched.]' \
@@ -141,6 +146,7 @@ _dmg() {
             '-q[Show no progress.]' \
             '--quiet[Show no progress.]' \
             '--password-file=[Read the password of an encrypted image or APFS volume from FILE, - for standard input. Each line is a password, which are tried in order.]:FILE:_files' \
+            '--key-file=[Read an encrypted archive'\''s key from FILE, - for standard input\: a private key in PEM, or the symmetric key in hexadecimal or base64.]:FILE:_files' \
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
             '--verbose[Say on standard error what was decoded and fetched.]' \
@@ -158,6 +164,7 @@ _dmg() {
             '-q[Show no progress.]' \
             '--quiet[Show no progress.]' \
             '--password-file=[Read the password of an encrypted image or APFS volume from FILE, - for standard input. Each line is a password, which are tried in order.]:FILE:_files' \
+            '--key-file=[Read an encrypted archive'\''s key from FILE, - for standard input\: a private key in PEM, or the symmetric key in hexadecimal or base64.]:FILE:_files' \
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
             '--verbose[Say on standard error what was decoded and fetched.]' \
@@ -178,6 +185,7 @@ _dmg() {
             '-q[Show no progress.]' \
             '--quiet[Show no progress.]' \
             '--password-file=[Read the password of an encrypted image or APFS volume from FILE, - for standard input. Each line is a password, which are tried in order.]:FILE:_files' \
+            '--key-file=[Read an encrypted archive'\''s key from FILE, - for standard input\: a private key in PEM, or the symmetric key in hexadecimal or base64.]:FILE:_files' \
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
             '--verbose[Say on standard error what was decoded and fetched.]' \
@@ -198,6 +206,7 @@ _dmg() {
             '-q[Show no progress.]' \
             '--quiet[Show no progress.]' \
             '--password-file=[Read the password of an encrypted image or APFS volume from FILE, - for standard input. Each line is a password, which are tried in order.]:FILE:_files' \
+            '--key-file=[Read an encrypted archive'\''s key from FILE, - for standard input\: a private key in PEM, or the symmetric key in hexadecimal or base64.]:FILE:_files' \
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
             '--verbose[Say on standard error what was decoded and fetched.]' \
@@ -215,6 +224,7 @@ _dmg() {
             '--run=[Run COMMAND by the shell, with the URI in $uri, serve until it ends, and exit with its status.]:COMMAND: ' \
             '--ready-fd=[When clients can connect, write the URI and a newline to file descriptor N, and close it.]:N: ' \
             '--password-file=[Read the password of an encrypted image or APFS volume from FILE, - for standard input. Each line is a password, which are tried in order.]:FILE:_files' \
+            '--key-file=[Read an encrypted archive'\''s key from FILE, - for standard input\: a private key in PEM, or the symmetric key in hexadecimal or base64.]:FILE:_files' \
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
             '-v[Say on standard error what was decoded and fetched.]' \
             '--verbose[Say on standard error what was decoded and fetched.]' \
