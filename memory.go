@@ -409,11 +409,19 @@ func (e *engine) memoryFor(i int) (int64, error) {
 	if c.Method.info().memory > 0 {
 		return decoderMemory(e.src, c, window)
 	}
-	list := c.Method == LZMA && c.Length > xzShort && len(e.mu.points.chunks[i]) == 0 && e.takeCachedLocked(xz.IndexMemory)
+	// Of a list that is being made some checkpoints are there. Who took these for all would
+	// not find the others, and begin before them.
+	list := c.Method == LZMA && c.Length > xzShort && (len(e.mu.points.chunks[i]) == 0 || e.mu.listing[i] > 0) && e.takeCachedLocked(xz.IndexMemory)
+	if list {
+		if e.mu.listing == nil {
+			e.mu.listing = make(map[int]int)
+		}
+		e.mu.listing[i]++
+	}
 	e.mu.Unlock()
 	defer e.mu.Lock()
 	if list {
-		defer e.giveBack(xz.IndexMemory)
+		defer e.listed(i)
 		if err := listBlocks(&e.store, e.src, i); err != nil {
 			return 0, err
 		}
@@ -426,6 +434,16 @@ func (e *engine) memoryFor(i int) (int64, error) {
 		e.needWindow(i, window)
 	}
 	return decoderMemory(e.src, c, window)
+}
+
+// listed notes that a goroutine has listed the blocks of LZMA chunk i, or failed to.
+func (e *engine) listed(i int) {
+	e.mu.Lock()
+	if e.mu.listing[i]--; e.mu.listing[i] == 0 {
+		delete(e.mu.listing, i)
+	}
+	e.mu.Unlock()
+	e.giveBack(xz.IndexMemory)
 }
 
 // maxWindows is how many chunks' windows are remembered. All but the oddest images

@@ -64,6 +64,7 @@ type engine struct {
 		points       checkpoints
 		failures     failures
 		windows      map[int]int64 // that decoders of long LZMA chunks need, in bytes
+		listing      map[int]int   // how many goroutines list the blocks of a long LZMA chunk
 		queue        []*waiter     // for memory, in the order in which they came
 
 		reclaimers []reclaimer // pipelines that can give back memory
