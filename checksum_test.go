@@ -200,6 +200,7 @@ func TestVerifyReadsOnce(t *testing.T) {
 // TestVerifyMixedSums has tables of which some have a CRC-32 and others another hash, and
 // bends each.
 func TestVerifyMixedSums(t *testing.T) {
+	dmgtest.Long(t)
 	withCores(t)
 	disk := dmgtest.Join(dmgtest.Text(1, 300<<10), dmgtest.Zeros(300<<10), dmgtest.Mixed(2, 400<<10)).Bytes()
 	options := func(kind dmgtest.SumType) dmgtest.Options {

@@ -41,6 +41,7 @@ func TestWriteToSlow(t *testing.T) {
 // all to go on at the same time.
 func TestWholeDiskTogether(t *testing.T) {
 	dmgtest.NotEmulated(t)
+	dmgtest.LongOrRaced(t)
 	withCores(t)
 	img, disk := mixedImage(t)
 	large, stream := aheadBlocks(t)

@@ -86,6 +86,7 @@ func mutate(rng *rand.Rand, b []byte) []byte {
 }
 
 func TestIndexCutShort(t *testing.T) {
+	dmgtest.Long(t)
 	t.Parallel()
 	disk := dmgtest.Text(1, 600<<10).Bytes()
 	image := dmgtest.Image(t, disk, dmgtest.Options{Codecs: []dmgtest.Method{dmgtest.Zlib, dmgtest.Bzip2}, ChunkSectors: 600})

@@ -301,6 +301,7 @@ func TestLZMAStreams(t *testing.T) {
 // worker has the memory for it, any number of workers come to the same, at whatever limit.
 func TestLZMAWindowGrows(t *testing.T) {
 	dmgtest.NotEmulated(t)
+	dmgtest.Long(t)
 	const window = 5 << 19
 	far := make([]byte, window)
 	copy(far, dmgtest.Random(3, 8<<10).Bytes())

@@ -177,6 +177,7 @@ func readBesideWriteTo(t *testing.T) {
 // whether a chunk can be decoded does not depend on how many there are. The source takes
 // long, so that all of them have started when the first knows what it needs.
 func TestWorkersMakeRoom(t *testing.T) {
+	dmgtest.LongOrRaced(t)
 	text := dmgtest.Text(1, 64<<10).Bytes()
 	for _, small := range []int{0, 40} {
 		file, _, large := greedyImage(t, text, small, 56, 2, 56)
@@ -208,6 +209,7 @@ func TestWorkersMakeRoom(t *testing.T) {
 
 // What decoders had is let go when they are dropped, whatever they were used in.
 func TestHeapAtRest(t *testing.T) {
+	dmgtest.Long(t)
 	if dmgtest.Raced() {
 		t.Skip("the race detector allocates")
 	}

@@ -51,6 +51,7 @@ func haulTests() []struct {
 // leave no memory taken: with much memory, with little, and encrypted.
 func TestPrefetch(t *testing.T) {
 	dmgtest.NotEmulated(t)
+	dmgtest.LongOrRaced(t)
 	withCores(t)
 	for _, tt := range haulTests() {
 		t.Run(tt.name, func(t *testing.T) {

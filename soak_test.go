@@ -183,6 +183,7 @@ func (w *soakWriter) verdict(err error) error {
 // than before.
 func TestSoak(t *testing.T) {
 	dmgtest.NotEmulated(t)
+	dmgtest.LongOrRaced(t)
 	images := soakedImages(t)
 	names := slices.Sorted(maps.Keys(soakWorks))
 	before, heap := runtime.NumGoroutine(), heapInUse()

@@ -82,6 +82,7 @@ func (f *faulty) ReadAt(p []byte, off int64) (int, error) {
 // then succeeds; and nothing of it stays behind.
 func TestSourceFaults(t *testing.T) {
 	dmgtest.Native(t)
+	dmgtest.LongOrRaced(t)
 	mixture := append([]dmgtest.Method{dmgtest.Raw}, allCodecs...)
 	step := int64(1)
 	if dmgtest.Raced() {

@@ -152,6 +152,7 @@ func TestStreamCheckpoints(t *testing.T) {
 // reads right.
 func TestStreamThinning(t *testing.T) {
 	dmgtest.Native(t)
+	dmgtest.Long(t)
 	t.Parallel()
 	for _, tt := range []struct {
 		method dmgtest.Method
@@ -198,6 +199,7 @@ func TestStreamThinning(t *testing.T) {
 // has decoded yet.
 func TestStreamTasks(t *testing.T) {
 	dmgtest.NotEmulated(t)
+	dmgtest.Long(t)
 	for name, ti := range streamImages(t) {
 		t.Run(name, func(t *testing.T) {
 			im := ti.open(t, 64<<20, nil)

@@ -576,6 +576,7 @@ func TestSeveralVolumes(t *testing.T) {
 // R5. One file of 5 KB among 800, and a list of them all, take a few reads of an image whose
 // chunks are as hdiutil writes them.
 func TestVolumeReadsLittle(t *testing.T) {
+	dmgtest.Long(t)
 	if deflate.Forced > 0 {
 		t.Skip("several cores decode what is hardly worth it")
 	}

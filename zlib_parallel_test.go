@@ -41,6 +41,7 @@ var aheadWorkers = []int{1, 4, 8, 16}
 // TestZlibAheadIndex builds indexes on one core and on several. They are the same.
 func TestZlibAheadIndex(t *testing.T) {
 	dmgtest.NotRaced(t)
+	dmgtest.Long(t)
 	notForced(t)
 	ti := aheadImage(t)
 	for _, limit := range []int64{16 << 20, 64 << 20, 256 << 20} {

@@ -163,6 +163,7 @@ var (
 // the race detector above all: streams are so made that it takes little time.
 func TestZlibAheadTogether(t *testing.T) {
 	dmgtest.NotEmulated(t)
+	dmgtest.LongOrRaced(t)
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(4))
 	all := []zlibPiece{repeats, plainText, storedText, repeats, manyZeros, repeats}
 	for _, tt := range []togetherTest{

@@ -131,6 +131,7 @@ func TestAppDamaged(t *testing.T) {
 // What it costs to look for applications, far away: the metadata, and the starts and ends of
 // what the program has in it.
 func TestAppRequests(t *testing.T) {
+	dmgtest.Long(t)
 	size := 58 << 20
 	if dmgtest.Slowed() {
 		size = 8 << 20

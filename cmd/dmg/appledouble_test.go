@@ -18,6 +18,7 @@ import (
 	"golang.org/x/text/unicode/norm"
 
 	"github.com/go-dmg/dmg"
+	"github.com/go-dmg/dmg/internal/dmgtest"
 )
 
 // readDouble reads an AppleDouble file as copyfile.c of macOS does, apart from what it
@@ -67,6 +68,7 @@ func readDouble(b []byte) (map[string][]byte, error) {
 
 // TestXattrs copies all attributes, and compares them with the manifest's SHA-256.
 func TestXattrs(t *testing.T) {
+	dmgtest.Long(t)
 	t.Parallel()
 	for _, name := range []string{"hfsplus-basic.dmg", "hfsplus-rsrc.img.gz", "apfs-basic.dmg", "apfs-rsrc.img.gz", "hfsx-alias.img.gz"} {
 		t.Run(name, func(t *testing.T) {

@@ -279,6 +279,7 @@ func TestWindowsNames(t *testing.T) {
 
 // TestInfoVolumes: info says which volumes there are, and what is wrong with them.
 func TestInfoVolumes(t *testing.T) {
+	dmgtest.Long(t)
 	t.Parallel()
 	dirty := filepath.Join(t.TempDir(), "dirty.img")
 	if err := os.WriteFile(dirty, unpacked(t, "hfsplus-dirty.img.gz"), 0o600); err != nil {

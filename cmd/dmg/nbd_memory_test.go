@@ -166,6 +166,7 @@ func peakMemory(t *testing.T, pid int) int64 {
 // TestServeMemory measures a server that 16 clients keep busy, with 16 requests in
 // flight each, while 100 others ask for 32 MiB 16 times and take no answer.
 func TestServeMemory(t *testing.T) {
+	dmgtest.Long(t)
 	t.Parallel()
 	dmgtest.NotRaced(t) // whose own memory comes on top
 	dmgtest.NotEmulated(t)

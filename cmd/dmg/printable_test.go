@@ -94,6 +94,7 @@ func gptDisk(names []string) []byte {
 // TestHostileNames has names, of partitions and of files, that are commands to a
 // terminal. What they are is told, and nothing of them is done.
 func TestHostileNames(t *testing.T) {
+	dmgtest.Long(t)
 	t.Parallel()
 	dir := t.TempDir()
 	raw := filepath.Join(dir, "raw.img")

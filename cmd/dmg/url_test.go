@@ -354,6 +354,7 @@ func useCache(t *testing.T) string {
 // An index is used that dmg index left in the cache folder, as long as the file on the
 // server is the same, or one beside the URL.
 func TestURLIndex(t *testing.T) {
+	dmgtest.Long(t)
 	cache := useCache(t)
 	image := dmgtest.Image(t, dmgtest.Random(1, 4<<20+64<<10).Bytes(), dmgtest.Options{})
 	file := filepath.Join(t.TempDir(), "a.dmg")

@@ -14,6 +14,7 @@ import (
 // listed and copied: there would be no end of paths.
 func TestFoldersInCircles(t *testing.T) {
 	dmgtest.NotEmulated(t)
+	dmgtest.Long(t)
 	t.Parallel()
 	n := 0
 	for h := range hfsvol.Hostile() {

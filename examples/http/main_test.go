@@ -75,11 +75,11 @@ func TestHostileText(t *testing.T) {
 			return
 		}
 		defer conn.Close()
-		fmt.Fprintf(conn, "HTTP/1.1 500 %s\r\nContent-Length: 0\r\n\r\n", hostile)
+		fmt.Fprintf(conn, "HTTP/1.1 404 %s\r\nContent-Length: 0\r\n\r\n", hostile)
 	}))
 	defer server.Close()
 	err := run([]string{server.URL}, &out)
-	if err == nil || !strings.HasSuffix(printable(err.Error()), ": 500 "+shown) {
+	if err == nil || !strings.HasSuffix(printable(err.Error()), ": 404 "+shown) {
 		t.Errorf("error %+q", err)
 	}
 }

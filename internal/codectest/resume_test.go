@@ -187,7 +187,7 @@ func resumeStreams(size int) map[string]map[string][]byte {
 func TestResume(t *testing.T) {
 	size := 2_500_000
 	if dmgtest.Part() {
-		size = 800_000
+		size = 500_000
 	}
 	all := resumeStreams(size)
 	for _, c := range resumables {
@@ -209,6 +209,7 @@ func TestResume(t *testing.T) {
 // TestResumeCut goes on in streams that end early, and in damaged ones: as the straight
 // decoder does.
 func TestResumeCut(t *testing.T) {
+	dmgtest.Long(t)
 	rng := rand.New(rand.NewPCG(7, 7))
 	rounds := 8
 	if dmgtest.Part() {
@@ -232,6 +233,7 @@ func TestResumeCut(t *testing.T) {
 
 // TestRecordDense keeps as little of a window as later output copies.
 func TestRecordDense(t *testing.T) {
+	dmgtest.Long(t)
 	for _, c := range resumables[:2] {
 		z := c.make()
 		all := resumeStreams(1_000_000)[c.name]

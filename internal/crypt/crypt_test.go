@@ -349,6 +349,7 @@ func TestUnlocker(t *testing.T) {
 // Every prefix and every suffix of an image is refused or opens, and is not taken
 // for another version.
 func TestCut(t *testing.T) {
+	dmgtest.Long(t)
 	for _, file := range []string{"v2-aes128-512.img", "v1-aes128-512.img"} {
 		data := testFile(t, file)
 		for n := range data {

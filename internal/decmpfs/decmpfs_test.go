@@ -433,6 +433,7 @@ func TestHeaderOfAll(t *testing.T) {
 func TestLies(t *testing.T) {
 	dmgtest.NotEmulated(t)
 	dmgtest.NotRaced(t)
+	dmgtest.Long(t)
 	content := decmpfsenc.Text(5*65536 + 77)
 	for _, e := range decmpfsenc.Encodings {
 		t.Run(e.Name, func(t *testing.T) {
@@ -608,6 +609,7 @@ func TestPanic(t *testing.T) {
 // TestBomb: a chunk of much more than it says is given up when that shows.
 func TestBomb(t *testing.T) {
 	dmgtest.NotRaced(t)
+	dmgtest.Long(t)
 	zeros := make([]byte, 16<<20)
 	for _, e := range decmpfsenc.Encodings {
 		packed := e.Chunk(zeros[:1<<20])

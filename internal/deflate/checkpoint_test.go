@@ -123,6 +123,7 @@ func decodeSome(d *Decoder, n int) ([]byte, error) {
 // TestSparseWindow resumes with zeros for the bytes that Refs doesn't name.
 func TestSparseWindow(t *testing.T) {
 	dmgtest.NotRaced(t)
+	dmgtest.Long(t)
 	d, e := new(Decoder), new(Decoder)
 	for _, s := range streams(t) {
 		t.Run(s.name, func(t *testing.T) {

@@ -62,6 +62,7 @@ func findAll(p []byte, piece int) (all []int) {
 // TestFindBlock finds the blocks of streams: all of them but those with the fixed
 // codes.
 func TestFindBlock(t *testing.T) {
+	dmgtest.Long(t)
 	for _, s := range streams(t) {
 		t.Run(s.name, func(t *testing.T) {
 			for _, b := range starts(t, s.raw) {

@@ -6,6 +6,8 @@ import (
 	"io"
 	"testing"
 	"testing/iotest"
+
+	"github.com/go-dmg/dmg/internal/dmgtest"
 )
 
 // markers decodes all blocks from here on.
@@ -36,6 +38,7 @@ func markers(m *MarkerDecoder) (out []Symbol, err error) {
 // TestMarkers decodes streams from each of their blocks on. With the window before
 // it, the symbols are the output.
 func TestMarkers(t *testing.T) {
+	dmgtest.Long(t)
 	m := new(MarkerDecoder)
 	for _, s := range streams(t) {
 		t.Run(s.name, func(t *testing.T) {

@@ -6,6 +6,8 @@ import (
 	"hash/adler32"
 	"io"
 	"testing"
+
+	"github.com/go-dmg/dmg/internal/dmgtest"
 )
 
 func TestAdler32(t *testing.T) {
@@ -61,6 +63,7 @@ func TestZlibHeader(t *testing.T) {
 }
 
 func TestTrailer(t *testing.T) {
+	dmgtest.Long(t)
 	d := new(Decoder)
 	for _, s := range streams(t) {
 		trailer := []byte{0xDE, 0xAD, 0xBE, 0xEF}

@@ -41,6 +41,15 @@ func Long(tb testing.TB) {
 	}
 }
 
+// LongOrRaced skips a test as Long does, but not where the race detector watches: what
+// goroutines do to each other shows there.
+func LongOrRaced(tb testing.TB) {
+	tb.Helper()
+	if !Raced() {
+		Long(tb)
+	}
+}
+
 // Raced reports whether the race detector is built in.
 var Raced = sync.OnceValue(func() bool {
 	info, _ := debug.ReadBuildInfo()

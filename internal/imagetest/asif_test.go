@@ -41,6 +41,7 @@ var asifSays = map[string]string{
 
 // TestASIFSamples reads what diskutil wrote, and what a writer in Python did.
 func TestASIFSamples(t *testing.T) {
+	dmgtest.Long(t)
 	t.Parallel()
 	dir := filepath.Join(Samples(), "asif")
 	manifest, err := os.ReadFile(filepath.Join(dir, "MANIFEST.tsv"))

@@ -159,6 +159,7 @@ func readBy(im *dmg.Image, size, step int) ([]byte, error) {
 // none goes unnoticed; and no read counts a wrong byte before its error.
 func TestFlippedBits(t *testing.T) {
 	dmgtest.NotEmulated(t)
+	dmgtest.Long(t)
 	t.Parallel()
 	disk := dmgtest.Mixed(3, 256<<10).Bytes()
 	for codec, row := range faultCodecs {
@@ -325,6 +326,7 @@ func (s *faultySource) ReadAt(p []byte, off int64) (int, error) {
 // wrong byte is read without one, and afterwards all is as it was.
 func TestFaultySource(t *testing.T) {
 	dmgtest.NotEmulated(t)
+	dmgtest.LongOrRaced(t)
 	t.Parallel()
 	disk := dmgtest.Mixed(5, int64(dmgtest.Times(512<<10, 512<<10, 128<<10))).Bytes()
 	for codec, row := range faultCodecs {
@@ -392,6 +394,7 @@ func readFaulty(t *testing.T, file, disk []byte, password string, kind, way int,
 // doubtful: all other bytes are right.
 func TestRandomDamage(t *testing.T) {
 	dmgtest.NotEmulated(t)
+	dmgtest.LongOrRaced(t)
 	t.Parallel()
 	disk := dmgtest.Mixed(7, 1<<20).Bytes()
 	for codec, row := range faultCodecs {

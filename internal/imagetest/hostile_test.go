@@ -81,6 +81,7 @@ type trial struct {
 // peak is measured without what making the images takes.
 func TestHostile(t *testing.T) {
 	dmgtest.Native(t)
+	dmgtest.Long(t)
 	t.Parallel()
 	if pack := os.Getenv(packEnv); pack != "" {
 		readPack(t, pack)

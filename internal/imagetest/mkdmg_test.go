@@ -70,6 +70,7 @@ var mkdmgTests = []struct {
 
 // TestMkdmg reads what the other writer wrote, with every option it has.
 func TestMkdmg(t *testing.T) {
+	dmgtest.Long(t)
 	t.Parallel()
 	if _, err := os.Stat(mkdmg); err != nil {
 		t.Skip("no second writer: ", err)

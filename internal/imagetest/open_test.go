@@ -94,6 +94,7 @@ func TestOpenReads(t *testing.T) {
 // on through a thousand chunks, each a bzip2 block of random bytes.
 func TestOpenPartitionsInManyChunks(t *testing.T) {
 	dmgtest.Native(t)
+	dmgtest.Long(t)
 	t.Parallel()
 	const n, block = 1024, 4096
 	entry := make([]byte, block)

@@ -83,6 +83,7 @@ func TestSegmentErrors(t *testing.T) {
 // common.
 func TestSegmentKeys(t *testing.T) {
 	dmgtest.Native(t)
+	dmgtest.Long(t)
 	good := segments(t, containerDisk(), inUDZO, 12)
 	encrypt := func(of func(i int) dmgtest.Encryption) [][]byte {
 		parts := make([][]byte, len(good))

@@ -59,6 +59,7 @@ func waitUntil(t testing.TB, what string, condition func() bool) {
 // TestGreedy has clients that ask for much and take no answer. Another one's reads are answered meanwhile. Then the
 // greedy are cut off, and the other is not.
 func TestGreedy(t *testing.T) {
+	dmgtest.LongOrRaced(t)
 	for i, tt := range greedyTests {
 		if dmgtest.Part() && i%2 != 0 {
 			continue // each takes WriteTimeout
@@ -108,6 +109,7 @@ func TestGreedy(t *testing.T) {
 // of it all the time.
 func TestSlowButReading(t *testing.T) {
 	dmgtest.NotEmulated(t) // which may be slower than this client
+	dmgtest.LongOrRaced(t)
 	checkGoroutines(t)
 	d := newDisk(maxBuffer)
 	s := &Server{Export: d.export(), WriteTimeout: time.Second, ErrorLog: func(err error) { t.Error(err) }}
