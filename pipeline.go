@@ -453,13 +453,7 @@ func (r *pipelineRun) receive(b output) error {
 		close(b.next)
 		return nil
 	case b.b == nil:
-		if err := r.sums.zeros(r.ctx, b.task, b.at, b.n); err != nil {
-			return err
-		}
-		if err := r.zeros(r.ctx, b.at, b.n); err != nil {
-			return err
-		}
-		return r.count(b.n)
+		return r.receiveZeros(b)
 	}
 	r.sums.data(b.task, b.b)
 	if err := r.data(b.at, b.b); err != nil {
@@ -467,6 +461,31 @@ func (r *pipelineRun) receive(b output) error {
 	}
 	return r.count(int64(len(b.b)))
 }
+
+// receiveZeros delivers zeros. Those that are summed byte by byte come in pieces: a hostile
+// image has more than can be summed before a receiver that wants no more is asked.
+func (r *pipelineRun) receiveZeros(b output) error {
+	piece := b.n
+	if r.sums != nil && r.sums.inOrder {
+		piece = summedZeros
+	}
+	for at, left := b.at, b.n; left > 0; at, left = at+piece, left-piece {
+		n := min(piece, left)
+		if err := r.sums.zeros(r.ctx, b.task, at, n); err != nil {
+			return err
+		}
+		if err := r.zeros(r.ctx, at, n); err != nil {
+			return err
+		}
+		if err := r.count(n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// summedZeros is how many zeros are summed before they are delivered.
+const summedZeros = 8 << 20
 
 // fail ends the run because of an error at byte at of the disk, up to which the
 // task was delivered.
