@@ -36,7 +36,7 @@ const (
 	hostileLimit    = 16 << 20 // MemoryLimit
 	hostileMemory   = 64 << 20 // resident beyond it: the runtime, the chunk map, garbage
 	hostileMetadata = 2        // and this often the metadata: the property list, which has 32 MiB at most, and the table in it
-	hostileTags     = 16 << 20 // and this the 65,536 tags that a property list may have
+	hostileTags     = 32 << 20 // and this the 65,536 tags that a property list may have, parsed twice if it has a license
 	hostileVirtual  = 2 << 20  // ulimit -v, in KiB
 
 	// Processor time of one call. The longest is Open that derives keys in
