@@ -162,6 +162,7 @@ func withCores(t *testing.T) {
 // memory that has no room for that, on one.
 func TestBzip2Ahead(t *testing.T) {
 	dmgtest.NotEmulated(t)
+	dmgtest.LongOrRaced(t)
 	withCores(t)
 	for _, tt := range aheadTests(t) {
 		t.Run(tt.name, func(t *testing.T) {
@@ -226,6 +227,7 @@ func aheadBlocks(t *testing.T) (disk, stream []byte) {
 // blocks are not decoded ahead.
 func TestBzip2AheadDamage(t *testing.T) {
 	dmgtest.NotEmulated(t)
+	dmgtest.Long(t)
 	withCores(t)
 	disk, z := aheadBlocks(t)
 	z[len(z)*5/6] ^= 1

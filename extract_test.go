@@ -267,6 +267,7 @@ func checkExtract(t *testing.T, img, disk []byte) {
 // workers, in as little memory as there may be and in much.
 func TestExtractMade(t *testing.T) {
 	dmgtest.NotEmulated(t)
+	dmgtest.Long(t)
 	for i, made := range madeImages() {
 		if dmgtest.Part() && i%4 != 0 {
 			continue

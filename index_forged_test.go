@@ -40,6 +40,7 @@ func tryIndex(t *testing.T, image, index, disk []byte) (taken bool) {
 
 func TestIndexMutated(t *testing.T) {
 	dmgtest.NotRaced(t)
+	dmgtest.Long(t)
 	t.Parallel()
 	disk := indexDisk()
 	for _, tt := range indexImages[:4] {

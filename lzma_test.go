@@ -164,6 +164,7 @@ func withDictionary(t *testing.T, disk []byte, sectors int64) iter.Seq2[byte, te
 // A header that names a dictionary of 4 GiB costs none of it: in a chunk that is
 // shorter it can be read, in one that is as long it is refused.
 func TestLZMAHugeDictionary(t *testing.T) {
+	dmgtest.Long(t)
 	t.Parallel()
 	disk := dmgtest.Text(1, 64<<10).Bytes()
 	for size, ti := range withDictionary(t, disk, int64(len(disk))/sectorSize) {
@@ -370,6 +371,7 @@ func TestLZMAWindowGrows(t *testing.T) {
 // first, and whatever readers find before it.
 func TestLZMATwoDamages(t *testing.T) {
 	dmgtest.NotEmulated(t)
+	dmgtest.LongOrRaced(t)
 	const block = 512 << 10
 	disk := make([]byte, 16*block)
 	for i := 0; i < len(disk); i += block / 8 {

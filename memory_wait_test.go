@@ -303,6 +303,7 @@ func TestRunJoinsQueue(t *testing.T) {
 // A read whose decoder would fit alone waits for runs that wait themselves, and does
 // not fail.
 func TestReadBesideRuns(t *testing.T) {
+	dmgtest.LongOrRaced(t)
 	text := dmgtest.Text(1, 64<<10).Bytes()
 	file, small, large := greedyImage(t, text, 20, 11, 11, 11)
 	im, err := NewImage(bytes.NewReader(file), int64(len(file)), &Options{MemoryLimit: 14 << 20})

@@ -207,6 +207,7 @@ func TestPackedBlockGrows(t *testing.T) {
 // is unpacked again for each.
 func TestPackedAllocs(t *testing.T) {
 	dmgtest.NotEmulated(t)
+	dmgtest.Long(t)
 	if dmgtest.Raced() {
 		t.Skip("the race detector allocates")
 	}

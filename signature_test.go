@@ -75,6 +75,7 @@ func TestSignature(t *testing.T) {
 // Any bit of a signed image, beside the signature's own bytes, changes what Signature or
 // VerifyContent return.
 func TestSignatureFlips(t *testing.T) {
+	dmgtest.Long(t)
 	img := signing.Image(dmgtest.Image(t, dmgtest.Text(1, 3000).Bytes(), dmgtest.Options{}))
 	im, err := dmg.NewImage(bytes.NewReader(img), int64(len(img)), nil)
 	if err != nil {

@@ -22,8 +22,8 @@ type appCmd struct {
 
 // Help implements kong.HelpProvider.
 func (appCmd) Help() string {
-	return `Lists the applications and installer packages on the image's volume, wherever they are: the path, the name and version, and below
-that what each says of itself:
+	return `Lists the applications and installer packages on the image's volume, wherever they are: the path, the name and the version (the
+build if it has no version), and below that what each says of itself:
 
     id             the bundle identifier, or that of the package
     needs          the oldest version of macOS that it is for

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"path"
 
 	"github.com/go-dmg/dmg"
 	"github.com/go-dmg/dmg/hfsplus"
@@ -105,6 +106,9 @@ func (c *catCmd) files(std *stdio) error {
 func (c *catCmd) file(std *stdio, files fs.FS, name string) error {
 	f, err := files.Open(name)
 	if errors.Is(err, hfsplus.ErrLoop) {
+		if target, err := fs.ReadLink(files, name); err == nil && path.IsAbs(target) {
+			return refusal(fmt.Sprintf("%s: %s is a symbolic link to %s, which is outside of the image: on a Mac it is the Mac's own", c.Image, name, target))
+		}
 		return refusal(fmt.Sprintf("%s: %s: symbolic links lead in a circle; dmg ls -l shows where to", c.Image, name))
 	}
 	if err != nil {

@@ -47,7 +47,7 @@ Example:
 // Run implements the command.
 func (c *cpCmd) Run(ctx context.Context, std *stdio) error {
 	if len(c.Paths) < 2 {
-		return misuse(`missing argument "DEST": give the paths to copy, and last where to`)
+		return misuse(`no destination: give it last, such as . for this folder`)
 	}
 	sources, to := c.Paths[:len(c.Paths)-1], c.Paths[len(c.Paths)-1]
 	// What is wrong with the destination is told before a password is asked for.

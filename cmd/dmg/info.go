@@ -42,18 +42,20 @@ func (infoCmd) Help() string {
       none of which is checked, and the hash that stands for the image
     the partitions, with their places, types and names
     the volumes: which file systems are on the disk, whatever a partition's
-      type says, where, how much of each is in use, and how many files it has
+      type says, where, how much of each is in use, and how many files it
+      has; "-" stands for what isn't known
     the snapshots of APFS volumes, by the time in UTC at which they were made
     each method of storing bytes: how many chunks use it, how many bytes
       of the disk they hold, how many bytes are stored for these, and the
       ratio of the two
     a map of the disk in one line, of which dmg map draws a large one
 
-The exit status is 0 if the image can be opened, damaged or not: dmg verify checks it.
+An image fails if it can't be opened. Damage that lets it open is none of the exit status: dmg verify checks an image.
+With --signature it fails too if it has no signature, or one that does not match.
 
 ` + severalHelp + `
 
-With --json, a line is an object for an image. Its fields, all numbers of bytes but where it is said:
+With --json, a line is an object for an image. Its fields; sizes and offsets are in bytes:
 
     image        as it was named
     format       as hdiutil names it, such as "UDZO"
@@ -62,12 +64,13 @@ With --json, a line is an object for an image. Its fields, all numbers of bytes 
     size         of the disk
     hashes       of the disk, by name, with --hash
     defects      what is wrong with the image, in words
-    partitions   each with index, name, type, offset, length, and hashes
-                 with --hash, for the first 128
+    partitions   each with index, name, type, offset, length; with --hash,
+                 the first 128 have hashes, too
     volumes      each with partition (null if it is in none), name, type,
                  offset, length, block_size, used, files (a count), role,
-                 encrypted, dirty, and error if it is damaged; what isn't
-                 known is null
+                 encrypted, dirty, snapshots (each with name and created, a
+                 time in UTC), and error if it is damaged; what isn't known is
+                 null
     methods      each with method, chunks (a count), bytes (of the disk),
                  stored (in the image), ratio
     total        the same, of all methods together
@@ -91,7 +94,7 @@ Example:
     dmg info --json *.dmg | jq -r 'select(.volumes) | .image + " " + .volumes[].type'
     dmg info --hash sha256 evidence.dmg
     dmg info --license Installer.dmg
-    dmg info --json disk.dmg | jq -r '.volumes[].snapshots[] | .created + " " + .name'`
+    dmg info --json disk.dmg | jq -r '.volumes[]?.snapshots[]? | .created + " " + .name'`
 }
 
 // imageInfo is what info says; its JSON is an interface that scripts rely on.

@@ -103,7 +103,7 @@ func TestLs(t *testing.T) {
 		{[]string{"ls", "-l", image, "link-to-hello"}, "lrwxr-xr-x@   1   501    20            9 2026-07-27 20:00:44 link-to-hello -> hello.txt\n", 0, ""},
 		{[]string{"ls", "-l", app, "Applications"}, "lrwxr-xr-x    1   501    20           13 2015-09-05 13:10:49 Applications -> /Applications\n", 0, ""},
 		{[]string{"ls", app, "Applications"}, "Applications\n", 0, ""},
-		{[]string{"cat", app, "Applications"}, "", statusMisuse, "dmg: " + app + ": Applications: symbolic links lead in a circle; dmg ls -l shows where to\n"},
+		{[]string{"cat", app, "Applications"}, "", statusMisuse, "dmg: " + app + ": Applications is a symbolic link to /Applications, which is outside of the image: on a Mac it is the Mac's own\n"},
 		{[]string{"ls", image, "DIR1/Nested"}, "deep.txt\n", 0, ""}, // as the volume compares names
 		{[]string{"ls", image, "../dir1"}, "nested/\n", 0, ""},
 		{[]string{"ls", image, "none"}, "", statusMisuse, "dmg: " + image + ": the volume has no file or folder \"none\": dmg ls lists what there is\n"},
@@ -131,7 +131,7 @@ func TestLs(t *testing.T) {
 		{[]string{"cat", image, "hello.txt", "empty.txt", "-n", "1"}, "", statusMisuse, "dmg: --offset and --length are for one file: give one path\n"},
 		{[]string{"cat", image, "dir1"}, "", statusMisuse, "dmg: " + image + ": dir1 is a folder: dmg ls lists it, dmg cp copies it\n"},
 		{[]string{"cat", image, "none"}, "", statusMisuse, "dmg: " + image + ": the volume has no file or folder \"none\": dmg ls lists what there is\n"},
-		{[]string{"cp", image, "hello.txt"}, "", statusMisuse, "dmg: missing argument \"DEST\": give the paths to copy, and last where to\nTry \"dmg --help\".\n"},
+		{[]string{"cp", image, "hello.txt"}, "", statusMisuse, "dmg: no destination: give it last, such as . for this folder\nTry \"dmg --help\".\n"},
 		{[]string{"cp", image, "hello.txt", ""}, "", statusMisuse, "dmg: the destination's name is empty\nTry \"dmg --help\".\n"},
 		{[]string{"cp", image, "hello.txt", image}, "", statusMisuse, "dmg: " + image + " belongs to the image: give another name\n"},
 		{[]string{"extract", image, "-", "-p", "HFSTEST", "-f"}, "", 0, ""},

@@ -56,7 +56,7 @@ TCP port. The command is run by sh -c, on Windows by cmd /c. As with nbdkit, the
     exportname  the name in the URI: that of --partition
 
 The server ends when the command does. The exit status is then the command's, or 128 and the number of the signal that
-ended it.
+ended it. Without --run an interrupt ends the server with status 0.
 
 Example:
 
@@ -64,7 +64,8 @@ Example:
     dmg nbd Installer.dmg --run 'nbdinfo --map "$uri"'
 
     dmg nbd Installer.dmg --socket /tmp/dmg.sock &
-    nbdfuse mountpoint 'nbd+unix:///?socket=/tmp/dmg.sock'`
+    mkdir mountpoint
+    nbdfuse mountpoint 'nbd+unix:///?socket=/tmp/dmg.sock'    # the disk is mountpoint/nbd`
 }
 
 // Run implements the command. Being told to stop is its normal end.
@@ -175,7 +176,7 @@ func removeStale(ctx context.Context, name string) error {
 		return err
 	}
 	if info.Mode()&fs.ModeSocket == 0 {
-		return fmt.Errorf("%s exists and is no socket: give another name", name)
+		return refusal(name + " exists and is no socket: give another name")
 	}
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "unix", name)

@@ -14,7 +14,7 @@ type imagesArg struct {
 
 // severalHelp explains what is so with several images.
 const severalHelp = `Of several images, each is told in its turn, and what is wrong with one keeps none of the others from being told. The exit
-status is 0 if all is well, 1 if any is damaged, and otherwise that of the first with which something is wrong.`
+status is 0 if none fails, 1 if one fails because it is damaged, and otherwise that of the first that fails.`
 
 // An abortError ends a run over several images: it is no error of one of them.
 type abortError struct{ error }

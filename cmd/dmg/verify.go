@@ -82,7 +82,7 @@ is not supported.
 Example:
 
     dmg verify Installer.dmg
-    dmg verify --quiet Installer.dmg > /dev/null && echo good
+    dmg verify --json Installer.dmg | jq -e '.result == "good"' > /dev/null && echo good
     dmg verify --json *.dmg | jq -r 'select(.result != "good") | .image'
     dmg verify --json damaged.dmg | jq -c '.ranges[]'`
 }

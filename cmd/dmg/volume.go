@@ -18,7 +18,7 @@ import (
 
 // volumeFlags are what the commands that read files have in common.
 type volumeFlags struct {
-	Partition    string `short:"p" placeholder:"NAME" help:"Read this volume: its name or type, or the number, name or type of its partition from dmg info, or a part of a name."`
+	Partition    string `short:"p" placeholder:"NAME" help:"Read this volume: the number of its partition from dmg info, or a name or type, of the volume or of its partition. A part of a name will do if it fits one only."`
 	snapshotFlag `embed:""`
 	openFlags    `embed:""`
 }

@@ -212,6 +212,7 @@ func (s *source) Read(p []byte) (int, error) {
 // as much for each kind of source. Before each, the decoder's buffers are filled
 // by another stream: what lies in them behind the input's end must not show.
 func TestCut(t *testing.T) {
+	dmgtest.Long(t)
 	contents := []struct {
 		name string
 		data []byte

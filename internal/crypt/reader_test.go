@@ -235,6 +235,7 @@ func TestConcurrent(t *testing.T) {
 
 func TestAllocs(t *testing.T) {
 	dmgtest.NotEmulated(t)
+	dmgtest.Long(t)
 	if dmgtest.Raced() {
 		t.Skip("the race detector empties pools")
 	}

@@ -184,6 +184,7 @@ func TestMixed(t *testing.T) {
 func TestRandomAccess(t *testing.T) {
 	dmgtest.NotEmulated(t)
 	dmgtest.NotRaced(t)
+	dmgtest.Long(t)
 	const chunks = 40
 	content := decmpfsenc.Text(chunks * 65536)
 	for _, e := range decmpfsenc.Encodings {

@@ -207,6 +207,7 @@ func spanOf(raw []byte, ratio float64, spacing int64) Span {
 }
 
 func TestParallel(t *testing.T) {
+	dmgtest.LongOrRaced(t)
 	taken := 0
 	for _, s := range streams(t) {
 		t.Run(s.name, func(t *testing.T) {

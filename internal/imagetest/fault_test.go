@@ -596,6 +596,7 @@ func sourceCode(t *testing.T) (b []byte) {
 // bzip2 block that has become longer.
 func TestDamageInRanges(t *testing.T) {
 	dmgtest.NotEmulated(t)
+	dmgtest.Long(t)
 	disk := dmgtest.Mixed(3, 512<<10).Bytes()
 	for codec, row := range faultCodecs {
 		if !row.summed {

@@ -54,8 +54,8 @@ _dmg() {
             '-R[List folders in folders, all with their paths.]' \
             '--recursive[List folders in folders, all with their paths.]' \
             '--json[Print JSON, an object a line, whose fields stay as they are in later versions.]' \
-            '-p[Read this volume\: its name or type, or the number, name or type of its partition from dmg info, or a part of a name.]:NAME: ' \
-            '--partition=[Read this volume\: its name or type, or the number, name or type of its partition from dmg info, or a part of a name.]:NAME: ' \
+            '-p[Read this volume\: the number of its partition from dmg info, or a name or type, of the volume or of its partition. A part of a name will do if it fits one only.]:NAME: ' \
+            '--partition=[Read this volume\: the number of its partition from dmg info, or a name or type, of the volume or of its partition. A part of a name will do if it fits one only.]:NAME: ' \
             '--snapshot=[Read an APFS volume as it was\: the name of a snapshot from dmg info, or a part of it.]:NAME: ' \
             '--password-file=[Read the password of an encrypted image or APFS volume from FILE, - for standard input. Each line is a password, which are tried in order.]:FILE:_files' \
             '--key-file=[Read an encrypted archive'\''s key from FILE, - for standard input\: a private key in PEM, or the symmetric key in hexadecimal or base64.]:FILE:_files' \
@@ -78,8 +78,8 @@ _dmg() {
             '--xattrs[Copy extended attributes, Finder information and resource forks, into files named ._NAME.]' \
             '-q[Show no progress, and don'\''t tell what is left out.]' \
             '--quiet[Show no progress, and don'\''t tell what is left out.]' \
-            '-p[Read this volume\: its name or type, or the number, name or type of its partition from dmg info, or a part of a name.]:NAME: ' \
-            '--partition=[Read this volume\: its name or type, or the number, name or type of its partition from dmg info, or a part of a name.]:NAME: ' \
+            '-p[Read this volume\: the number of its partition from dmg info, or a name or type, of the volume or of its partition. A part of a name will do if it fits one only.]:NAME: ' \
+            '--partition=[Read this volume\: the number of its partition from dmg info, or a name or type, of the volume or of its partition. A part of a name will do if it fits one only.]:NAME: ' \
             '--snapshot=[Read an APFS volume as it was\: the name of a snapshot from dmg info, or a part of it.]:NAME: ' \
             '--password-file=[Read the password of an encrypted image or APFS volume from FILE, - for standard input. Each line is a password, which are tried in order.]:FILE:_files' \
             '--key-file=[Read an encrypted archive'\''s key from FILE, - for standard input\: a private key in PEM, or the symmetric key in hexadecimal or base64.]:FILE:_files' \
@@ -98,8 +98,8 @@ _dmg() {
             '--version[Print the version and exit.]' \
             '--nested[List applications and packages inside of applications, too.]' \
             '--json[Print JSON, an object a line for each image, whose fields stay as they are in later versions.]' \
-            '-p[Read this volume\: its name or type, or the number, name or type of its partition from dmg info, or a part of a name.]:NAME: ' \
-            '--partition=[Read this volume\: its name or type, or the number, name or type of its partition from dmg info, or a part of a name.]:NAME: ' \
+            '-p[Read this volume\: the number of its partition from dmg info, or a name or type, of the volume or of its partition. A part of a name will do if it fits one only.]:NAME: ' \
+            '--partition=[Read this volume\: the number of its partition from dmg info, or a name or type, of the volume or of its partition. A part of a name will do if it fits one only.]:NAME: ' \
             '--snapshot=[Read an APFS volume as it was\: the name of a snapshot from dmg info, or a part of it.]:NAME: ' \
             '--password-file=[Read the password of an encrypted image or APFS volume from FILE, - for standard input. Each line is a password, which are tried in order.]:FILE:_files' \
             '--key-file=[Read an encrypted archive'\''s key from FILE, - for standard input\: a private key in PEM, or the symmetric key in hexadecimal or base64.]:FILE:_files' \
