@@ -167,7 +167,7 @@ var commandTests = []struct {
 	{name: "ls of no volume", args: "ls ../../testdata/good-zlib.dmg", status: 3,
 		errOut: `dmg: ../../testdata/good-zlib.dmg: unsupported: no file system was found on the disk\n`},
 	{name: "cp without a destination", args: "cp ../../testdata/good-apfs.dmg .", status: 2,
-		errOut: `dmg: missing argument "DEST": give the paths to copy, and last where to\nTry "dmg --help".\n`},
+		errOut: `dmg: no destination: give it last, such as . for this folder\nTry "dmg --help".\n`},
 	{name: "JSON of mixed", args: "info --json ../../testdata/good-mixed.dmg", golden: "info-mixed.json"},
 	{name: "JSON of names", args: "info --json ../../testdata/good-names.dmg", golden: "info-names.json"},
 
