@@ -335,8 +335,9 @@ type License struct {
 	RTF      bool
 	Encoding string
 
-	// Words are those of the dialog around the text, as far as there are any: the language's
-	// name in itself, and the words for Agree, Disagree, Print, Save, and for what to do.
+	// Words are what a dialog shows around the text: the language's own name for itself, the
+	// labels of the buttons Agree, Disagree, Print and Save, and instructions. An image may
+	// lack them, or have some of them only.
 	Words []string
 }
 

@@ -112,8 +112,8 @@ type appsFound struct {
 	missed missed
 }
 
-// image looks for items in an image. If some of it can't be read, it returns what was found as
-// well as an error.
+// image returns the applications and packages in an image. If it can't read all of the image,
+// it returns those that it found, and an error.
 func (c *appCmd) image(ctx context.Context, std *stdio, image string) (*appsFound, error) {
 	im, files, err := c.openVolume(std, image)
 	if err != nil {
@@ -151,7 +151,8 @@ func (c *appCmd) image(ctx context.Context, std *stdio, image string) (*appsFoun
 	return found, nil
 }
 
-// add takes an item. That its files are not what they should be is no fault of the image.
+// add adds an item to the list. If the item's own files are malformed, the item has the error:
+// the image is not damaged, so the command does not fail.
 func (a *appsFound) add(std *stdio, it appinfo.Item) {
 	j := itemJSON{
 		Kind: it.Kind, Path: it.Path, Name: it.Name, ID: it.ID, Version: it.Version, Build: it.Build, MinSystem: it.MinSystem,

@@ -73,7 +73,7 @@ func (k *copier) sideFile(in *folder, from, to string) {
 func (k *copier) hasSide(in *folder, from string) bool {
 	name := "._" + path.Base(from)
 	if in.parent == nil && slices.ContainsFunc(k.sources, func(s source) bool { return s.path == from }) {
-		// Of what the user named, there is no more in the destination.
+		// The user named this file, and the destination gets only the files that the user named.
 		return slices.ContainsFunc(k.sources, func(s source) bool { return path.Base(s.path) == name })
 	}
 	_, err := fs.Lstat(k.files, path.Join(path.Dir(from), name))

@@ -233,7 +233,7 @@ func TestXattrsClash(t *testing.T) {
 	} {
 		for _, force := range []bool{false, true} {
 			dest := t.TempDir()
-			for i := range 2 { // then into what is there
+			for i := range 2 { // the second time, the files are there already
 				told, _ := copyOf(t, files, cpCmd{KeepGoing: true, Force: force, Xattrs: true}, dest, tt.paths...)
 				for _, name := range tt.told {
 					if i > 0 && !force {

@@ -16,7 +16,7 @@ import (
 
 // carried is what a UDIF image carries besides its disk; its JSON is part of info's.
 type carried struct {
-	Trailer   *trailerInfo   `json:"trailer"`   // null if the image is no UDIF
+	Trailer   *trailerInfo   `json:"trailer"`   // null if the image is not a UDIF image
 	Checksums []checksumInfo `json:"checksums"` // those that verify compares
 	Licenses  []licenseInfo  `json:"licenses"`
 	Signature *signatureInfo `json:"signature"` // null if there is none
@@ -65,10 +65,10 @@ type signatureInfo struct {
 	Error        string     `json:"error,omitempty"`
 }
 
-// carriedFlags are what of it is to be told.
+// carriedFlags are the flags that choose which parts of carried dmg info prints.
 type carriedFlags struct {
 	License   bool `help:"Print the text of the license agreement that the image has, in each language, and nothing else."`
-	Signature bool `help:"Read the whole image, and compare it with its code signature. The exit status is 1 if it does not match."`
+	Signature bool `help:"Read the whole image, and compare it with its code signature. The exit status is 1 if it does not match, or if there is none."`
 }
 
 // describeCarried reads what an image carries. What of that is damaged does not keep the rest
@@ -96,7 +96,8 @@ func (f *carriedFlags) describeCarried(ctx context.Context, im *dmg.Image) (carr
 	return c, err
 }
 
-// describeSignature returns nil if there is no signature.
+// describeSignature returns the image's code signature as info prints it, or nil if the image
+// has none.
 func (f *carriedFlags) describeSignature(ctx context.Context, im *dmg.Image) (*signatureInfo, error) {
 	ofSignature := func(err error) bool {
 		return errors.Is(err, dmg.ErrFormat) || errors.Is(err, dmg.ErrChecksum) || errors.Is(err, dmg.ErrUnsupported)

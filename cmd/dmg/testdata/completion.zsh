@@ -34,7 +34,7 @@ _dmg() {
             '--json[Print JSON, an object a line for each image, whose fields stay as they are in later versions.]' \
             '--hash=[Decode the disk, and print its hash and that of each partition\: md5, sha1, sha256, sha512, or several with commas.]:NAME,...: ' \
             '--license[Print the text of the license agreement that the image has, in each language, and nothing else.]' \
-            '--signature[Read the whole image, and compare it with its code signature. The exit status is 1 if it does not match.]' \
+            '--signature[Read the whole image, and compare it with its code signature. The exit status is 1 if it does not match, or if there is none.]' \
             '--password-file=[Read the password of an encrypted image or APFS volume from FILE, - for standard input. Each line is a password, which are tried in order.]:FILE:_files' \
             '--key-file=[Read an encrypted archive'\''s key from FILE, - for standard input\: a private key in PEM, or the symmetric key in hexadecimal or base64.]:FILE:_files' \
             '--memory-limit=[Memory for decoding, such as 32M; 64M if not given.]:SIZE: ' \
